@@ -1,0 +1,67 @@
+"""What every test gets: the guard against leaks, and `run` on each backend."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Generator, Iterator
+
+import pytest
+from hypothesis import settings
+
+from helpers.leaks import no_leaks
+from helpers.peers import require_module
+from helpers.runners import BACKENDS, Backend, Runner, warm_up
+
+# How long one example takes is no fact about the code. In CI, Hypothesis itself repeats the same examples every time.
+settings.register_profile("house", deadline=None)
+settings.load_profile("house")
+
+_failed = pytest.StashKey[bool]()
+
+
+def pytest_collection_finish() -> None:
+    """Make what stays, and take all that exists by now out of the collector's sight: the guard collects often."""
+    warm_up()
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that asks for `backend` or `run` once on each backend, or on those of its mark `backends`."""
+    if "backend" in metafunc.fixturenames:
+        mark = metafunc.definition.get_closest_marker("backends")
+        names = mark.args if mark else BACKENDS
+        unknown = set(names) - set(BACKENDS)
+        if unknown or not names:
+            raise pytest.UsageError(f"{metafunc.definition.nodeid}: backends{names}: known are {BACKENDS}")
+        metafunc.parametrize("backend", names, indirect=True)
+
+
+@pytest.fixture
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """The name of the backend that this run of the test is on."""
+    name: Backend = request.param
+    require_module(name)
+    return name
+
+
+@pytest.fixture
+def run(backend: Backend) -> Runner:
+    """Run a coroutine function: ``result = run(async_fn, *args)``; see `helpers.runners.Runner`."""
+    return Runner(backend)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember failures for the guard."""
+    report = yield
+    if report.failed:
+        item.stash[_failed] = True
+    return report
+
+
+@pytest.fixture(autouse=True)
+def guard(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves descriptors or threads; a test that failed anyway keeps its objects in its traceback."""
+    with no_leaks(unless=lambda: request.node.stash.get(_failed, False)):
+        yield
