@@ -1,0 +1,537 @@
+"""The engine of one TLS connection: ciphertext, end of input and reset in; ciphertext, plaintext and events out.
+
+It drives an `ssl.SSLObject` over two MemoryBIOs and touches nothing else: no socket, no task, and no clock but the one
+it is given. What the caller owes it:
+
+* after every call, send what `output` gives, and report it with `output_taken`;
+* call `receive_data` only when a read gave None, for then everything before is decrypted;
+* call `receive_eof` or `receive_reset` once, when the transport says so, and go on reading: what was held is delivered
+  first, and then the end.
+
+OpenSSL is never told of the end of input. It would answer a truncation with a fatal alert of its own, and could not say
+afterwards where the cut was; the record headers can.
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING, Final
+
+from bowout._core import messages
+from bowout._core.evidence import Evidence
+from bowout._core.failures import alert_of_reason, handshake_cut, handshake_failure, words_of
+from bowout._core.output import Cargo, OutputQueue
+from bowout._core.records import MAX_PLAINTEXT, RecordScanner, looks_like_tls
+from bowout._core.states import INBOUND_ENDED, OUTBOUND_WRITABLE, Signal
+from bowout.ending import Ending, EventKind, How, Inbound, Outbound, Role, Side, TruncationPolicy
+from bowout.errors import (
+    AlertReceived,
+    BowoutError,
+    HandshakeError,
+    HandshakeReset,
+    HandshakeTruncated,
+    ProtocolViolation,
+    Reset,
+    StreamClosed,
+    Truncated,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bowout._core.timeline import Timeline
+
+#: OpenSSL is fed in slices of about one record: a MemoryBIO never gives back the memory that it once used.
+_SLICE: Final = MAX_PLAINTEXT + 512
+#: So much plaintext becomes one chunk of output: four full records.
+WRITE_SIZE: Final = 4 * MAX_PLAINTEXT
+#: Bytes after the peer's close_notify that are kept for `leftover`; more are only counted.
+_LEFTOVER_CAP: Final = 1 << 18
+_SAMPLE_SIZE: Final = 64
+
+
+class Engine:
+    """One connection's TLS, without its transport.
+
+    Args:
+        context: already `prepared <bowout._core.messages.prepare>`.
+        role: our part in the handshake.
+        server_hostname: for SNI and for checking the certificate; clients only.
+        timeline: where everything is recorded.
+        truncation: what a reader meets when the peer's FIN comes at a record boundary without close_notify.
+    """
+
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        *,
+        role: Role,
+        server_hostname: str | None = None,
+        timeline: Timeline,
+        truncation: TruncationPolicy = "raise",
+    ) -> None:
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._tls = context.wrap_bio(
+            self._incoming, self._outgoing, server_side=role is Role.SERVER, server_hostname=server_hostname
+        )
+        self._evidence = Evidence(timeline, role)
+        self._halves = self._evidence.halves
+        messages.attach(self._tls, self._evidence)
+        self.role = role
+        self._truncation = truncation
+        self._scanner = RecordScanner()
+        self._queue = OutputQueue()
+        self._raw: memoryview = memoryview(b"")
+        self._held = bytearray()
+        self._sample = b""
+        self._close_notify_owed = False
+        self._ignored = 0
+        self._discarded = 0
+        self._unsent = 0
+        self._sent_in_part = 0
+        self.handshake_done = False
+        self.fin_sent = False
+
+    # -- what is known -------------------------------------------------------------------------------------------
+
+    @property
+    def tls(self) -> ssl.SSLObject:
+        """For what the standard library tells of a connection; never to read, write or unwrap."""
+        return self._tls
+
+    @property
+    def timeline(self) -> Timeline:
+        """Where everything is recorded."""
+        return self._evidence.timeline
+
+    @property
+    def outbound(self) -> Outbound:
+        """How far the ending of our direction has come."""
+        return self._halves.outbound
+
+    @property
+    def inbound(self) -> Inbound:
+        """How the peer's direction ended, or ``open``."""
+        return self._halves.inbound
+
+    @property
+    def failure(self) -> BowoutError | None:
+        """A fresh copy of the first error that ended the connection, or None."""
+        return self._evidence.failure
+
+    @property
+    def output_size(self) -> int:
+        """How many bytes wait for the kernel; not 0, too, while close_notify waits for a message's rest."""
+        return self._queue.size or int(self._close_notify_owed and self._halves.inbound is Inbound.OPEN)
+
+    @property
+    def input_ended(self) -> bool:
+        """The transport has nothing more for us: FIN or RST was seen."""
+        return self._evidence.input_ended is not None
+
+    # -- the transport's side ------------------------------------------------------------------------------------
+
+    def receive_data(self, data: bytes | memoryview) -> None:
+        """Take ciphertext. The memory of `data` may be used again as soon as this returns."""
+        if not self.handshake_done and len(self._sample) < _SAMPLE_SIZE:
+            self._sample += bytes(data[: _SAMPLE_SIZE - len(self._sample)])
+        if self._halves.inbound in INBOUND_ENDED:
+            self._take_late(data)
+        elif not self.handshake_done and (self._evidence.leaving or self._evidence.failed):
+            pass  # There is nobody to read it.
+        elif len(self._raw) or len(data) > _SLICE:
+            self._raw = memoryview(bytes(self._raw) + bytes(data))
+        else:
+            self._give(data)
+
+    def receive_eof(self) -> None:
+        """Take note of the peer's FIN."""
+        if self._evidence.input_ended is None:
+            # After a failed send a FIN is what is left to see of the reset that made it fail.
+            lost = self._evidence.connection_lost
+            self._evidence.input_ended = Signal.RST if lost else Signal.FIN_AT_BOUNDARY
+            self._evidence.blame(Side.PEER)
+            self.timeline.record(EventKind.RST if lost else EventKind.FIN, Side.PEER)
+
+    def receive_reset(self, detail: str = "") -> None:
+        """Take note of the peer's RST, or that the network gave up. What was received before is still delivered first.
+
+        Args:
+            detail: the system's words for it.
+        """
+        if self._evidence.input_ended is None:
+            self._evidence.input_ended = Signal.RST
+            self.timeline.record(EventKind.RST, Side.PEER, detail)
+            self._evidence.blame(Side.PEER)
+        self.send_failed()
+
+    def send_failed(self) -> None:
+        """Take note that the kernel takes nothing more from us, since the peer has reset the connection."""
+        self._evidence.connection_lost = True
+        self._drop_output()
+        self._evidence.apply(Signal.LOSE)
+
+    def output(self) -> memoryview | None:
+        """The next ciphertext to send, or None; the same bytes until `output_taken` reports them gone."""
+        return self._queue.head()
+
+    def output_taken(self, count: int) -> None:
+        """Take note that the kernel took `count` bytes of `output`."""
+        done = self._queue.taken(count)
+        if done is None:
+            return
+        cargo, plaintext = done
+        if cargo is Cargo.DATA:
+            self.timeline.data(sent=plaintext)
+        elif cargo is Cargo.CLOSE_NOTIFY:
+            self._evidence.apply(Signal.CLOSE_NOTIFY_TAKEN)
+            self._evidence.sent_close_notify()
+
+    # -- the application's side ----------------------------------------------------------------------------------
+
+    def handshake(self) -> bool:
+        """Go on with the handshake; True when it is done, False when the transport must move first.
+
+        Raises:
+            HandshakeError: it failed. An alert that says so may be queued: send it before you tell anybody.
+        """
+        if self.handshake_done:
+            return True
+        while not self._evidence.failed:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self._collect(Cargo.HANDSHAKE)
+                if self._feed():
+                    continue
+                if self._evidence.input_ended is None:
+                    return False
+                self._handshake_cut()
+            except ssl.SSLZeroReturnError:
+                self._handshake_closed()
+            except ssl.SSLError as error:
+                self._handshake_failed(error)
+            else:
+                self._collect(Cargo.HANDSHAKE)
+                self._handshake_succeeded()
+                return True
+        raise self._evidence.make_failure()
+
+    def read_into(self, buffer: memoryview) -> int | None:
+        """Decrypt into `buffer`, which is not empty: a count of bytes, 0 at the end, None when more input is needed.
+
+        Raises:
+            PeerError: the peer's direction ended badly; the same again at every later call.
+        """
+        if self._held:
+            return self._read_held(buffer)
+        while not self._evidence.failed and self._halves.inbound not in INBOUND_ENDED:
+            count = self._decrypt(buffer)
+            if count:
+                self.timeline.data(received=count)
+                return count
+            if count is None and not self._feed():
+                if self._evidence.input_ended is None:
+                    return None
+                self._input_exhausted()
+        if self._evidence.failed:
+            raise self._evidence.make_failure()
+        return 0
+
+    def write(self, data: memoryview) -> int:
+        """Encrypt and queue the first `WRITE_SIZE` bytes of `data`; tell how many that were.
+
+        Raises:
+            StreamClosed: our direction has ended.
+            ProtocolViolation: the peer has stopped in the middle of a handshake message.
+            BowoutError: the connection has failed; the error that ended it.
+        """
+        if self._halves.outbound not in OUTBOUND_WRITABLE:
+            raise self.why_not_writable()
+        chunk = data[:WRITE_SIZE]
+        try:
+            count: int = self._tls.write(chunk)
+        except ssl.SSLError as error:
+            # OpenSSL has one half of a handshake message, and wants the other before it writes again.
+            raise ProtocolViolation(f"nothing can be sent now: {words_of(error)}", alert=None) from error
+        self._queue.append(self._outgoing.read(), Cargo.DATA, count)
+        return count
+
+    def why_not_writable(self) -> BowoutError:
+        """The error to raise for a send that cannot be."""
+        failure = self._evidence.failure
+        if failure is not None and self._halves.outbound is not Outbound.OPEN:
+            return failure
+        match self._halves.outbound:
+            case Outbound.LOST:
+                return Reset("the peer reset the connection while we were sending")
+            case Outbound.HANDSHAKE:
+                return HandshakeError("the handshake is not done")
+            case _ if self._evidence.answering:
+                return StreamClosed("the peer sent close_notify, which in TLS 1.2 ends both directions")
+            case _:
+                return StreamClosed("our direction of the stream has ended: close_notify was queued, or it was cut off")
+
+    # -- the ending ----------------------------------------------------------------------------------------------
+
+    def call(self, verb: str, *, leaving: bool) -> None:
+        """Take note that somebody here called a verb that ends the connection."""
+        self._evidence.call(verb, leaving=leaving)
+
+    def queue_close_notify(self) -> None:
+        """Queue our close_notify, if our direction is open; what is decrypted by then stays readable."""
+        if self._halves.outbound is Outbound.OPEN:
+            self._hold_decrypted()
+        if self._halves.outbound is Outbound.OPEN:
+            self._evidence.blame(Side.WE)
+            self._evidence.apply(Signal.QUEUE_CLOSE_NOTIFY)
+            self._begin_close_notify()
+
+    def discard(self, scratch: memoryview) -> int | None:
+        """Read once like `read_into`, for nobody: a failure is recorded and not raised, 0 is any end."""
+        if not self.handshake_done:
+            return 0
+        try:
+            count = self.read_into(scratch)
+        except BowoutError:
+            return 0
+        self._discarded += count or 0
+        return count
+
+    def count_discarded(self, count: int) -> None:
+        """Count application bytes that were read, but not by the application."""
+        self._discarded += count
+
+    def count_unsent(self, count: int) -> None:
+        """Count application bytes that a send accepted and never came to encrypt."""
+        self._unsent += count
+
+    def sent_fin(self) -> None:
+        """Take note that our FIN was sent."""
+        self.fin_sent = True
+        self._evidence.blame(Side.WE)
+        self._evidence.apply(Signal.SEND_FIN)
+        self.timeline.record(EventKind.FIN, Side.WE)
+
+    def sent_rst(self) -> None:
+        """Take note that we reset the connection."""
+        self._evidence.blame(Side.WE)
+        self._evidence.apply(Signal.SEND_RST)
+        self.timeline.record(EventKind.RST, Side.WE)
+
+    def leftover(self) -> bytes:
+        """What followed the peer's close_notify on the transport: for whoever goes on in plain text there."""
+        rest = self._incoming.read() + bytes(self._raw)
+        self._raw = memoryview(b"")
+        return rest
+
+    def give_up(self, failure: Callable[[], BowoutError]) -> None:
+        """Fail for a reason of the caller's, such as a deadline; an earlier failure stays the first."""
+        self._evidence.fail(failure)
+
+    def verdict(self) -> How:
+        """What this ending would be called if it ended now."""
+        return self._evidence.verdict()
+
+    def finish(
+        self,
+        *,
+        peer: str = "",
+        began: float = 0.0,
+        reason: str = "",
+        deadline_hit: bool = False,
+        cap_hit: bool = False,
+        unwrapped: bool = False,
+    ) -> Ending:
+        """Draw up the `Ending`. The engine keeps its state, so that this can be asked for before the end, too."""
+        late = 0
+        if not unwrapped and self._halves.inbound is Inbound.CLOSE_NOTIFY:
+            late = self._incoming.pending + len(self._raw)
+        sent_in_part, unsent = self._queue.plaintext()
+        return self._evidence.draw_up(
+            sent_in_part=self._sent_in_part + sent_in_part,
+            unsent=self._unsent + unsent,
+            discarded=self._discarded + len(self._held),
+            ignored=self._ignored + late,
+            peer=peer,
+            began=began,
+            reason=reason,
+            deadline_hit=deadline_hit,
+            cap_hit=cap_hit,
+            unwrapped=unwrapped,
+        )
+
+    # -- the inside ----------------------------------------------------------------------------------------------
+
+    def _give(self, data: bytes | memoryview) -> None:
+        self._scanner.scan(data)
+        self._incoming.write(data)
+
+    def _feed(self) -> bool:
+        """Give OpenSSL its next slice, if there is one."""
+        if not len(self._raw):
+            return False
+        self._give(self._raw[:_SLICE])
+        # An empty view would keep the memory of what it was cut from.
+        self._raw = self._raw[_SLICE:] if len(self._raw) > _SLICE else memoryview(b"")
+        return True
+
+    def _take_late(self, data: bytes | memoryview) -> None:
+        """Keep what follows the peer's close_notify, within bounds: `unwrap` may want it."""
+        if self._halves.inbound is Inbound.CLOSE_NOTIFY and not self._evidence.leaving:
+            room = _LEFTOVER_CAP - len(self._raw)
+            self._raw = memoryview(bytes(self._raw) + bytes(data[:room]))
+            self._ignored += max(0, len(data) - room)
+        elif self._halves.inbound is Inbound.CLOSE_NOTIFY:
+            self._ignored += len(data)
+
+    def _collect(self, cargo: Cargo) -> None:
+        """Queue what OpenSSL has for the wire. After our close_notify nothing may follow it, so it is dropped."""
+        if self._outgoing.pending:
+            data = self._outgoing.read()
+            if not self._evidence.output_shut:
+                self._queue.append(data, cargo)
+
+    def _decrypt(self, buffer: memoryview) -> int | None:
+        """Read once: a count of bytes, None where OpenSSL wants more input, 0 where the peer's direction just ended."""
+        try:
+            count: int = self._tls.read(len(buffer), buffer)  # type: ignore[assignment]  # It is a count, with a buffer.
+        except ssl.SSLWantReadError:
+            self._after_read()
+            return None
+        except ssl.SSLZeroReturnError:
+            count = 0
+        except ssl.SSLError as error:
+            self._broken(error)
+            return 0
+        self._after_read()
+        if not count:
+            self._peer_closed()
+        return count
+
+    def _hold_decrypted(self) -> None:
+        """Take what OpenSSL can decrypt out of it: an unwrap before that would fail and lose it (cpython#125981)."""
+        scratch = memoryview(bytearray(MAX_PLAINTEXT))
+        raw, self._raw = self._raw, memoryview(b"")
+        ended, self._evidence.input_ended = self._evidence.input_ended, None
+        held = bytearray()
+        try:
+            while count := self.read_into(scratch):
+                held += scratch[:count]
+        except BowoutError:
+            pass  # It is latched: the reader meets it after what is held.
+        self._held, self._raw, self._evidence.input_ended = held, raw, ended
+
+    def _read_held(self, buffer: memoryview) -> int:
+        count = min(len(buffer), len(self._held))
+        buffer[:count] = self._held[:count]
+        del self._held[:count]
+        return count
+
+    def _begin_close_notify(self) -> None:
+        self.timeline.record(EventKind.CLOSE_NOTIFY_QUEUED, Side.WE)
+        self._make_close_notify()
+
+    def _make_close_notify(self) -> None:
+        try:
+            self._tls.unwrap()
+        except ssl.SSLWantReadError:
+            pass  # The usual answer: ours is in the BIO, the peer's is still to come.
+        except ssl.SSLError:
+            # SHUTDOWN_WHILE_IN_INIT: OpenSSL has one half of a handshake message. After the other half it will do it.
+            self._close_notify_owed = True
+            return
+        self._collect(Cargo.CLOSE_NOTIFY)
+        self._close_notify_owed = False
+        self._evidence.output_shut = True
+
+    def _after_read(self) -> None:
+        """Queue what reading made OpenSSL answer, and the close_notify that it could not make before."""
+        if self._outgoing.pending:
+            self._collect(Cargo.HANDSHAKE)
+        if self._close_notify_owed:
+            self._make_close_notify()
+
+    def _drop_output(self) -> None:
+        taken, unsent = self._queue.plaintext()
+        self._sent_in_part += taken
+        self._unsent += unsent
+        self._queue.clear()
+        self._close_notify_owed = False
+
+    def _peer_closed(self) -> None:
+        self._evidence.received_close_notify()
+        was = self._halves.outbound
+        self._evidence.apply(Signal.CLOSE_NOTIFY)
+        if self._halves.outbound is not was:
+            self._begin_close_notify()
+
+    def _input_exhausted(self) -> None:
+        """The transport has ended, and so has what it had brought: draw the conclusion."""
+        if self._evidence.input_ended is Signal.RST:
+            self._evidence.apply(Signal.RST)
+            self._evidence.fail(lambda: Reset("the peer reset the connection before its close_notify"))
+            return
+        inside = self._scanner.inside_record
+        self._evidence.cut(Signal.FIN_INSIDE_RECORD if inside else Signal.FIN_AT_BOUNDARY)
+        if inside:
+            self._evidence.fail(
+                lambda: Truncated("the peer's FIN came inside a TLS record: bytes are missing", inside_record=True)
+            )
+        elif self._truncation == "raise":
+            self._evidence.fail(
+                lambda: Truncated(
+                    "the peer's FIN came without close_notify: what was received may not be all", inside_record=False
+                )
+            )
+
+    def _broken(self, error: ssl.SSLError) -> None:
+        """OpenSSL gave the connection up: a fatal alert came, or what came made us send one."""
+        alert = self._evidence.alert or alert_of_reason(error.reason)
+        if alert is not None and alert.by is Side.PEER:
+            self._evidence.alert = alert
+            self._evidence.blame(Side.PEER)
+            self._evidence.apply(Signal.FATAL_ALERT)
+            self._drop_output()  # Nothing may follow (RFC 8446 section 6.2).
+            text = f"the peer ended the connection with a fatal alert: {alert.name}"
+            self._evidence.fail(lambda: AlertReceived(text, alert=alert))
+        else:
+            self._collect(Cargo.FATAL_ALERT)
+            self._evidence.blame(Side.WE)
+            self._evidence.apply(Signal.BAD_RECORD)
+            said = f" (we answered with {alert.name})" if alert else ""
+            text = f"the peer broke the TLS protocol: {words_of(error)}{said}"
+            self._evidence.fail(lambda: ProtocolViolation(text, alert=alert))
+
+    def _handshake_succeeded(self) -> None:
+        self.handshake_done = True
+        cipher = self._tls.cipher()
+        self._evidence.shook_hands(self._tls.version() or "TLS", cipher[0] if cipher else "")
+        self._evidence.apply(Signal.HANDSHAKE_DONE)
+
+    def _handshake_closed(self) -> None:
+        self._peer_closed()
+        self._evidence.fail(lambda: HandshakeTruncated("the peer sent close_notify during the handshake"))
+
+    def _handshake_cut(self) -> None:
+        if self._evidence.input_ended is Signal.RST:
+            self._evidence.apply(Signal.RST)
+            self._evidence.fail(lambda: HandshakeReset("the peer reset the connection during the handshake"))
+        else:
+            inside = self._scanner.inside_record
+            self._evidence.apply(Signal.FIN_INSIDE_RECORD if inside else Signal.FIN_AT_BOUNDARY)
+            sample = self._sample
+            self._evidence.fail(lambda: handshake_cut(sample))
+
+    def _handshake_failed(self, error: ssl.SSLError) -> None:
+        alert = self._evidence.alert or alert_of_reason(error.reason)
+        if alert is not None and alert.by is Side.PEER:
+            self._evidence.alert = alert
+            self._evidence.apply(Signal.FATAL_ALERT)
+        else:
+            self._collect(Cargo.FATAL_ALERT)
+            # What the peer sent can be read, and is refused; or it is no TLS at all.
+            self._evidence.apply(Signal.SEND_FATAL_ALERT if looks_like_tls(self._sample) else Signal.BAD_RECORD)
+        sample = self._sample
+        self._evidence.fail(lambda: handshake_failure(error, alert, sample))

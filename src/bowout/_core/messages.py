@@ -1,0 +1,104 @@
+"""The one place that touches private attributes of the standard library's ssl.
+
+OpenSSL can report every handshake message and alert of a connection, both ways. CPython has had that hook since 3.8 as
+``SSLContext._msg_callback``, without documenting it. Here it is used where it is, and done without where it is not:
+then an ending knows fatal alerts by the exceptions that they cause, and warnings, tickets and key updates go unnamed.
+
+The attribute of the C base class is set directly, since the Python property around it turns every argument into an
+enum, for every record: a third of the cost of a bulk transfer, measured.
+"""
+
+from __future__ import annotations
+
+import ssl
+import weakref
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ALERT: Final = 21
+HANDSHAKE: Final = 22
+
+_HOOK: Final = "_msg_callback"
+_SINK: Final = "_bowout_sink"
+
+
+class MessageSink(Protocol):
+    """Whoever wants to know the messages of one connection."""
+
+    def on_message(self, *, outgoing: bool, content_type: int, data: bytes) -> None:
+        """Take one message: `content_type` is ALERT or HANDSHAKE, `data` its bytes."""
+
+
+class _Dispatcher:
+    """The context's callback: it finds the connection's sink, and serves whoever was there before."""
+
+    def __init__(self, previous: Callable[..., Any] | None) -> None:
+        self.previous = previous
+        # What the property of ssl.SSLContext returns to somebody who asks for the callback.
+        self.user_function = getattr(previous, "user_function", previous)
+
+    def __call__(  # noqa: PLR0917  (CPython calls it like this)
+        self, conn: Any, direction: str, version: int, content_type: int, msg_type: int, data: bytes
+    ) -> None:
+        if content_type in (ALERT, HANDSHAKE):
+            reference = getattr(conn, _SINK, None)
+            sink = reference() if reference is not None else None
+            if sink is not None:
+                sink.on_message(outgoing=direction == "write", content_type=int(content_type), data=data)
+        if self.previous is not None:
+            self.previous(conn, direction, version, content_type, msg_type, data)
+
+
+def watch(context: ssl.SSLContext) -> bool:
+    """Have `context` report messages, once, keeping any callback that it has; tell whether it can."""
+    slot = getattr(ssl.SSLContext.__mro__[1], _HOOK, None)
+    if slot is None:
+        return False
+    try:
+        previous = slot.__get__(context)
+        if not isinstance(previous, _Dispatcher):
+            slot.__set__(context, _Dispatcher(previous))
+    except (AttributeError, TypeError):
+        return False
+    return True
+
+
+def attach(tls: ssl.SSLObject, sink: MessageSink) -> None:
+    """Let `sink` hear of the messages of `tls`. The reference is weak: a watched connection is freed like any other."""
+    setattr(tls, _SINK, weakref.ref(sink))
+
+
+def prepare(context: ssl.SSLContext) -> None:
+    """Make `context` fit for endings, a caller's own context too.
+
+    * ``OP_IGNORE_UNEXPECTED_EOF`` is cleared: where a build sets it, a truncation would read as a clean end.
+    * ``OP_NO_RENEGOTIATION`` is set: a renegotiation in TLS 1.2 makes a write want a read, and a close fail.
+    * The message hook is installed, in front of one that is there.
+    """
+    context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    watch(context)
+
+
+#: RFC 8446 section 4 and RFC 5246 section 7.4; for traces.
+HANDSHAKE_NAMES: Final = {
+    0: "HelloRequest",
+    1: "ClientHello",
+    2: "ServerHello",
+    4: "NewSessionTicket",
+    5: "EndOfEarlyData",
+    8: "EncryptedExtensions",
+    11: "Certificate",
+    12: "ServerKeyExchange",
+    13: "CertificateRequest",
+    14: "ServerHelloDone",
+    15: "CertificateVerify",
+    16: "ClientKeyExchange",
+    20: "Finished",
+    22: "CertificateStatus",
+    24: "KeyUpdate",
+}
+NEW_SESSION_TICKET: Final = 4
+KEY_UPDATE: Final = 24

@@ -1,0 +1,71 @@
+"""TLS records, as far as their five-byte headers tell: enough to say where a stream was cut."""
+
+from __future__ import annotations
+
+from typing import Final
+
+HEADER_SIZE: Final = 5
+#: The most plaintext in one record (RFC 8446 section 5.1).
+MAX_PLAINTEXT: Final = 16384
+
+_CONTENT_TYPES: Final = range(20, 25)
+_VERSION_MAJOR: Final = 3
+
+
+class RecordScanner:
+    """Follows the record boundaries of a byte stream that comes in any pieces."""
+
+    __slots__ = ("_body", "_header")
+
+    def __init__(self) -> None:
+        self._header = b""
+        self._body = 0
+
+    @property
+    def inside_record(self) -> bool:
+        """The stream, if it ended here, would end inside a record or its header."""
+        return bool(self._header) or self._body > 0
+
+    def scan(self, data: bytes | memoryview) -> None:
+        """Take the stream's next bytes."""
+        position, end = 0, len(data)
+        while position < end:
+            if self._body:
+                step = min(self._body, end - position)
+                self._body -= step
+                position += step
+                continue
+            step = min(HEADER_SIZE - len(self._header), end - position)
+            self._header += data[position : position + step]
+            position += step
+            if len(self._header) == HEADER_SIZE:
+                self._body = int.from_bytes(self._header[3:])
+                self._header = b""
+
+
+def looks_like_tls(start: bytes) -> bool:
+    """Tell whether a stream that begins with `start` can be TLS records."""
+    return not start or (start[0] in _CONTENT_TYPES and (len(start) == 1 or start[1] == _VERSION_MAJOR))
+
+
+def plaintext_taken(chunk: bytes | memoryview, taken: int, plaintext: int) -> int:
+    """Tell how much plaintext the first `taken` bytes of `chunk` carry to the peer, in whole records.
+
+    A record that was taken in part is worth nothing to the peer: it cannot be decrypted.
+
+    Args:
+        chunk: whole records, as one write of application data gave them.
+        taken: how many of its bytes the kernel took.
+        plaintext: how many application bytes the chunk carries in all.
+    """
+    ends = []
+    position = 0
+    while position + HEADER_SIZE <= len(chunk):
+        position += HEADER_SIZE + int.from_bytes(chunk[position + 3 : position + HEADER_SIZE])
+        ends.append(position)
+    whole = sum(1 for end in ends if end <= taken)
+    if whole == len(ends):
+        return plaintext
+    # Every record but the last is full, so that they share the plaintext evenly.
+    size = MAX_PLAINTEXT if len(ends) == -(-plaintext // MAX_PLAINTEXT) else plaintext // len(ends)
+    return whole * size

@@ -1,0 +1,152 @@
+"""The two half-states of an ending, and the transition table as data.
+
+A TLS connection has two directions, and each ends by itself. This file does not care whose side it is on: "outbound" is
+what we send, "inbound" what the peer sends. A signal moves one direction; the joint rules say when the end of one
+direction takes the other with it. The diagrams in ``docs/states.md`` are generated from these tables.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Final
+
+from bowout.ending import How, Inbound, Outbound
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Signal(enum.StrEnum):
+    """What can happen to a direction."""
+
+    HANDSHAKE_DONE = "handshake done"
+    # Outbound: what we do, and what the kernel took.
+    QUEUE_CLOSE_NOTIFY = "queue close_notify"
+    CLOSE_NOTIFY_TAKEN = "kernel took close_notify"
+    SEND_FIN = "send FIN"
+    SEND_FATAL_ALERT = "send fatal alert"
+    SEND_RST = "send RST"
+    LOSE = "lose the direction"
+    # Inbound: what the peer does.
+    CLOSE_NOTIFY = "close_notify"
+    FIN_AT_BOUNDARY = "FIN at a record boundary"
+    FIN_INSIDE_RECORD = "FIN inside a record"
+    RST = "RST"
+    FATAL_ALERT = "fatal alert"
+    BAD_RECORD = "bad record"
+
+
+_ALWAYS_OUT: Final = {
+    Signal.SEND_FIN: Outbound.CUT,
+    Signal.SEND_RST: Outbound.RESET,
+    Signal.LOSE: Outbound.LOST,
+}
+_BEFORE_CLOSE_NOTIFY: Final = {**_ALWAYS_OUT, Signal.SEND_FATAL_ALERT: Outbound.FATAL_ALERT}
+
+#: Nothing follows a close_notify, not even a fatal alert. Once it has left, no late signal takes that fact away: only
+#: FIN and RST still move the direction.
+OUTBOUND: Final[Mapping[Outbound, Mapping[Signal, Outbound]]] = {
+    Outbound.HANDSHAKE: {Signal.HANDSHAKE_DONE: Outbound.OPEN, **_BEFORE_CLOSE_NOTIFY},
+    Outbound.OPEN: {Signal.QUEUE_CLOSE_NOTIFY: Outbound.CLOSE_NOTIFY_QUEUED, **_BEFORE_CLOSE_NOTIFY},
+    Outbound.CLOSE_NOTIFY_QUEUED: {Signal.CLOSE_NOTIFY_TAKEN: Outbound.CLOSE_NOTIFY_SENT, **_ALWAYS_OUT},
+    Outbound.CLOSE_NOTIFY_SENT: {Signal.SEND_FIN: Outbound.FIN_SENT, Signal.SEND_RST: Outbound.RESET},
+    Outbound.FIN_SENT: {Signal.SEND_RST: Outbound.RESET},
+    Outbound.CUT: {Signal.SEND_RST: Outbound.RESET},
+    Outbound.FATAL_ALERT: {Signal.SEND_RST: Outbound.RESET},
+    Outbound.RESET: {},
+    Outbound.LOST: {},
+}
+
+_ALWAYS_IN: Final = {
+    Signal.CLOSE_NOTIFY: Inbound.CLOSE_NOTIFY,
+    Signal.FIN_AT_BOUNDARY: Inbound.TRUNCATED_AT_BOUNDARY,
+    Signal.FIN_INSIDE_RECORD: Inbound.TRUNCATED_INSIDE_RECORD,
+    Signal.RST: Inbound.RESET,
+    Signal.FATAL_ALERT: Inbound.FATAL_ALERT,
+    Signal.BAD_RECORD: Inbound.UNDECRYPTABLE,
+}
+
+#: The first end of the peer's direction is its end: what comes later is an event, not a state.
+INBOUND: Final[Mapping[Inbound, Mapping[Signal, Inbound]]] = {
+    Inbound.HANDSHAKE: {Signal.HANDSHAKE_DONE: Inbound.OPEN, **_ALWAYS_IN},
+    Inbound.OPEN: _ALWAYS_IN,
+    Inbound.CLOSE_NOTIFY: {},
+    Inbound.TRUNCATED_AT_BOUNDARY: {},
+    Inbound.TRUNCATED_INSIDE_RECORD: {},
+    Inbound.RESET: {},
+    Inbound.FATAL_ALERT: {},
+    Inbound.UNDECRYPTABLE: {},
+}
+
+#: When the peer's direction reaches this state, ours gets this signal too.
+JOINT: Final[Mapping[Inbound, Signal]] = {
+    Inbound.RESET: Signal.LOSE,
+    Inbound.FATAL_ALERT: Signal.LOSE,
+    Inbound.UNDECRYPTABLE: Signal.SEND_FATAL_ALERT,
+}
+
+#: RFC 5246 section 7.2.1: in TLS 1.2 the peer's close_notify must be answered at once. TLS 1.3 has no such rule.
+JOINT_TLS12: Final[Mapping[Inbound, Signal]] = {**JOINT, Inbound.CLOSE_NOTIFY: Signal.QUEUE_CLOSE_NOTIFY}
+
+#: Nothing more will be read in these.
+INBOUND_ENDED: Final = frozenset(state for state, moves in INBOUND.items() if not moves)
+
+#: The peer's FIN came without its close_notify.
+INBOUND_TRUNCATED: Final = frozenset({Inbound.TRUNCATED_AT_BOUNDARY, Inbound.TRUNCATED_INSIDE_RECORD})
+
+#: `send` is possible only here; everything else has ended, or not begun.
+OUTBOUND_WRITABLE: Final = frozenset({Outbound.OPEN})
+
+
+class Halves:
+    """The two half-states of one connection. `apply` is the only way to move them."""
+
+    __slots__ = ("close_notify_sent", "inbound", "outbound")
+
+    def __init__(self) -> None:
+        self.outbound = Outbound.HANDSHAKE
+        self.inbound = Inbound.HANDSHAKE
+        self.close_notify_sent = False
+
+    def apply(self, signal: Signal, *, tls12: bool = False) -> None:
+        """Move the directions that know `signal`, then apply the joint rule, if one fits. Late signals move nothing."""
+        self._move_outbound(signal)
+        before = self.inbound
+        self.inbound = INBOUND[before].get(signal, before)
+        if self.inbound is not before:
+            joint = (JOINT_TLS12 if tls12 else JOINT).get(self.inbound)
+            if joint is not None:
+                self._move_outbound(joint)
+
+    def _move_outbound(self, signal: Signal) -> None:
+        self.outbound = OUTBOUND[self.outbound].get(signal, self.outbound)
+        if signal is Signal.CLOSE_NOTIFY_TAKEN and self.outbound is Outbound.CLOSE_NOTIFY_SENT:
+            self.close_notify_sent = True
+
+
+def verdict(halves: Halves, *, shook_hands: bool, leaving_when_cut: bool) -> How:
+    """Draw the verdict from the two facts.
+
+    Args:
+        halves: the half-states at the end.
+        shook_hands: the handshake was done at some time.
+        leaving_when_cut: the peer's bare FIN came after we had begun to leave: nobody here still wanted to read.
+    """
+    if not shook_hands:
+        return How.FAILED_HANDSHAKE
+    inbound, outbound = halves.inbound, halves.outbound
+    if halves.close_notify_sent and inbound is Inbound.CLOSE_NOTIFY:
+        # Our own RST destroys what is still on its way, our close_notify perhaps among it.
+        return How.ABORTED if outbound is Outbound.RESET else How.CLEAN
+    if inbound in {Inbound.FATAL_ALERT, Inbound.UNDECRYPTABLE} or outbound is Outbound.FATAL_ALERT:
+        return How.ALERT
+    # What the peer did first, and a reader was told, stays the verdict whatever we or the network did after it.
+    if inbound is Inbound.RESET:
+        return How.RESET
+    if inbound in INBOUND_TRUNCATED and not leaving_when_cut:
+        return How.TRUNCATED
+    if outbound in {Outbound.RESET, Outbound.CUT}:
+        return How.ABORTED
+    if outbound is Outbound.LOST:
+        return How.RESET
+    return How.UNANSWERED if halves.close_notify_sent else How.UNFLUSHED

@@ -1,0 +1,146 @@
+"""The timeline of a connection: every event in order, bounded however long the connection lives."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from bowout.ending import Alert, Event, EventKind, Side
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_FIRST: Final = 24
+_LAST: Final = 40
+#: So many runs of data are kept apart between two other events; then they fold into one two-way exchange.
+_RUNS: Final = 6
+
+Observer = "Callable[[Event], None]"
+
+
+class Timeline:
+    """Records events, folds runs of data together, and tells an observer of each thing as it happens.
+
+    Args:
+        clock: seconds, monotonic; only differences count.
+        observer: called with every event, and with each read and write, before anything is folded.
+    """
+
+    def __init__(self, clock: Callable[[], float], observer: Callable[[Event], None] | None = None) -> None:
+        self._clock = clock
+        self._began = clock()
+        self._observer = observer
+        self._first: list[Event] = []
+        self._last: deque[Event] = deque()
+        self._omitted = 0
+        self._run: _Run | None = None
+        self._runs = 0
+        self.sent = 0
+        self.received = 0
+        #: By the clock, not since the beginning.
+        self.last_data_at = self._began
+        #: Nothing was received since we last sent.
+        self.quiet = True
+
+    @property
+    def omitted(self) -> int:
+        """How many events were dropped between the first and the last."""
+        return self._omitted
+
+    @property
+    def omitted_after(self) -> int:
+        """How many events stand before those that are missing."""
+        return len(self._first)
+
+    def now(self) -> float:
+        """Seconds since the connection began."""
+        return self._clock() - self._began
+
+    def observe(self, observer: Callable[[Event], None] | None) -> None:
+        """Tell `observer` from now on."""
+        self._observer = observer
+
+    def record(self, kind: EventKind, by: Side, detail: str = "", *, alert: Alert | None = None) -> float:
+        """Add an event, now; return when that is."""
+        at = self.now()
+        event = Event(kind, by, at, detail, alert=alert, until=at)
+        self._end_run()
+        self._runs = 0
+        self._add(event)
+        if self._observer:
+            self._observer(event)
+        return at
+
+    def mention(self, kind: EventKind, by: Side, detail: str) -> None:
+        """Tell the observer of something too small to keep."""
+        if self._observer:
+            self._observer(Event(kind, by, self.now(), detail))
+
+    def data(self, *, sent: int = 0, received: int = 0) -> None:
+        """Count application bytes, and fold them into the run of data that is going on."""
+        self.sent += sent
+        self.received += received
+        at = self.now()
+        self.last_data_at = at + self._began
+        self.quiet = sent > 0
+        run = self._run
+        if run is None or not (run.exchange or (sent > 0) == (run.sent > 0)):
+            run = self._next_run(at)
+        run.sent += sent
+        run.received += received
+        run.count += 1
+        run.until = at
+        if self._observer:
+            by = Side.WE if sent else Side.PEER
+            self._observer(Event(EventKind.DATA, by, at, sent=sent, received=received, until=at))
+
+    def events(self) -> tuple[Event, ...]:
+        """The timeline so far."""
+        tail = () if self._run is None else (self._run.event(),)
+        return (*self._first, *self._last, *tail)
+
+    def _next_run(self, at: float) -> _Run:
+        self._end_run()
+        self._runs += 1
+        self._run = _Run(at, exchange=self._runs > _RUNS)
+        return self._run
+
+    def _end_run(self) -> None:
+        if self._run is not None:
+            self._add(self._run.event())
+            self._run = None
+
+    def _add(self, event: Event) -> None:
+        last = self._last[-1] if self._last else self._first[-1] if self._first else None
+        if last is not None and _same(last, event):
+            (self._last or self._first)[-1] = dataclasses.replace(last, count=last.count + 1, until=event.at)
+        elif len(self._first) < _FIRST:
+            self._first.append(event)
+        else:
+            if len(self._last) == _LAST:
+                self._last.popleft()
+                self._omitted += 1
+            self._last.append(event)
+
+
+class _Run:
+    """A run of data that is still growing."""
+
+    __slots__ = ("at", "count", "exchange", "received", "sent", "until")
+
+    def __init__(self, at: float, *, exchange: bool) -> None:
+        self.at = self.until = at
+        self.exchange = exchange
+        self.sent = self.received = self.count = 0
+
+    def event(self) -> Event:
+        by = Side.WE if self.sent else Side.PEER
+        return Event(
+            EventKind.DATA, by, self.at, sent=self.sent, received=self.received, count=self.count, until=self.until
+        )
+
+
+def _same(a: Event, b: Event) -> bool:
+    """A flood of one thing is one line with a count."""
+    return a.kind is not EventKind.DATA and (a.kind, a.by, a.detail, a.alert) == (b.kind, b.by, b.detail, b.alert)

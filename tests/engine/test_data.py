@@ -1,0 +1,191 @@
+"""Data in both directions: what was sent, what was not, and the memory that it takes."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bowout._core.engine import WRITE_SIZE
+from bowout._core.records import MAX_PLAINTEXT
+from helpers.engines import (
+    close_notify,
+    read,
+    read_all,
+    send,
+    take,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bowout._core.engine import Engine
+
+
+# -- data ------------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_written_is_read(us: Engine, them: Engine) -> None:
+    send(us, b"hello")
+    them.receive_data(take(us))
+    assert read(them) == b"hello"
+
+
+def test_a_large_message_arrives_whole(us: Engine, them: Engine) -> None:
+    data = bytes(range(256)) * 1500
+    send(us, data)
+    them.receive_data(take(us))
+    assert read_all(them) == data
+
+
+def test_one_write_takes_so_much_and_no_more(us: Engine) -> None:
+    assert us.write(memoryview(bytes(1_000_000))) == WRITE_SIZE
+
+
+def test_without_input_a_read_waits(us: Engine) -> None:
+    assert read(us) is None
+
+
+def test_half_a_record_is_not_read(us: Engine, them: Engine) -> None:
+    send(us, b"hello")
+    them.receive_data(take(us)[:-1])
+    assert read(them) is None
+
+
+def test_a_small_buffer_is_filled_again_and_again(us: Engine, them: Engine) -> None:
+    send(us, b"hello")
+    them.receive_data(take(us))
+    assert [read(them, 2), read(them, 2), read(them, 2), read(them, 2)] == [b"he", b"ll", b"o", None]
+
+
+def test_input_that_comes_while_some_is_unread_waits_behind_it(us: Engine, them: Engine) -> None:
+    send(us, bytes(100_000))
+    them.receive_data(take(us))
+    send(us, b"last")
+    them.receive_data(take(us))
+    assert read_all(them) == bytes(100_000) + b"last"
+
+
+def test_the_memory_of_input_may_be_used_again(us: Engine, them: Engine) -> None:
+    send(us, bytes(range(250)) * 400)
+    memory = bytearray(take(us))
+    them.receive_data(memoryview(memory))
+    memory[:] = bytes(len(memory))
+    assert read_all(them) == bytes(range(250)) * 400
+
+
+def test_output_is_the_same_until_it_is_taken(us: Engine) -> None:
+    send(us, b"hello")
+    first = bytes(us.output() or b"")
+    assert (bytes(us.output() or b""), len(first)) == (first, us.output_size)
+
+
+def test_the_output_size_goes_down_as_it_is_taken(us: Engine) -> None:
+    send(us, b"hello")
+    before = us.output_size
+    take(us, 3)
+    assert us.output_size == before - 3
+
+
+def test_sent_is_what_the_kernel_took(us: Engine) -> None:
+    send(us, bytes(100))
+    queued = us.finish().sent
+    take(us)
+    assert (queued, us.finish().sent) == (0, 100)
+
+
+def test_received_is_what_was_decrypted(us: Engine, them: Engine) -> None:
+    send(us, bytes(100))
+    them.receive_data(take(us))
+    read_all(them)
+    assert them.finish().received == 100
+
+
+@pytest.mark.parametrize(
+    ("taken", "sent"), [(0, 0), (100, 0), (MAX_PLAINTEXT + 100, MAX_PLAINTEXT), (50_000, 3 * MAX_PLAINTEXT)]
+)
+def test_records_that_were_not_wholly_taken_are_unsent(us: Engine, taken: int, sent: int) -> None:
+    total = WRITE_SIZE + 10
+    send(us, bytes(total))
+    take(us, taken)
+    end = us.finish()
+    assert (end.sent, end.unsent) == (sent, total - sent)
+
+
+def test_what_a_failed_send_leaves_is_unsent(us: Engine) -> None:
+    send(us, bytes(3 * WRITE_SIZE))
+    take(us, WRITE_SIZE + 40_000)
+    us.send_failed()
+    end = us.finish()
+    assert (end.sent, end.unsent) == (WRITE_SIZE + 2 * MAX_PLAINTEXT, 2 * WRITE_SIZE - 2 * MAX_PLAINTEXT)
+
+
+def test_what_never_came_to_be_encrypted_is_unsent(us: Engine) -> None:
+    us.count_unsent(7)
+    assert us.finish().unsent == 7
+
+
+def test_what_the_application_left_unread_is_discarded(us: Engine) -> None:
+    us.count_discarded(7)
+    assert us.finish().discarded == 7
+
+
+# -- memory ----------------------------------------------------------------------------------------------------------
+
+
+def held_after(burst: Callable[[], None]) -> int:
+    """How much more Python holds after `burst` than before."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        burst()
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    return after - before
+
+
+def test_an_engine_is_small_again_after_a_burst_of_input(us: Engine, them: Engine) -> None:
+    def burst() -> None:
+        send(them, bytes(1 << 18))
+        us.receive_data(take(them))
+        assert len(read_all(us)) == 1 << 18
+
+    assert held_after(burst) < 1 << 14
+
+
+def test_an_engine_is_small_again_after_a_burst_of_output(us: Engine) -> None:
+    def burst() -> None:
+        send(us, bytes(1 << 20))
+        take(us)
+
+    assert held_after(burst) < 1 << 14
+
+
+def test_an_engine_is_small_again_after_reading_what_it_held(us: Engine, them: Engine) -> None:
+    def burst() -> None:
+        send(them, bytes(1 << 18))
+        us.receive_data(take(them))
+        close_notify(us)
+        read_all(us)
+
+    assert held_after(burst) < 1 << 14
+
+
+def test_openssl_is_fed_about_a_record_at_a_time(us: Engine, them: Engine) -> None:
+    send(them, bytes(1 << 18))
+    us.receive_data(take(them))
+    most = 0
+    while read(us):
+        most = max(most, us._incoming.pending)
+    assert 0 < most <= 2 * MAX_PLAINTEXT
+
+
+def test_every_byte_is_read_through_the_small_feed(us: Engine, them: Engine) -> None:
+    send(them, bytes(1 << 18))
+    us.receive_data(take(them))
+    assert len(read_all(us)) == 1 << 18

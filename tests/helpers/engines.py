@@ -1,0 +1,282 @@
+"""Two engines in memory, and one whose peer writes its own records."""
+
+from __future__ import annotations
+
+import hmac
+import ssl
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+
+from bowout._core import messages
+from bowout._core.engine import Engine
+from bowout._core.timeline import Timeline
+from bowout.ending import Role
+from bowout.errors import BowoutError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import trustme
+
+    from bowout.ending import Event, EventKind, TruncationPolicy
+
+NAME: Final = "peer.example"
+VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+
+HANDSHAKE: Final = 22
+ALERT: Final = 21
+DATA: Final = 23
+
+BUFFER: Final = memoryview(bytearray(1 << 16))
+
+
+def contexts(ca: trustme.CA, version: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """A client's and a server's context for one TLS version, prepared for endings."""
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.configure_trust(client)
+    ca.configure_trust(server)
+    ca.issue_cert(NAME).configure_cert(server)
+    for context in (client, server):
+        context.minimum_version = context.maximum_version = VERSIONS[version]
+        messages.prepare(context)
+    return client, server
+
+
+class Clock:
+    """A clock that only a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Pair:
+    """A client and a server, and the bytes between them, which only the test moves."""
+
+    client: Engine
+    server: Engine
+    seen: list[Event] = field(default_factory=list)
+
+    def other(self, engine: Engine) -> Engine:
+        return self.server if engine is self.client else self.client
+
+    def shake_hands(self) -> None:
+        while not (self.client.handshake() & self.server.handshake()):
+            self.move(self.client)
+            self.move(self.server)
+        self.move(self.client)
+        self.move(self.server)
+
+    def move(self, source: Engine) -> int:
+        """Carry everything that `source` has to the other side."""
+        data = take(source)
+        if data:
+            self.other(source).receive_data(data)
+        return len(data)
+
+    def settle(self) -> None:
+        """Carry everything both ways, and read, until nothing moves; errors are met later."""
+        while self.move(self.client) + self.move(self.server):
+            for engine in (self.client, self.server):
+                while engine.discard(memoryview(bytearray(1 << 16))):
+                    pass
+
+
+def engine(context: ssl.SSLContext, role: Role, *, truncation: TruncationPolicy = "raise", name: str = NAME) -> Engine:
+    """One engine, on a clock that stands still."""
+    return Engine(
+        context,
+        role=role,
+        server_hostname=name if role is Role.CLIENT else None,
+        timeline=Timeline(Clock()),
+        truncation=truncation,
+    )
+
+
+def pair(client: ssl.SSLContext, server: ssl.SSLContext, **options: Any) -> Pair:
+    """Two engines that have not shaken hands."""
+    return Pair(engine(client, Role.CLIENT, **options), engine(server, Role.SERVER))
+
+
+def take(source: Engine, limit: int | None = None) -> bytes:
+    """Be the kernel: take all output of `source`, or `limit` bytes."""
+    taken = bytearray()
+    while (head := source.output()) is not None and (limit is None or len(taken) < limit):
+        count = len(head) if limit is None else min(len(head), limit - len(taken))
+        taken += head[:count]
+        source.output_taken(count)
+    return bytes(taken)
+
+
+def send(source: Engine, data: bytes) -> None:
+    """Encrypt all of `data`."""
+    view = memoryview(data)
+    while view:
+        view = view[source.write(view) :]
+
+
+def read(target: Engine, size: int = 1 << 16) -> bytes | None:
+    """Read once: bytes, ``b""`` at the end, None where more input is needed."""
+    buffer = bytearray(size)
+    count = target.read_into(memoryview(buffer))
+    return None if count is None else bytes(buffer[:count])
+
+
+def read_all(target: Engine) -> bytes:
+    """Read what there is, up to the end or to where more input is needed."""
+    out = b""
+    while data := read(target):
+        out += data
+    return out
+
+
+def read_out(target: Engine) -> tuple[bytes, BowoutError | None]:
+    """Like `read_all`, and the error that stopped it."""
+    out = b""
+    try:
+        while data := read(target):
+            out += data
+    except BowoutError as error:
+        return out, error
+    return out, None
+
+
+def kinds(source: Engine, *wanted: EventKind) -> list[EventKind]:
+    """The kinds of the events so far; only the wanted ones, if any are named."""
+    return [event.kind for event in source.timeline.events() if not wanted or event.kind in wanted]
+
+
+def established(ca: trustme.CA, version: str, **options: Any) -> Pair:
+    """Two engines that have shaken hands; the client has read its session tickets."""
+    made = pair(*contexts(ca, version), **options)
+    made.shake_hands()
+    read(made.client)
+    return made
+
+
+def refused(client: ssl.SSLContext, server: ssl.SSLContext, **options: Any) -> tuple[BowoutError, BowoutError, Pair]:
+    """The errors of both sides of a handshake that cannot be; the client's may come with its first read."""
+    two = pair(client, server, **options)
+    errors: dict[Role, BowoutError] = {}
+    for _ in range(6):
+        for side in (two.client, two.server):
+            try:
+                if side.handshake():
+                    read(side)
+            except BowoutError as error:
+                errors.setdefault(side.role, error)
+            two.move(side)
+    return errors[Role.CLIENT], errors[Role.SERVER], two
+
+
+def close_notify(source: Engine) -> bytes:
+    """What `source` says when it says close_notify."""
+    source.queue_close_notify()
+    return take(source)
+
+
+def flipped(record: bytes) -> bytes:
+    """The record with its last bit turned over."""
+    return record[:-1] + bytes([record[-1] ^ 1])
+
+
+def cut(us: Engine, them: Engine, missing: int) -> Engine:
+    """Cut the peer's stream `missing` bytes before the end of its second record."""
+    send(them, b"first")
+    send(them, b"second")
+    data = take(them)
+    us.receive_data(data[: len(data) - missing])
+    us.receive_eof()
+    return us
+
+
+def alerted(us: Engine, them: Engine) -> Engine:
+    """Make the peer send us a fatal alert, by feeding it garbage."""
+    them.receive_data(b"\x17\x03\x03\x00\x20" + bytes(32))
+    read_out(them)
+    us.receive_data(take(them))
+    return us
+
+
+class Scribe:
+    """Writes the records of a server whose keys a key log gave away, legal or not.
+
+    The cipher must be AES in GCM, and the server must not have written anything of its own.
+    """
+
+    def __init__(self, secrets: dict[str, bytes], version: str, server_random: bytes, client_random: bytes) -> None:
+        self._version = version
+        if version == "1.3":
+            secret = secrets["SERVER_TRAFFIC_SECRET_0"]
+            key_size = 32 if len(secret) == hashes.SHA384.digest_size else 16
+            self._key, self._iv, self._count = _expand(secret, b"key", key_size), _expand(secret, b"iv", 12), 0
+        else:
+            block = _prf(secrets["CLIENT_RANDOM"], b"key expansion" + server_random + client_random, 40)
+            self._key, self._iv, self._count = block[16:32], block[36:40], 1
+
+    def record(self, content_type: int, data: bytes) -> bytes:
+        """One encrypted record."""
+        count = self._count.to_bytes(8)
+        self._count += 1
+        aead = AESGCM(self._key)
+        if self._version == "1.3":
+            nonce = bytes(a ^ b for a, b in zip(self._iv, bytes(4) + count, strict=True))
+            header = bytes([DATA, 3, 3]) + (len(data) + 17).to_bytes(2)
+            return header + aead.encrypt(nonce, data + bytes([content_type]), header)
+        header = bytes([content_type, 3, 3])
+        sealed = aead.encrypt(self._iv + count, data, count + header + len(data).to_bytes(2))
+        return header + (len(sealed) + 8).to_bytes(2) + count + sealed
+
+    def alert(self, level: int, code: int) -> bytes:
+        """One record with one alert."""
+        return self.record(ALERT, bytes([level, code]))
+
+
+def scribe(client: ssl.SSLContext, server: ssl.SSLContext, version: str, keylog: Path) -> tuple[Engine, Scribe]:
+    """A client that has shaken hands, and the pen of its server."""
+    server.keylog_filename = str(keylog)
+    server.num_tickets = 0
+    server.options |= ssl.OP_NO_TICKET
+    if version == "1.2":
+        server.set_ciphers("ECDHE+AESGCM:!AES256")
+    two = pair(client, server)
+    flight = b""
+    while not (two.client.handshake() & two.server.handshake()):
+        two.move(two.client)
+        data = take(two.server)
+        flight += data
+        if data:
+            two.client.receive_data(data)
+    two.move(two.client)
+    secrets: dict[str, bytes] = {}
+    client_random = b""
+    for line in keylog.read_text().splitlines()[1:]:
+        label, random, secret = line.split()
+        secrets[label] = bytes.fromhex(secret)
+        client_random = bytes.fromhex(random)
+    return two.client, Scribe(secrets, version, flight[11:43], client_random)
+
+
+def _expand(secret: bytes, label: bytes, length: int) -> bytes:
+    """HKDF-Expand-Label (RFC 8446 section 7.1)."""
+    name = b"tls13 " + label
+    info = length.to_bytes(2) + bytes([len(name)]) + name + b"\0"
+    digest = hashes.SHA384() if len(secret) == hashes.SHA384.digest_size else hashes.SHA256()
+    return HKDFExpand(digest, length, info).derive(secret)
+
+
+def _prf(secret: bytes, seed: bytes, length: int) -> bytes:
+    """The pseudorandom function of TLS 1.2 (RFC 5246 section 5)."""
+    out, a = b"", seed
+    while len(out) < length:
+        a = hmac.digest(secret, a, "sha256")
+        out += hmac.digest(secret, a + seed, "sha256")
+    return out[:length]

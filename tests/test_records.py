@@ -1,0 +1,172 @@
+"""Record boundaries, and what a partly taken chunk of output is worth."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bowout._core.output import Cargo, OutputQueue
+from bowout._core.records import MAX_PLAINTEXT, RecordScanner, looks_like_tls, plaintext_taken
+
+
+def record(size: int, content_type: int = 23) -> bytes:
+    return bytes([content_type, 3, 3]) + size.to_bytes(2) + bytes(size)
+
+
+def scanned(*pieces: bytes) -> RecordScanner:
+    scanner = RecordScanner()
+    for piece in pieces:
+        scanner.scan(piece)
+    return scanner
+
+
+def test_an_empty_stream_is_at_a_boundary() -> None:
+    assert not scanned().inside_record
+
+
+def test_whole_records_end_at_a_boundary() -> None:
+    assert not scanned(record(3) + record(0) + record(400)).inside_record
+
+
+@pytest.mark.parametrize("cut", [1, 4])
+def test_a_cut_header_is_inside_a_record(cut: int) -> None:
+    assert scanned(record(3) + record(7)[:cut]).inside_record
+
+
+def test_a_header_without_its_body_is_inside_a_record() -> None:
+    assert scanned(record(7)[:5]).inside_record
+
+
+def test_a_cut_body_is_inside_a_record() -> None:
+    assert scanned(record(7)[:-1]).inside_record
+
+
+def test_an_empty_record_is_whole_with_its_header() -> None:
+    assert not scanned(record(0)).inside_record
+
+
+@given(st.lists(st.integers(0, 300), max_size=5), st.data())
+def test_inside_is_told_at_every_byte_however_the_stream_is_split(sizes: list[int], data: st.DataObject) -> None:
+    stream = b"".join(record(size) for size in sizes)
+    cut = data.draw(st.integers(0, len(stream)))
+    pieces = sorted([*data.draw(st.lists(st.integers(0, cut), max_size=6)), 0, cut])
+    boundaries = {sum(size + 5 for size in sizes[:n]) for n in range(len(sizes) + 1)}
+    scanner = scanned(*(stream[a:b] for a, b in itertools.pairwise(pieces)))
+    assert scanner.inside_record == (cut not in boundaries)
+
+
+def test_a_memoryview_is_scanned_too() -> None:
+    scanner = RecordScanner()
+    scanner.scan(memoryview(record(7))[:6])
+    assert scanner.inside_record
+
+
+@pytest.mark.parametrize(
+    ("start", "expected"),
+    [
+        (b"", True),
+        (b"\x16", True),
+        (b"\x16\x03\x01", True),
+        (b"\x15\x03\x03\x00\x02", True),
+        (b"\x16\x02", False),
+        (b"HTTP/1.1", False),
+        (b"2", False),
+        (b"\x19\x03", False),
+    ],
+)
+def test_tls_is_told_from_other_things(start: bytes, expected: bool) -> None:
+    assert looks_like_tls(start) is expected
+
+
+# -- what was taken --------------------------------------------------------------------------------------------------
+
+FULL = MAX_PLAINTEXT + 17
+CHUNK = record(FULL) * 3 + record(100 + 17)
+SENT = 3 * MAX_PLAINTEXT + 100
+
+
+@pytest.mark.parametrize(
+    ("taken", "expected"),
+    [
+        (0, 0),
+        (1, 0),
+        (FULL + 4, 0),
+        (FULL + 5, MAX_PLAINTEXT),
+        (2 * (FULL + 5), 2 * MAX_PLAINTEXT),
+        (len(CHUNK) - 1, 3 * MAX_PLAINTEXT),
+        (len(CHUNK), SENT),
+    ],
+)
+def test_only_whole_records_are_worth_something(taken: int, expected: int) -> None:
+    assert plaintext_taken(CHUNK, taken, SENT) == expected
+
+
+def test_smaller_records_share_the_plaintext() -> None:
+    assert plaintext_taken(record(517) * 4, 522, 2000) == 500
+
+
+def queue(*chunks: tuple[bytes, Cargo, int]) -> OutputQueue:
+    made = OutputQueue()
+    for chunk in chunks:
+        made.append(*chunk)
+    return made
+
+
+def test_an_empty_queue_has_no_head() -> None:
+    assert queue().head() is None
+
+
+def test_the_head_stays_until_it_is_taken() -> None:
+    made = queue((b"abc", Cargo.DATA, 1))
+    assert [bytes(made.head() or b"") for _ in range(2)] == [b"abc", b"abc"]
+
+
+def test_the_rest_of_the_head_is_given_next() -> None:
+    made = queue((b"abc", Cargo.DATA, 1))
+    made.taken(1)
+    assert bytes(made.head() or b"") == b"bc"
+
+
+def test_taking_a_part_finishes_nothing() -> None:
+    assert queue((b"abc", Cargo.DATA, 1)).taken(2) is None
+
+
+def test_taking_the_last_byte_gives_what_the_chunk_carried() -> None:
+    made = queue((b"abc", Cargo.DATA, 7), (b"d", Cargo.CLOSE_NOTIFY, 0))
+    made.taken(2)
+    assert made.taken(1) == (Cargo.DATA, 7)
+
+
+def test_the_size_is_what_waits() -> None:
+    made = queue((b"abc", Cargo.DATA, 1), (b"d", Cargo.CLOSE_NOTIFY, 0))
+    made.taken(2)
+    assert made.size == 2
+
+
+def test_an_empty_queue_holds_no_plaintext() -> None:
+    assert queue().plaintext() == (0, 0)
+
+
+def test_what_has_not_begun_to_leave_is_untaken() -> None:
+    assert queue((CHUNK, Cargo.DATA, SENT), (record(27), Cargo.DATA, 10)).plaintext() == (0, SENT + 10)
+
+
+def test_a_half_taken_chunk_is_split_at_its_records() -> None:
+    made = queue((CHUNK, Cargo.DATA, SENT), (record(27), Cargo.DATA, 10))
+    made.taken(FULL + 5 + 1)
+    assert made.plaintext() == (MAX_PLAINTEXT, SENT + 10 - MAX_PLAINTEXT)
+
+
+def test_a_half_taken_alert_holds_no_plaintext() -> None:
+    made = queue((record(19), Cargo.CLOSE_NOTIFY, 0))
+    made.taken(3)
+    assert made.plaintext() == (0, 0)
+
+
+def test_a_cleared_queue_is_empty() -> None:
+    made = queue((b"abc", Cargo.DATA, 1))
+    made.clear()
+    assert (made.head(), made.size) == (None, 0)
