@@ -1,0 +1,242 @@
+"""The protocols that talk in lines: SMTP, LMTP, POP3, IMAP, FTP, NNTP, ManageSieve, IRC."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator
+
+from bowout._starttls.steps import (
+    LINE_LIMIT,
+    MAX_LINES,
+    Dialogue,
+    ReadExactly,
+    Send,
+    Step,
+    not_offered,
+    read_line,
+    refused,
+    too_many_lines,
+    unexpected,
+)
+
+_Lines = Generator[Step, bytes, list[bytes]]
+
+_REPLY = re.compile(rb"[1-6][0-9]{2}(?:[ -].*)?", re.DOTALL)
+_LITERAL = re.compile(rb"\{([0-9]{1,9})\+?\}$")
+
+
+def smtp(name: str) -> Dialogue:
+    """SMTP (RFC 3207): greeting, EHLO, STARTTLS."""
+    return _mail("SMTP", b"EHLO", name)
+
+
+def lmtp(name: str) -> Dialogue:
+    """LMTP (RFC 2033): as SMTP, but the greeting is LHLO."""
+    return _mail("LMTP", b"LHLO", name)
+
+
+def _mail(protocol: str, hello: bytes, name: str) -> Dialogue:
+    _greeting(protocol, (yield from _mail_reply(protocol)))
+    yield Send(hello + b" " + name.encode("ascii") + b"\r\n")
+    offer = yield from _mail_reply(protocol)
+    # The first line is the server's name, which is not a keyword even where it reads like one.
+    keywords = {line[4:].split(b" ")[0].upper() for line in offer[1:]}
+    if offer[0][:3] != b"250" or b"STARTTLS" not in keywords:
+        raise not_offered(protocol, b", ".join(offer))
+    yield Send(b"STARTTLS\r\n")
+    answer = yield from _mail_reply(protocol)
+    if answer[0][:3] != b"220":
+        raise refused(protocol, answer[0])
+
+
+def _mail_reply(protocol: str) -> _Lines:
+    """One reply; each of its lines repeats the code, and all but the last have a hyphen (RFC 5321 section 4.2.1)."""
+    lines: list[bytes] = []
+    for _ in range(MAX_LINES):
+        line = yield from read_line(protocol)
+        if not _REPLY.fullmatch(line) or (lines and line[:3] != lines[0][:3]):
+            raise unexpected(protocol, "a numbered reply", line)
+        lines.append(line)
+        if line[3:4] != b"-":
+            return lines
+    raise too_many_lines(protocol)
+
+
+def ftp() -> Dialogue:
+    """FTP (RFC 4217): greeting, AUTH TLS.
+
+    FEAT is not asked: it is younger than many servers and may be refused before login, while AUTH's own reply is
+    what decides (RFC 4217 section 4.1).
+    """
+    _greeting("FTP", (yield from _ftp_reply()))
+    yield Send(b"AUTH TLS\r\n")
+    answer = yield from _ftp_reply()
+    if answer[0][:3] in (b"500", b"502", b"504"):
+        raise not_offered("FTP", answer[0])
+    if answer[0][:3] != b"234":
+        raise refused("FTP", answer[0])
+
+
+def _ftp_reply() -> _Lines:
+    """One reply; between its first line and its last anything may stand (RFC 959 section 4.2)."""
+    lines = [(yield from read_line("FTP"))]
+    code = lines[0][:3]
+    if not _REPLY.fullmatch(lines[0]):
+        raise unexpected("FTP", "a numbered reply", lines[0])
+    if lines[0][3:4] != b"-":
+        return lines
+    for _ in range(MAX_LINES):
+        lines.append((yield from read_line("FTP")))
+        if lines[-1][:4] in (code, code + b" "):
+            return lines
+    raise too_many_lines("FTP")
+
+
+def pop3() -> Dialogue:
+    """POP3 (RFC 2595 section 4): greeting, CAPA, STLS."""
+    greeting = yield from read_line("POP3")
+    if not greeting.upper().startswith(b"+OK"):
+        raise unexpected("POP3", "a greeting (+OK)", greeting)
+    yield Send(b"CAPA\r\n")
+    answer = yield from read_line("POP3")
+    if answer.upper().startswith(b"+OK"):
+        _require("POP3", b"STLS", (yield from _until_dot("POP3")))
+    elif not answer.upper().startswith(b"-ERR"):
+        raise unexpected("POP3", "+OK or -ERR", answer)
+    # A server that does not know CAPA may know STLS all the same; then its answer to STLS decides.
+    yield Send(b"STLS\r\n")
+    answer = yield from read_line("POP3")
+    if not answer.upper().startswith(b"+OK"):
+        raise refused("POP3", answer)
+
+
+def nntp() -> Dialogue:
+    """NNTP (RFC 4642): greeting, CAPABILITIES, STARTTLS."""
+    greeting = yield from read_line("NNTP")
+    if greeting[:3] not in (b"200", b"201"):
+        raise unexpected("NNTP", "a greeting (200 or 201)", greeting)
+    yield Send(b"CAPABILITIES\r\n")
+    answer = yield from read_line("NNTP")
+    if answer[:3] == b"101":
+        _require("NNTP", b"STARTTLS", (yield from _until_dot("NNTP")))
+    elif answer[:3] != b"500":
+        raise unexpected("NNTP", "its capabilities (101)", answer)
+    # 500: the server is older than RFC 3977; its answer to STARTTLS decides.
+    yield Send(b"STARTTLS\r\n")
+    answer = yield from read_line("NNTP")
+    if answer[:3] != b"382":
+        raise refused("NNTP", answer)
+
+
+def _until_dot(protocol: str) -> _Lines:
+    """The lines of a list that a single dot ends."""
+    lines: list[bytes] = []
+    for _ in range(MAX_LINES):
+        line = yield from read_line(protocol)
+        if line == b".":
+            return lines
+        lines.append(line)
+    raise too_many_lines(protocol)
+
+
+def _require(protocol: str, keyword: bytes, offer: list[bytes]) -> None:
+    if keyword not in {line.split(b" ")[0].upper() for line in offer}:
+        raise not_offered(protocol, b", ".join(offer))
+
+
+def _greeting(protocol: str, reply: list[bytes]) -> None:
+    if reply[0][:3] != b"220":
+        raise unexpected(protocol, "a greeting (220)", reply[0])
+
+
+def imap() -> Dialogue:
+    """IMAP (RFC 9051 section 6.2.1): greeting, CAPABILITY, STARTTLS."""
+    greeting = yield from read_line("IMAP")
+    if greeting.upper().startswith(b"* PREAUTH"):
+        # RFC 9051 section 11.1: nothing protected this login, and STARTTLS is not valid after it.
+        raise not_offered("IMAP", greeting)
+    if not greeting.upper().startswith(b"* OK"):
+        raise unexpected("IMAP", "a greeting (* OK)", greeting)
+    yield Send(b"a1 CAPABILITY\r\n")
+    *untagged, done = yield from _imap_reply(b"A1")
+    offer = [line for line in untagged if line.upper().startswith(b"* CAPABILITY ")]
+    if not done.upper().startswith(b"A1 OK") or b"STARTTLS" not in b" ".join(offer).upper().split():
+        raise not_offered("IMAP", b", ".join(offer) or done)
+    yield Send(b"a2 STARTTLS\r\n")
+    *_, done = yield from _imap_reply(b"A2")
+    if not done.upper().startswith(b"A2 OK"):
+        raise refused("IMAP", done)
+
+
+def _imap_reply(tag: bytes) -> _Lines:
+    """The untagged lines, and last the one with our `tag`."""
+    lines: list[bytes] = []
+    for _ in range(MAX_LINES):
+        line = yield from read_line("IMAP")
+        lines.append(line)
+        if line.upper().startswith(tag + b" "):
+            return lines
+        if not line.startswith(b"* ") or line.upper().startswith(b"* BYE"):
+            raise unexpected("IMAP", f"a reply with the tag {tag.decode().lower()}", line)
+    raise too_many_lines("IMAP")
+
+
+def sieve() -> Dialogue:
+    """ManageSieve (RFC 5804 section 2.2): the greeting is the capabilities; STARTTLS."""
+    *offer, done = yield from _sieve_reply()
+    if not done.upper().startswith(b"OK"):
+        raise unexpected("ManageSieve", "its capabilities and OK", done)
+    _require("ManageSieve", b'"STARTTLS"', offer)
+    yield Send(b"STARTTLS\r\n")
+    *_, done = yield from _sieve_reply()
+    if not done.upper().startswith(b"OK"):
+        raise refused("ManageSieve", done)
+
+
+def _sieve_reply() -> _Lines:
+    """The capability lines, and last the OK, NO or BYE."""
+    lines: list[bytes] = []
+    for _ in range(MAX_LINES):
+        line = yield from _sieve_line()
+        lines.append(line)
+        if re.match(rb"(?:OK|NO|BYE)\b", line, re.IGNORECASE):
+            return lines
+        if not line.startswith(b'"'):
+            raise unexpected("ManageSieve", "a capability, OK, NO or BYE", line)
+    raise too_many_lines("ManageSieve")
+
+
+def _sieve_line() -> Generator[Step, bytes, bytes]:
+    """One line with its literals, each as a quoted string: the two are the same thing (RFC 5804 section 4)."""
+    line = yield from read_line("ManageSieve")
+    while literal := _LITERAL.search(line):
+        count = int(literal[1])
+        if len(line) + count > LINE_LIMIT:
+            raise unexpected("ManageSieve", "a shorter string", line)
+        data = (yield ReadExactly(count)) if count else b""
+        rest = yield from read_line("ManageSieve")
+        line = line[: literal.start()] + b'"' + data + b'"' + rest
+    return line
+
+
+def irc() -> Dialogue:
+    """IRC (the IRCv3 "tls" extension): STARTTLS, answered by 670 or 691.
+
+    CAP is not asked: what a server answers to STARTTLS before registration says the same in one round trip less.
+    """
+    yield Send(b"STARTTLS\r\n")
+    for _ in range(MAX_LINES):
+        line = yield from read_line("IRC")
+        words = line.upper().split()
+        if words and words[0].startswith(b":"):
+            del words[0]
+        verb = words[0] if words else b""
+        if verb == b"670":
+            return
+        if verb in (b"421", b"451"):
+            raise not_offered("IRC", line)
+        if verb == b"ERROR" or re.fullmatch(rb"[4-9][0-9]{2}", verb):
+            raise refused("IRC", line)
+        if not re.fullmatch(rb"NOTICE|PING|[0-3][0-9]{2}", verb):
+            raise unexpected("IRC", "670 or 691", line)
+    raise too_many_lines("IRC")
