@@ -65,7 +65,7 @@ $(VENV)/.made:
 
 $(VENV)/.installed: pyproject.toml $(VENV)/.made
 	@echo 'installing bowout with its extras into $(VENV) …' >&2
-	@$(PIP) install --editable '.[cli,trio,uvloop]'
+	@$(PIP) install --editable '.[cli,trio,uvloop,metrics]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

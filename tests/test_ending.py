@@ -201,6 +201,7 @@ def test_the_names_in_the_dictionary_are_stable() -> None:
         "close_notify_received_at",
         "alert",
         "unsent",
+        "unacknowledged",
         "discarded",
         "ignored",
         "late_reset",

@@ -9,6 +9,9 @@ from typing import Any, Final, Literal
 #: The version of what `Ending.to_dict` gives. It is raised when a key changes its meaning or goes; new keys may come.
 SCHEMA_VERSION: Final = 1
 
+#: A FIN counts as one byte with TCP.
+_FIN_SIZE: Final = 1
+
 #: What to do when a FIN comes at a record boundary, without close_notify.
 TruncationPolicy = Literal["raise", "tolerate"]
 
@@ -201,6 +204,8 @@ class Ending:
         close_notify_received_at: the same for the peer's.
         alert: the alert that ended it.
         unsent: application bytes that `send` accepted and the kernel never took.
+        unacknowledged: bytes on the wire that our kernel had taken and the peer's had not acknowledged when we left;
+            None where it would deliver nothing more, or this cannot be known.
         discarded: application bytes that nobody read: they were unread when `close()` came, or came after it.
         ignored: bytes that came after the peer's close_notify, which TLS says to ignore.
         late_reset: an RST came after the exchange was done.
@@ -225,6 +230,7 @@ class Ending:
     close_notify_received_at: float | None = None
     alert: Alert | None = None
     unsent: int = 0
+    unacknowledged: int | None = None
     discarded: int = 0
     ignored: int = 0
     late_reset: bool = False
@@ -265,6 +271,7 @@ class Ending:
             "close_notify_received_at": _rounded(self.close_notify_received_at),
             "alert": self.alert.to_dict() if self.alert else None,
             "unsent": self.unsent,
+            "unacknowledged": self.unacknowledged,
             "discarded": self.discarded,
             "ignored": self.ignored,
             "late_reset": self.late_reset,
@@ -312,6 +319,8 @@ def _clauses(ending: Ending) -> list[str]:
     clauses = [_story(ending)]
     if ending.unsent:
         clauses.append(f"{ending.unsent:,} B unsent")
+    if ending.how is How.UNANSWERED and (ending.unacknowledged or 0) > _FIN_SIZE:
+        clauses.append(f"{ending.unacknowledged:,} B on the way unacknowledged")
     if ending.discarded:
         clauses.append(f"{ending.discarded:,} B discarded unread")
     if ending.ignored:
@@ -340,8 +349,10 @@ def _clean(ending: Ending) -> str:
 
 def _unanswered(ending: Ending) -> str:
     if ending.inbound is Inbound.OPEN:
-        return "we sent close_notify, the peer stayed silent" if not ending.discarded else (
-            "we sent close_notify, the peer kept on sending"
+        return (
+            "we sent close_notify, the peer stayed silent"
+            if not ending.discarded
+            else ("we sent close_notify, the peer kept on sending")
         )
     where = " inside a record" if ending.inbound is Inbound.TRUNCATED_INSIDE_RECORD else ""
     return f"we sent close_notify, the peer left with a bare FIN{where}"
@@ -371,7 +382,7 @@ def _alert(ending: Ending) -> str:
     return f"{who} {ending.alert}{after}"
 
 
-def _unflushed(ending: Ending) -> str:
+def _unflushed(_ending: Ending) -> str:
     return "the peer did not read, our close_notify never left"
 
 

@@ -24,6 +24,7 @@ from helpers.engines import (
     kinds,
     pair,
     read,
+    read_all,
     read_out,
     scribe,
     send,
@@ -184,20 +185,37 @@ def test_after_our_close_notify_a_key_update_is_not_answered(ca: trustme.CA, tmp
     assert us.output() is None
 
 
-def half_a_ticket(ca: trustme.CA, keys: Path) -> tuple[Engine, Callable[[], bytes]]:
+def half_a_ticket(ca: trustme.CA, keys: Path) -> tuple[Engine, Callable[..., bytes]]:
     """A client that has read one half of a session ticket, and what gives the other."""
     us, pen = scribe(*contexts(ca, "1.3"), "1.3", keys)
     body = (7200).to_bytes(4) + bytes(4) + b"\x08" + bytes(8) + (9).to_bytes(2) + bytes(9) + bytes(2)
     ticket = b"\x04" + len(body).to_bytes(3) + body
     us.receive_data(pen.record(HANDSHAKE, ticket[:20]))
     assert read(us) is None
-    return us, lambda: pen.record(HANDSHAKE, ticket[20:])
+
+    def rest(*data: bytes) -> bytes:
+        return pen.record(HANDSHAKE, ticket[20:]) + b"".join(pen.record(DATA, piece) for piece in data)
+
+    return us, rest
 
 
 def test_in_the_middle_of_a_handshake_message_nothing_can_be_written(ca: trustme.CA, tmp_path: Path) -> None:
     us, _ = half_a_ticket(ca, tmp_path / "keys")
-    with pytest.raises(ProtocolViolation, match="nothing can be sent now"):
-        us.write(memoryview(b"x"))
+    assert us.write(memoryview(b"x")) == 0
+
+
+def test_after_the_rest_of_the_message_writing_goes_on(ca: trustme.CA, tmp_path: Path) -> None:
+    us, rest = half_a_ticket(ca, tmp_path / "keys")
+    us.receive_data(rest())
+    us.hold()
+    assert us.write(memoryview(b"x")) == 1
+
+
+def test_data_that_is_held_for_a_write_reaches_the_reader_in_order(ca: trustme.CA, tmp_path: Path) -> None:
+    us, rest = half_a_ticket(ca, tmp_path / "keys")
+    us.receive_data(rest(bytes(16384), bytes(16384), b"and more"))
+    us.hold()
+    assert read_all(us) == bytes(32768) + b"and more"
 
 
 def test_in_the_middle_of_a_handshake_message_close_notify_waits(ca: trustme.CA, tmp_path: Path) -> None:

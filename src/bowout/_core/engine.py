@@ -90,8 +90,8 @@ class Engine:
         self._discarded = 0
         self._unsent = 0
         self._sent_in_part = 0
-        self.handshake_done = False
-        self.fin_sent = False
+        self.handshake_done: bool = False
+        self.fin_sent: bool = False
 
     # -- what is known -------------------------------------------------------------------------------------------
 
@@ -242,9 +242,12 @@ class Engine:
     def write(self, data: memoryview) -> int:
         """Encrypt and queue the first `WRITE_SIZE` bytes of `data`; tell how many that were.
 
+        Returns:
+            The count; 0 where OpenSSL has one half of a handshake message (a session ticket, say) and has to have the
+            other half before it writes again: receive more, and call `hold`.
+
         Raises:
             StreamClosed: our direction has ended.
-            ProtocolViolation: the peer has stopped in the middle of a handshake message.
             BowoutError: the connection has failed; the error that ended it.
         """
         if self._halves.outbound not in OUTBOUND_WRITABLE:
@@ -252,11 +255,16 @@ class Engine:
         chunk = data[:WRITE_SIZE]
         try:
             count: int = self._tls.write(chunk)
-        except ssl.SSLError as error:
-            # OpenSSL has one half of a handshake message, and wants the other before it writes again.
-            raise ProtocolViolation(f"nothing can be sent now: {words_of(error)}", alert=None) from error
+        except ssl.SSLError:
+            return 0
         self._queue.append(self._outgoing.read(), Cargo.DATA, count)
         return count
+
+    def hold(self) -> None:
+        """Decrypt what was received, and keep it for the reader."""
+        self._hold_decrypted()
+        while self._feed():
+            self._hold_decrypted()
 
     def why_not_writable(self) -> BowoutError:
         """The error to raise for a send that cannot be."""
@@ -342,6 +350,7 @@ class Engine:
         reason: str = "",
         deadline_hit: bool = False,
         cap_hit: bool = False,
+        unacknowledged: int | None = None,
         unwrapped: bool = False,
     ) -> Ending:
         """Draw up the `Ending`. The engine keeps its state, so that this can be asked for before the end, too."""
@@ -352,6 +361,7 @@ class Engine:
         return self._evidence.draw_up(
             sent_in_part=self._sent_in_part + sent_in_part,
             unsent=self._unsent + unsent,
+            unacknowledged=unacknowledged,
             discarded=self._discarded + len(self._held),
             ignored=self._ignored + late,
             peer=peer,
@@ -415,7 +425,7 @@ class Engine:
         scratch = memoryview(bytearray(MAX_PLAINTEXT))
         raw, self._raw = self._raw, memoryview(b"")
         ended, self._evidence.input_ended = self._evidence.input_ended, None
-        held = bytearray()
+        held, self._held = self._held, bytearray()
         try:
             while count := self.read_into(scratch):
                 held += scratch[:count]
@@ -534,4 +544,5 @@ class Engine:
             # What the peer sent can be read, and is refused; or it is no TLS at all.
             self._evidence.apply(Signal.SEND_FATAL_ALERT if looks_like_tls(self._sample) else Signal.BAD_RECORD)
         sample = self._sample
+        error.__traceback__ = None  # Its frames hold this engine, which is to hold it: a cycle for the collector.
         self._evidence.fail(lambda: handshake_failure(error, alert, sample))

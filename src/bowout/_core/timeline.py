@@ -36,12 +36,12 @@ class Timeline:
         self._omitted = 0
         self._run: _Run | None = None
         self._runs = 0
-        self.sent = 0
-        self.received = 0
+        self.sent: int = 0
+        self.received: int = 0
         #: By the clock, not since the beginning.
-        self.last_data_at = self._began
+        self.last_data_at: float = self._began
         #: Nothing was received since we last sent.
-        self.quiet = True
+        self.quiet: bool = True
 
     @property
     def omitted(self) -> int:

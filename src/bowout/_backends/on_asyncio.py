@@ -1,0 +1,289 @@
+"""asyncio, and uvloop as well."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import aiohappyeyeballs
+
+from bowout._backends.sockets import Endpoint, SocketTransport
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+    from types import TracebackType
+
+#: RFC 8305 section 8: the recommended delay between two attempts to connect.
+_HAPPY_EYEBALLS_DELAY: Final = 0.25
+_CHUNK: Final = 1 << 16
+
+
+class AsyncioBackend:
+    """The running loop of asyncio."""
+
+    cancellations: tuple[type[BaseException], ...] = (asyncio.CancelledError,)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.time = loop.time
+        self.event = asyncio.Event
+
+    def move_on_at(self, when: float) -> _MoveOn:
+        return _MoveOn(when)
+
+    async def checkpoint(self) -> None:
+        await asyncio.sleep(0)
+
+    def crew(self) -> _Crew:
+        return _Crew()
+
+    async def accept(self, listener: socket.socket) -> socket.socket:
+        if not _can_watch_descriptors(self._loop, listener):
+            sock, _ = await self._loop.sock_accept(listener)
+            return sock
+        # The loop's own sock_accept loses the connection that it holds when it is cancelled.
+        while True:
+            try:
+                return listener.accept()[0]
+            except (BlockingIOError, InterruptedError):
+                await self._wait_readable(listener)
+
+    async def _wait_readable(self, sock: socket.socket) -> None:
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        self._loop.add_reader(sock, _release, [waiter])
+        try:
+            await waiter
+        finally:
+            self._loop.remove_reader(sock)
+
+    async def sleep_until(self, when: float) -> None:
+        await asyncio.sleep(when - self._loop.time())
+
+    @contextlib.contextmanager
+    def signals(self, *numbers: int) -> Iterator[AsyncIterator[int]]:
+        queue: asyncio.Queue[int] = asyncio.Queue()
+        with contextlib.ExitStack() as undo:
+            for number in numbers:
+                undo.callback(_catch_signal(self._loop, number, queue))
+            yield _drain_queue(queue)
+
+    def transport(self, sock: socket.socket, peer: str) -> SocketTransport:
+        if _can_watch_descriptors(self._loop, sock):
+            return ReadinessTransport(self._loop, sock, peer)
+        return CompletionTransport(self._loop, sock, peer)
+
+    async def resolve(self, host: str, port: int) -> list[Endpoint]:
+        return list(await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+
+    async def connect(self, host: str, port: int) -> socket.socket:
+        return await aiohappyeyeballs.start_connection(
+            await self.resolve(host, port), happy_eyeballs_delay=_HAPPY_EYEBALLS_DELAY, interleave=1, loop=self._loop
+        )
+
+
+class _MoveOn:
+    """`asyncio.timeout_at` that says whether it expired instead of raising."""
+
+    def __init__(self, when: float) -> None:
+        self._timeout = asyncio.timeout_at(when)
+        self.expired = False
+
+    async def __aenter__(self) -> Self:
+        await self._timeout.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        try:
+            await self._timeout.__aexit__(kind, error, traceback)
+        except TimeoutError:
+            self.expired = True
+        return self.expired
+
+    def tighten(self, when: float) -> None:
+        now = self._timeout.when()
+        if not self._timeout.expired() and (now is None or when < now):
+            self._timeout.reschedule(when)
+
+
+class _Crew:
+    """`asyncio.TaskGroup` under the names that bowout uses."""
+
+    def __init__(self) -> None:
+        self._group = asyncio.TaskGroup()
+
+    async def __aenter__(self) -> Self:
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._group.__aexit__(kind, error, traceback)
+
+    def start(self, run: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> asyncio.Task[None]:
+        return self._group.create_task(run(*args))
+
+
+def _catch_signal(loop: asyncio.AbstractEventLoop, number: int, queue: asyncio.Queue[int]) -> Callable[[], object]:
+    """Put a signal's number into `queue` whenever it comes; give back what undoes that."""
+    try:
+        loop.add_signal_handler(number, queue.put_nowait, number)
+    except NotImplementedError:  # Windows
+        before = signal.signal(number, lambda *_: loop.call_soon_threadsafe(queue.put_nowait, number))
+        return lambda: signal.signal(number, before)
+    return lambda: loop.remove_signal_handler(number)
+
+
+async def _drain_queue(queue: asyncio.Queue[int]) -> AsyncIterator[int]:
+    while True:
+        yield await queue.get()
+
+
+def _can_watch_descriptors(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> bool:
+    """Tell whether `loop` has ``add_reader``; the proactor loop of Windows has not."""
+    try:
+        loop.remove_reader(sock)
+    except NotImplementedError:
+        return False
+    return True
+
+
+class ReadinessTransport(SocketTransport):
+    """A socket on a loop that can watch descriptors."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, peer: str) -> None:
+        super().__init__(sock, peer)
+        self._loop = loop
+        self._readers: list[asyncio.Future[None]] = []
+        self._writers: list[asyncio.Future[None]] = []
+        self._others: list[asyncio.Future[None]] = []
+
+    async def wait(self, *, read: bool, write: bool) -> None:
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        lists = [self._readers] * read + [self._writers] * write or [self._others]
+        if read and not self._readers:
+            self._loop.add_reader(self._socket.fileno(), _release, self._readers)
+        if write and not self._writers:
+            self._loop.add_writer(self._socket.fileno(), _release, self._writers)
+        for waiters in lists:
+            waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            for waiters in lists:
+                with contextlib.suppress(ValueError):  # `wake` takes everybody off the lists.
+                    waiters.remove(waiter)
+            self._stop_watching(read=read, write=write)
+
+    def wake(self) -> None:
+        for waiters in (self._readers, self._writers, self._others):
+            _release(waiters)
+            waiters.clear()
+        self._stop_watching(read=True, write=True)
+
+    def _stop_watching(self, *, read: bool, write: bool) -> None:
+        if self._socket.fileno() < 0:
+            return
+        if read and not self._readers:
+            self._loop.remove_reader(self._socket.fileno())
+        if write and not self._writers:
+            self._loop.remove_writer(self._socket.fileno())
+
+
+def _release(waiters: list[asyncio.Future[None]]) -> None:
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_result(None)
+
+
+class CompletionTransport(SocketTransport):
+    """A socket on a loop that cannot watch descriptors: the loop's own socket calls do the waiting.
+
+    Such a call cannot be cancelled without losing what it had moved, so it runs in a task of its own that outlives the
+    waiting, and the next `receive_into` or `send` takes its result.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, peer: str) -> None:
+        super().__init__(sock, peer)
+        self._loop = loop
+        self._receiving: asyncio.Task[bytes] | None = None
+        self._sending: asyncio.Task[int] | None = None
+        self._refused: bytes = b""
+        self._arrived = memoryview(b"")
+        self._woken = asyncio.Event()
+
+    def receive_into(self, buffer: memoryview) -> int | None:
+        if not self._arrived:
+            if self._receiving is None:
+                return super().receive_into(buffer)
+            if not self._receiving.done():
+                return None
+            task, self._receiving = self._receiving, None
+            self._arrived = memoryview(task.result())
+            if not self._arrived:
+                return 0
+        count = min(len(buffer), len(self._arrived))
+        buffer[:count] = self._arrived[:count]
+        self._arrived = self._arrived[count:]
+        return count
+
+    def send(self, data: memoryview) -> int | None:
+        if self._sending is not None:
+            if not self._sending.done():
+                return None
+            task, self._sending = self._sending, None
+            return task.result()
+        count = super().send(data)
+        self._refused = bytes(data[:_CHUNK]) if count is None else b""
+        return count
+
+    async def wait(self, *, read: bool, write: bool) -> None:
+        if read and self._receiving is None and not self._arrived:
+            self._receiving = self._loop.create_task(self._loop.sock_recv(self._socket, _CHUNK))
+        if write and self._sending is None and self._refused:
+            self._sending = self._loop.create_task(self._send_refused())
+        self._woken.clear()
+        woken = self._loop.create_task(self._woken.wait())
+        wanted: set[asyncio.Task[Any]] = {woken}
+        if read and self._receiving is not None:
+            wanted.add(self._receiving)
+        if write and self._sending is not None:
+            wanted.add(self._sending)
+        try:
+            await asyncio.wait(wanted, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            woken.cancel()
+
+    async def _send_refused(self) -> int:
+        data, self._refused = self._refused, b""
+        await self._loop.sock_sendall(self._socket, data)
+        return len(data)
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    def close(self) -> None:
+        self._cancel_tasks()
+        super().close()
+
+    def detach(self) -> socket.socket:
+        self._cancel_tasks()
+        return super().detach()
+
+    def _cancel_tasks(self) -> None:
+        for task in (self._receiving, self._sending):
+            if task is not None:
+                task.add_done_callback(_look_away)
+                task.cancel()
+        self._receiving = self._sending = None  # Or their cancellation would pass for that of whoever asks next.
+
+
+def _look_away(task: asyncio.Task[Any]) -> None:
+    """Take a task's error, so that nobody complains that it was never looked at."""
+    if not task.cancelled():
+        task.exception()

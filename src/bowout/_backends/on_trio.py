@@ -1,0 +1,168 @@
+"""trio."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Self
+
+import trio
+
+from bowout._backends.sockets import Endpoint, SocketTransport
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+    from contextlib import AbstractContextManager
+    from types import TracebackType
+
+
+class TrioBackend:
+    """The running loop of trio."""
+
+    cancellations: tuple[type[BaseException], ...] = (trio.Cancelled,)
+
+    def __init__(self) -> None:
+        self.time = trio.current_time
+        self.event = trio.Event
+
+    def move_on_at(self, when: float) -> _MoveOn:
+        return _MoveOn(when)
+
+    async def checkpoint(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    @asynccontextmanager
+    async def crew(self) -> AsyncIterator[_Crew]:
+        async with trio.open_nursery() as nursery:
+            yield _Crew(nursery)
+
+    async def accept(self, listener: socket.socket) -> socket.socket:
+        await trio.lowlevel.checkpoint()
+        while True:
+            try:
+                return listener.accept()[0]
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(listener)
+
+    async def sleep_until(self, when: float) -> None:
+        await trio.sleep_until(when)
+
+    def signals(self, *numbers: int) -> AbstractContextManager[AsyncIterator[int]]:
+        return trio.open_signal_receiver(*numbers)
+
+    def transport(self, sock: socket.socket, peer: str) -> TrioTransport:
+        return TrioTransport(sock, peer)
+
+    async def resolve(self, host: str, port: int) -> list[Endpoint]:
+        return list(await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+
+    async def connect(self, host: str, port: int) -> socket.socket:
+        stream = await trio.open_tcp_stream(host, port)
+        return socket.socket(fileno=stream.socket.detach())
+
+
+class _MoveOn:
+    """A cancel scope under the names that bowout uses."""
+
+    def __init__(self, when: float) -> None:
+        self._scope = trio.CancelScope(deadline=when)
+        self.expired = False
+
+    async def __aenter__(self) -> Self:
+        self._scope.__enter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        handled = self._scope.__exit__(kind, error, traceback)
+        self.expired = self._scope.cancelled_caught
+        return handled
+
+    def tighten(self, when: float) -> None:
+        self._scope.deadline = min(self._scope.deadline, when)
+
+
+class _Crew:
+    """A nursery whose tasks can be cancelled one by one."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+
+    def start(self, run: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> trio.CancelScope:
+        scope = trio.CancelScope()
+
+        async def job() -> None:
+            with scope:
+                await run(*args)
+
+        self._nursery.start_soon(job)
+        return scope
+
+
+class TrioTransport(SocketTransport):
+    """A socket under trio, which lets one task wait for each direction: the others wait for that one."""
+
+    def __init__(self, sock: socket.socket, peer: str) -> None:
+        super().__init__(sock, peer)
+        self._reading = _Leader(trio.lowlevel.wait_readable)
+        self._writing = _Leader(trio.lowlevel.wait_writable)
+        self._idle = trio.lowlevel.ParkingLot()
+
+    async def wait(self, *, read: bool, write: bool) -> None:
+        if read and write:
+            await self._wait_for_either()
+        elif read:
+            await self._reading.wait(self._socket)
+        elif write:
+            await self._writing.wait(self._socket)
+        else:
+            await self._idle.park()
+
+    async def _wait_for_either(self) -> None:
+        async def one(leader: _Leader) -> None:
+            await leader.wait(self._socket)
+            nursery.cancel_scope.cancel()
+
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(one, self._reading)
+                nursery.start_soon(one, self._writing)
+        except BaseExceptionGroup:
+            await trio.lowlevel.checkpoint_if_cancelled()  # One Cancelled, as from every other wait, and no group.
+            raise
+
+    def wake(self) -> None:
+        self._idle.unpark_all()
+        self._reading.release()
+        self._writing.release()
+        if self._socket.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._socket)
+
+
+class _Leader:
+    """Waits for one direction of a socket, once for everybody who wants it."""
+
+    def __init__(self, wait: Callable[[socket.socket], Awaitable[None]]) -> None:
+        self._wait = wait
+        self._led = False
+        self._followers = trio.lowlevel.ParkingLot()
+
+    async def wait(self, sock: socket.socket) -> None:
+        if self._led:
+            await self._followers.park()
+            return
+        self._led = True
+        try:
+            await self._wait(sock)
+        except trio.ClosedResourceError:
+            await (
+                trio.lowlevel.checkpoint_if_cancelled()
+            )  # `wake` was called, or the socket closed: the caller will see.
+        finally:
+            self._led = False
+            self.release()
+
+    def release(self) -> None:
+        """Let the followers go: they try again, and one of them leads."""
+        self._followers.unpark_all()

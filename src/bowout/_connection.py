@@ -1,0 +1,304 @@
+"""One TLS connection and its ways to end: close, unwrap, abort, and leaving at once."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from bowout._core.closing import Step, next_step
+from bowout._pump import SCRATCH_SIZE, Pump
+from bowout.ending import Ending, EventKind, How, Inbound, Outbound, Role, Side
+from bowout.errors import BowoutError, NoCloseNotify, StreamClosed, Truncated
+
+if TYPE_CHECKING:
+    import socket
+    import ssl
+    from collections.abc import Callable
+
+    from bowout._backends import Backend, Deadline, Transport
+    from bowout._backends import Event as LoopEvent
+    from bowout.ending import Event, TruncationPolicy
+
+#: A close reads so much before it lets others run.
+_DRAIN_SLICE: Final = 1 << 20
+#: How often a close looks whether the peer's kernel has everything, where nothing else will tell it; in seconds.
+_ARRIVAL_TICK: Final = 0.01
+#: Where that cannot be asked, a peer that has sent close_notify gets so long for its FIN, in seconds.
+_FIN_PATIENCE: Final = 0.5
+
+#: A FIN in these tells the peer that something is missing, as it should.
+_UNNOTIFIED: Final = frozenset({Outbound.HANDSHAKE, Outbound.OPEN})
+#: In these the kernel goes on delivering what it has taken after the descriptor is closed.
+_DELIVERING: Final = frozenset({Outbound.CLOSE_NOTIFY_SENT, Outbound.FIN_SENT, Outbound.CUT})
+
+
+class Connection(Pump):
+    """The machinery under a `bowout.Stream`.
+
+    Args:
+        context: prepared for endings.
+        linger_bytes: how much a close reads and discards before it gives up.
+        vouch_anyway: send close_notify even where a send was cut short.
+
+    Attributes:
+        ended: set when there is an `ending`.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        transport: Transport,
+        context: ssl.SSLContext,
+        *,
+        role: Role,
+        server_hostname: str | None,
+        truncation: TruncationPolicy,
+        linger_bytes: int,
+        vouch_anyway: bool,
+        on_event: Callable[[Event], None] | None,
+    ) -> None:
+        super().__init__(
+            backend,
+            transport,
+            context,
+            role=role,
+            server_hostname=server_hostname,
+            truncation=truncation,
+            on_event=on_event,
+        )
+        self._began = time.time()
+        self._linger_bytes = linger_bytes
+        self._drained = 0
+        self._close_scope: Deadline | None = None
+        self._fin_patience_ends: float | None = None
+        self._deadline_hit = False
+        self._cap_hit = False
+        self._unacknowledged: int | None = None
+        self._may_vouch = True
+        self.vouch_anyway = vouch_anyway
+        self.ended: LoopEvent = backend.event()
+
+    # -- leaving -------------------------------------------------------------------------------------------------
+
+    def begin_leaving(self, verb: str) -> None:
+        """From now on nothing new is received or sent; whoever waits is told."""
+        self.leaving = True
+        self.engine.call(verb, leaving=True)
+        self._transport.wake()
+
+    async def close(self, deadline: float, *, notify: bool) -> None:
+        """End both directions, by `deadline`. However this is left, the descriptor is closed and there is an ending."""
+        self._may_vouch = notify
+        try:
+            async with self.backend.move_on_at(deadline) as scope:
+                self._close_scope = scope
+                await self._wind_down(notify=notify)
+            if scope.expired:
+                self._note_deadline()
+        except BaseException:
+            self.note_reason("the close was cancelled")
+            self._finish_without_waiting(notify=notify)
+            raise
+        self._release()
+
+    def hurry(self, deadline: float) -> None:
+        """Another close came: the earlier deadline counts."""
+        assert self._close_scope is not None, "whoever is leaving, and has not left, is in it"
+        self._close_scope.tighten(deadline)
+
+    def leave_at_once(self, verb: str, *, notify: bool) -> None:
+        """End without an await: for a task that is being cancelled."""
+        if self.ending is None:
+            self.note_reason(verb)
+            if not self.leaving:
+                self.begin_leaving(verb)
+            # A close that was to send no close_notify may be under way: hurrying it must not vouch after all.
+            self._finish_without_waiting(notify=notify and self._may_vouch)
+
+    def abort(self) -> None:
+        """End with an RST, now."""
+        if self.ending is None:
+            self.begin_leaving("abort()")
+            self.engine.sent_rst()
+            self._transport.reset()
+            self._release()
+
+    async def unwrap(self, deadline: float) -> tuple[socket.socket, bytes]:
+        """End TLS both ways, by `deadline`, and give the transport away."""
+        try:
+            async with self.backend.move_on_at(deadline) as scope:
+                self._close_scope = scope
+                await self._queue_last_words(notify=True, to_close_notify=True)
+                await self._exchange_close_notify()
+            if scope.expired:
+                self._note_deadline()
+        except BaseException:
+            self._finish_without_waiting(notify=True)
+            raise
+        if self.ending is not None:
+            raise self._with_ending(StreamClosed("the stream was ended while unwrap() waited"))
+        if self.engine.verdict() is not How.CLEAN:
+            self._release()
+            raise self._with_ending(self._why_not_unwrapped())
+        leftover = self.engine.leftover()
+        sock = self._transport.detach()
+        self._release(unwrapped=True)
+        return sock, leftover
+
+    def _why_not_unwrapped(self) -> BowoutError:
+        if self._deadline_hit or self._cap_hit:
+            return NoCloseNotify("the peer did not end TLS with its close_notify in time")
+        return self.engine.failure or Truncated("the peer left without close_notify", inside_record=False)
+
+    # -- the close, step by step ---------------------------------------------------------------------------------
+
+    async def _wind_down(self, *, notify: bool) -> None:
+        if not self.engine.handshake_done:
+            self._finish_without_waiting(notify=False)
+            return
+        await self._queue_last_words(notify=notify)
+        while True:
+            await self._drain()
+            if self.ending is not None:
+                return
+            self.try_flush()
+            step = self._next_step()
+            if step is Step.FIN:
+                self._send_fin()
+            elif step is Step.RELEASE or self._cap_hit:
+                return
+            elif step is Step.FLUSH:
+                # A close_notify that waits for the rest of a handshake message has nothing to write yet.
+                writable = self.engine.output() is not None
+                await self._transport.wait(read=not self.engine.input_ended, write=writable)
+            else:
+                await self._linger()
+
+    def _winding_down(self) -> bool:
+        """Nobody has ended it more abruptly meanwhile, and there is room below the cap."""
+        return self.ending is None and not self._cap_hit
+
+    async def _queue_last_words(self, *, notify: bool, to_close_notify: bool = False) -> None:
+        """Let the send in flight finish, reading meanwhile: a peer that writes before it reads must not block us."""
+        while self._sends.busy and self._winding_down():
+            await self._drain(to_close_notify=to_close_notify)
+            await self._transport.wait(read=not self._input_done(to_close_notify=to_close_notify), write=False)
+        self._queue_close_notify(notify=notify)
+
+    def _queue_close_notify(self, *, notify: bool) -> None:
+        """Queue it where it is wanted and true: it vouches for everything before it, so not after half a message."""
+        whole = not self.cut_short and not self._sends.busy
+        if notify and (whole or self.vouch_anyway):
+            self.engine.queue_close_notify()
+
+    async def _exchange_close_notify(self) -> None:
+        """Send ours and read up to the peer's, and no further than the kernel gave with it."""
+        while self._winding_down():
+            await self._drain(to_close_notify=True)
+            flushed = self.try_flush()
+            waiting = self.engine.inbound is Inbound.OPEN
+            if flushed and not waiting:
+                return
+            await self._transport.wait(read=waiting, write=not flushed)
+
+    def _next_step(self) -> Step:
+        return next_step(
+            self.engine.outbound,
+            self.engine.inbound,
+            output_queued=self.engine.output_size > 0,
+            fin_sent=self.engine.fin_sent,
+            fin_received=self.engine.input_ended,
+            all_arrived=self._all_arrived(),
+        )
+
+    def _all_arrived(self) -> bool:
+        if self.engine.inbound is not Inbound.CLOSE_NOTIFY or not self.engine.fin_sent:
+            return False
+        unacknowledged = self._transport.unacknowledged()
+        if unacknowledged is not None:
+            return unacknowledged == 0
+        now = self.backend.time()
+        if self._fin_patience_ends is None:
+            self._fin_patience_ends = now + _FIN_PATIENCE
+        return now >= self._fin_patience_ends
+
+    async def _linger(self) -> None:
+        if self.engine.inbound is not Inbound.CLOSE_NOTIFY:
+            await self._transport.wait(read=True, write=False)
+            return
+        async with self.backend.move_on_at(self.backend.time() + _ARRIVAL_TICK):
+            await self._transport.wait(read=True, write=False)
+
+    async def _drain(self, *, to_close_notify: bool = False) -> None:
+        """Read and discard what is there, within the byte cap."""
+        while self.ending is None and self._drain_slice(to_close_notify=to_close_notify):
+            await self.backend.checkpoint()
+
+    def _drain_slice(self, *, to_close_notify: bool = False) -> bool:
+        """Read and discard what is there; True when it was so much that others should have a turn first."""
+        before = self._drained
+        while True:
+            while self.engine.discard(self.scratch):
+                pass
+            if self._input_done(to_close_notify=to_close_notify):
+                return False
+            room = self._linger_bytes - self._drained
+            if room <= 0:
+                self._note_cap()
+                return False
+            if self._drained - before >= _DRAIN_SLICE:
+                return True
+            count = self._receive(min(SCRATCH_SIZE, room))
+            if count is None:
+                return False
+            self._drained += count
+
+    def _input_done(self, *, to_close_notify: bool) -> bool:
+        """Nothing more will come, or what comes next is for the caller of `unwrap`."""
+        return self.engine.input_ended or (to_close_notify and self.engine.inbound is not Inbound.OPEN)
+
+    def _finish_without_waiting(self, *, notify: bool) -> None:
+        """Do as much of a close as can be done at once, and release the descriptor."""
+        if self.ending is not None:
+            return
+        self._queue_close_notify(notify=notify)
+        flushed = self.try_flush()
+        self._drain_slice()
+        if not self.engine.fin_sent and (flushed or self.engine.outbound in _UNNOTIFIED):
+            self._send_fin()
+        self._release()
+
+    def _send_fin(self) -> None:
+        self._transport.send_fin()
+        self.engine.sent_fin()
+
+    def _note_deadline(self) -> None:
+        self._deadline_hit = True
+        self._timeline.record(EventKind.DEADLINE, Side.WE)
+
+    def _note_cap(self) -> None:
+        if not self._cap_hit:
+            self._cap_hit = True
+            self._timeline.record(EventKind.CAP, Side.WE)
+
+    def _release(self, *, unwrapped: bool = False) -> None:
+        """Close the descriptor, draw up the ending, and tell everybody."""
+        if self.ending is not None:
+            return
+        self._unacknowledged = self._transport.unacknowledged() if self.engine.outbound in _DELIVERING else None
+        self._transport.close()
+        self._count_unencrypted()
+        self._timeline.record(EventKind.RELEASED, Side.WE, "the TCP connection goes on" if unwrapped else "")
+        self._note_ending(self._draw_up(unwrapped=unwrapped))
+        self.ended.set()
+
+    def _draw_up(self, *, unwrapped: bool = False) -> Ending:
+        return self.engine.finish(
+            peer=self.peer,
+            began=self._began,
+            reason=self.reason,
+            deadline_hit=self._deadline_hit,
+            cap_hit=self._cap_hit,
+            unacknowledged=self._unacknowledged,
+            unwrapped=unwrapped,
+        )

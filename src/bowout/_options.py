@@ -1,0 +1,82 @@
+"""The options of a stream, as clients and servers share them."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from bowout._connection import Connection
+from bowout._core import messages
+from bowout.ending import Role
+from bowout.errors import MisuseError
+from bowout.stream import Stream, checked_timeout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bowout._backends import Backend, Transport
+    from bowout.ending import Event, OnError, TruncationPolicy
+
+#: How much a close reads and discards at most: more than any kernel buffers on the way, less than anyone would miss.
+LINGER_BYTES: Final = 16 << 20
+
+#: OpenSSL refuses a context that was made for the other side, but only when the first connection is there.
+_OTHER_SIDE: Final = {Role.SERVER: ssl.PROTOCOL_TLS_CLIENT, Role.CLIENT: ssl.PROTOCOL_TLS_SERVER}
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """How to be a stream on a transport; `bowout.connect` documents them."""
+
+    context: ssl.SSLContext
+    role: Role
+    server_hostname: str | None = None
+    alpn: Sequence[str] | None = None
+    handshake_timeout: float = 30.0
+    close_timeout: float = 5.0
+    linger_bytes: int = LINGER_BYTES
+    truncation: TruncationPolicy = "raise"
+    on_error: OnError = "truncate"
+    on_event: Callable[[Event], None] | None = None
+
+    def check(self) -> None:
+        """Raise MisuseError or ValueError for what cannot be meant."""
+        if not isinstance(self.context, ssl.SSLContext):
+            raise MisuseError(f"context must be an ssl.SSLContext, not {type(self.context).__name__}")
+        if self.context.protocol == _OTHER_SIDE[self.role]:
+            raise MisuseError(f"this context cannot be a {self.role}'s: it was made for {self.context.protocol.name}")
+        checked_timeout("handshake_timeout", self.handshake_timeout)
+        checked_timeout("close_timeout", self.close_timeout)
+        if self.linger_bytes < 0:
+            raise MisuseError(f"linger_bytes must be 0 or more, not {self.linger_bytes}")
+        if self.truncation not in ("raise", "tolerate"):
+            raise MisuseError(f'truncation must be "raise" or "tolerate", not {self.truncation!r}')
+        if self.on_error not in ("truncate", "close"):
+            raise MisuseError(f'on_error must be "truncate" or "close", not {self.on_error!r}')
+
+    def stream(self, backend: Backend, transport: Transport) -> Stream:
+        """Make the stream."""
+        return Stream(
+            self.connection(backend, transport),
+            handshake_timeout=self.handshake_timeout,
+            close_timeout=self.close_timeout,
+            draining=backend.event(),
+        )
+
+    def connection(self, backend: Backend, transport: Transport) -> Connection:
+        """Make what is under the stream."""
+        messages.prepare(self.context)
+        if self.alpn is not None:
+            self.context.set_alpn_protocols(list(self.alpn))
+        return Connection(
+            backend,
+            transport,
+            self.context,
+            role=self.role,
+            server_hostname=self.server_hostname,
+            truncation=self.truncation,
+            linger_bytes=self.linger_bytes,
+            vouch_anyway=self.on_error == "close",
+            on_event=self.on_event,
+        )

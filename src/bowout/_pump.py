@@ -1,0 +1,402 @@
+"""The pump of one TLS connection: it moves bytes between the engine, the transport and the tasks that want them.
+
+The invariant of every loop here, and in `bowout._connection`: touch the engine without an await in between, hand its
+output to the kernel, then await exactly one thing and look at everything anew. So no lock guards the engine, and a
+cancelled wait loses nothing.
+"""
+
+from __future__ import annotations
+
+import abc
+import threading
+from typing import TYPE_CHECKING, Final
+
+from bowout._core.engine import Engine
+from bowout._core.timeline import Timeline
+from bowout._turn import Turns
+from bowout.ending import EventKind, Outbound, Role, Side
+from bowout.errors import BowoutError, HandshakeTimeout, SendInterrupted, StreamClosed, Truncated
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+
+    from bowout._backends import Backend, Transport
+    from bowout.ending import Ending, Event, TruncationPolicy
+
+SCRATCH_SIZE: Final = 1 << 18
+#: A read is at least this large: a full record and its frame.
+_MIN_READ: Final = 17 << 10
+#: Answers that reading makes (to key updates, say) may wait for the kernel up to here; then reading waits for them.
+#: It is more than a send ever has in the queue: two peers that both send must not both stop reading.
+_OUTPUT_CAP: Final = 1 << 17
+#: So many operations may succeed without waiting before the task lets others run.
+_FAIR: Final = 32
+#: Before an error is raised, the alert that goes with it gets so long to leave, in seconds.
+_ALERT_PATIENCE: Final = 1.0
+
+#: Our direction cannot be used again in these.
+_DEAD: Final = frozenset({Outbound.LOST, Outbound.FATAL_ALERT, Outbound.RESET})
+
+_scratch = threading.local()
+
+
+def _shared_scratch() -> memoryview:
+    """One receive buffer for every connection of a thread: it is only used between two awaits."""
+    try:
+        return _scratch.view  # type: ignore[no-any-return]
+    except AttributeError:
+        _scratch.view = memoryview(bytearray(SCRATCH_SIZE))
+        return _scratch.view  # type: ignore[no-any-return]
+
+
+class Pump(abc.ABC):
+    """Everything that a connection does before it ends.
+
+    Args:
+        context: prepared for endings.
+
+    Attributes:
+        leaving: a verb was called that ends the connection: nothing new is received or sent.
+        ending: how it ended, when the descriptor is closed.
+        cut_short: half a message was sent, so that close_notify would vouch for too much.
+        reason: for the ending, where somebody knows one.
+        scratch: memory that anybody may use between two awaits.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        transport: Transport,
+        context: ssl.SSLContext,
+        *,
+        role: Role,
+        server_hostname: str | None,
+        truncation: TruncationPolicy,
+        on_event: Callable[[Event], None] | None,
+    ) -> None:
+        self.backend = backend
+        self._transport = transport
+        self._timeline = Timeline(backend.time, on_event)
+        self.engine: Engine = Engine(
+            context, role=role, server_hostname=server_hostname, timeline=self._timeline, truncation=truncation
+        )
+        self._timeline.record(EventKind.CONNECTED, Side.WE if role is Role.CLIENT else Side.PEER, transport.peer)
+        self.scratch: memoryview = _shared_scratch()
+        self._sends = Turns(backend)
+        self._handshaking = Turns(backend)
+        self._received = 0
+        self._unencrypted = 0
+        self._without_waiting = 0
+        self._reading = False
+        self._send_held_up = False
+        self._told_to_end = False
+        self.cut_short: bool = False
+        self.reason: str = ""
+        self.leaving: bool = False
+        self.ending: Ending | None = None
+
+    @property
+    def peer(self) -> str:
+        """The peer's name, for people."""
+        return self._transport.peer
+
+    @property
+    def quiet(self) -> bool:
+        """Nothing was received since we last sent."""
+        return self._timeline.quiet
+
+    @property
+    def silent(self) -> bool:
+        """Nothing at all was received."""
+        return self._received == 0
+
+    @property
+    def silent_above(self) -> bool:
+        """No application data was received."""
+        return self._timeline.received == 0
+
+    @property
+    def last_data_at(self) -> float:
+        """When application data last passed, on the loop's clock."""
+        return self._timeline.last_data_at
+
+    def note_reason(self, reason: str) -> None:
+        """Say for the ending why it ended; the first reason counts."""
+        self.reason = self.reason or reason
+
+    def _note_ending(self, ending: Ending) -> None:
+        self.ending = ending
+
+    # -- moving bytes --------------------------------------------------------------------------------------------
+
+    def try_flush(self) -> bool:
+        """Hand the kernel what it takes of the engine's output; True when nothing is left of it."""
+        while (head := self.engine.output()) is not None:
+            try:
+                count = self._transport.send(head)
+            except OSError:
+                self.engine.send_failed()
+                break
+            if count is None:
+                return False
+            self.engine.output_taken(count)
+        return True
+
+    async def flush(self) -> None:
+        """Hand the kernel all of the engine's output."""
+        while not self.try_flush():
+            await self._transport.wait(read=False, write=True)
+            self._check_not_ended()
+
+    def _receive(self, limit: int) -> int | None:
+        """Move what the kernel has into the engine: a count, 0 at the end of input, None if nothing is there."""
+        try:
+            count = self._transport.receive_into(self.scratch[:limit])
+        except OSError as error:
+            self.engine.receive_reset(error.strerror or "")
+            return 0
+        if count is not None and self._send_held_up:
+            self._send_held_up = False
+            self._transport.wake()  # Whoever receives it, the sender waits for it, too.
+        if count:
+            self._received += count
+            self.engine.receive_data(self.scratch[:count])
+        elif count == 0:
+            self.engine.receive_eof()
+        return count
+
+    async def _more_input(self, limit: int) -> None:
+        """Wait until the engine has more to read, or who reads is told to end. The stream may begin to close, too."""
+        while not self.try_flush() and self.engine.output_size > _OUTPUT_CAP:
+            await self._wait(read=False, write=True)
+        while self._receive(limit) is None and not (self._told_to_end and self.engine.handshake_done):
+            await self._wait(read=True, write=not self.try_flush())
+
+    async def _wait(self, *, read: bool, write: bool) -> None:
+        self._without_waiting = 0
+        await self._transport.wait(read=read, write=write)
+        self.check_staying()
+        if write:
+            self.try_flush()
+
+    async def be_fair(self) -> None:
+        """Let others run now and then, though there is always something to do here. Much may have changed then."""
+        self._without_waiting += 1
+        if self._without_waiting >= _FAIR:
+            self._without_waiting = 0
+            await self.backend.checkpoint()
+
+    # -- the handshake -------------------------------------------------------------------------------------------
+
+    async def handshake(self, timeout: float) -> None:
+        """Shake hands, once, whoever asks first; on any failure the connection is over."""
+        if self.engine.handshake_done:
+            return
+        self.check_staying()
+        await self._handshaking.take()
+        try:
+            if not self.engine.handshake_done:
+                self.check_staying()
+                await self._shake_hands(timeout)
+        finally:
+            self._handshaking.give()
+
+    async def _shake_hands(self, timeout: float) -> None:
+        try:
+            async with self.backend.move_on_at(self.backend.time() + timeout) as scope:
+                while not self.engine.handshake():
+                    await self._more_input(_MIN_READ)
+                    await self.be_fair()
+                await self.flush()
+            if scope.expired:
+                self.engine.give_up(
+                    lambda: HandshakeTimeout(f"the peer did not finish the handshake within {timeout:g} s")
+                )
+        except StreamClosed:
+            raise
+        except BowoutError as error:
+            raise await self.die(error)  # noqa: B904  (it is the same error, or carries its own cause)
+        except BaseException:
+            self.leave_at_once("cancelled in the handshake", notify=False)
+            raise
+        if (failure := self.engine.failure) is not None:
+            self._finish_without_waiting(notify=False)
+            raise self._with_ending(failure)
+
+    # -- data ----------------------------------------------------------------------------------------------------
+
+    async def read_into(self, view: memoryview) -> int:
+        """Decrypt into `view`; 0 at the end of the peer's direction."""
+        self._reading = True
+        try:
+            return await self._read_into(view)
+        finally:
+            self._reading = False
+
+    async def _read_into(self, view: memoryview) -> int:
+        limit = max(_MIN_READ, min(len(view), SCRATCH_SIZE))
+        await self.be_fair()
+        fruitless = False
+        while True:
+            self.check_staying()
+            try:
+                count = self._read_decrypted(view)
+            except BowoutError as error:
+                raise await self.die(error)  # noqa: B904  (it is the same error)
+            if self.engine.output_size:
+                self.try_flush()
+            if count is not None or self._told_to_end:
+                self._told_to_end = False
+                return count or 0
+            if fruitless:
+                await self.backend.checkpoint()  # A flood of records without data must not keep others waiting.
+                self.check_staying()
+            await self._more_input(limit)
+            fruitless = True
+
+    def end_receive(self) -> None:
+        """Have the read that is waiting give the end."""
+        self._told_to_end = True
+        self._transport.wake()
+
+    def _read_decrypted(self, view: memoryview) -> int | None:
+        """Fill `view` with as many records as there are. An end or an error after data waits for the next read."""
+        total = 0
+        while total < len(view):
+            try:
+                count = self.engine.read_into(view[total:])
+            except BowoutError:
+                if total:
+                    break
+                raise
+            if not count:
+                return total or count
+            total += count
+        return total
+
+    async def send(self, view: memoryview) -> None:
+        """Encrypt and hand over all of `view`, after the sends that came before."""
+        await self.be_fair()
+        await self._take_send_turn()
+        try:
+            self.check_staying()
+            if self.cut_short and self.engine.outbound is Outbound.OPEN:
+                raise SendInterrupted("an earlier send was cancelled halfway; what is sent now would be garbled")
+            await self.flush()  # What a cancelled send left behind: so cancelled sends do not pile up.
+            await self._send_all(view)
+        finally:
+            self._give_send_turn()
+
+    async def _send_all(self, view: memoryview) -> None:
+        done = 0
+        try:
+            while done < len(view):
+                count = self.engine.write(view[done:])
+                if not count:
+                    await self._receive_other_half()
+                    continue
+                done += count
+                # Only now: a send that was refused cuts nothing.
+                self._unencrypted = len(view) - done
+                await self.flush()
+                await self.be_fair()
+                self._check_not_ended()
+            if self.engine.outbound is Outbound.LOST:
+                raise self.engine.why_not_writable()
+        except BowoutError as error:
+            raise self._with_ending(error)  # noqa: B904  (it is the same error)
+        finally:
+            if self._unencrypted:
+                self.cut_short = True
+                self._count_unencrypted()
+
+    async def _receive_other_half(self) -> None:
+        """OpenSSL has one half of a handshake message, and writes again when it has the other: see that it comes."""
+        if self.engine.input_ended:
+            raise self.engine.failure or Truncated("the peer left within a handshake message", inside_record=False)
+        self._send_held_up = True
+        await self._transport.wait(read=True, write=False)
+        self._check_not_ended()
+        if not self._reading and self._receive(_MIN_READ) is not None:
+            self.engine.hold()
+
+    def _count_unencrypted(self) -> None:
+        """The send in flight is cut here: the rest of it was accepted and is not sent."""
+        self.engine.count_unsent(self._unencrypted)
+        self._unencrypted = 0
+
+    async def send_eof(self) -> None:
+        """Queue our close_notify after the sends that came before, and hand it over."""
+        await self._take_send_turn()
+        try:
+            self.check_staying()
+            if self.engine.outbound is Outbound.OPEN:
+                if self.cut_short:
+                    raise SendInterrupted("a send was cancelled halfway: close_notify would vouch for half a message")
+                self.engine.call("send_eof()", leaving=False)
+                self.engine.queue_close_notify()
+            await self.flush()
+            if self.engine.outbound in _DEAD:
+                raise self._with_ending(self.engine.why_not_writable())
+        finally:
+            self._give_send_turn()
+
+    async def _take_send_turn(self) -> None:
+        try:
+            await self._sends.take()
+        except BaseException:
+            self._wake_closer()  # The turn may have come, and gone to nobody.
+            raise
+
+    def _give_send_turn(self) -> None:
+        self._sends.give()
+        self._wake_closer()
+
+    def _wake_closer(self) -> None:
+        """A close may be waiting for the last sender."""
+        if self.leaving:
+            self._transport.wake()
+
+    # -- errors --------------------------------------------------------------------------------------------------
+
+    async def die(self, error: BowoutError) -> BowoutError:
+        """Prepare `error` for being raised: let its alert leave first, and end the connection if it cannot go on."""
+        beyond_repair = self.engine.outbound in _DEAD or not self.engine.handshake_done
+        try:
+            if self.ending is None and self.engine.output_size:
+                async with self.backend.move_on_at(self.backend.time() + _ALERT_PATIENCE):
+                    await self.flush()
+        finally:
+            if beyond_repair and not self.leaving:
+                self._finish_without_waiting(notify=False)
+        return self._with_ending(error)
+
+    def _with_ending(self, error: BowoutError) -> BowoutError:
+        error.ending = self.ending or self._draw_up()
+        return error
+
+    def check_staying(self) -> None:
+        """Raise if we are leaving, or have left."""
+        if self.leaving:
+            raise self._with_ending(StreamClosed("we closed this stream"))
+        self._check_not_ended()
+
+    def _check_not_ended(self) -> None:
+        if self.ending is not None:
+            failure = self.engine.failure if not self.leaving else None
+            raise self._with_ending(failure or StreamClosed("the stream was closed before the kernel had everything"))
+
+    # -- what the connection adds --------------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def leave_at_once(self, verb: str, *, notify: bool) -> None:
+        """End without an await."""
+
+    @abc.abstractmethod
+    def _finish_without_waiting(self, *, notify: bool) -> None:
+        """Do as much of a close as can be done at once, and release the descriptor."""
+
+    @abc.abstractmethod
+    def _draw_up(self) -> Ending:
+        """The ending, as far as it is known."""

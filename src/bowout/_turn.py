@@ -1,0 +1,43 @@
+"""Turns: one task at a time, first come, first served."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bowout._backends import Backend, Event
+
+
+class Turns:
+    """A lock that costs nothing when nobody else wants it, on every event loop."""
+
+    __slots__ = ("_backend", "_queue", "busy")
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._queue: deque[Event] = deque()
+        self.busy = False
+
+    async def take(self) -> None:
+        """Wait for the turn. Cancelled, the turn goes to the next."""
+        if not self.busy:
+            self.busy = True
+            return
+        granted = self._backend.event()
+        self._queue.append(granted)
+        try:
+            await granted.wait()
+        except BaseException:
+            if granted.is_set():
+                self.give()
+            else:
+                self._queue.remove(granted)
+            raise
+
+    def give(self) -> None:
+        """Pass the turn on."""
+        if self._queue:
+            self._queue.popleft().set()
+        else:
+            self.busy = False
