@@ -1,5 +1,8 @@
 """TLS connections that end well: nothing lost, nothing truncated unnoticed, nothing hanging, and every ending told."""
 
+from bowout._drain import DrainReport
+from bowout._listeners import systemd_sockets
+from bowout._server import Server
 from bowout._starttls import PROTOCOLS as STARTTLS
 from bowout.client import Connecting, connect, wrap
 from bowout.ending import (
@@ -42,6 +45,7 @@ from bowout.errors import (
     StreamClosed,
     Truncated,
 )
+from bowout.server import Serving, serve
 from bowout.stream import Stream
 
 __version__ = "0.1.0"
@@ -57,6 +61,7 @@ __all__ = [
     "ConnectRefused",
     "ConnectTimeout",
     "Connecting",
+    "DrainReport",
     "Ending",
     "Event",
     "EventKind",
@@ -80,6 +85,8 @@ __all__ = [
     "Reset",
     "Role",
     "SendInterrupted",
+    "Server",
+    "Serving",
     "Side",
     "StartTLSError",
     "Stream",
@@ -87,5 +94,7 @@ __all__ = [
     "Truncated",
     "TruncationPolicy",
     "connect",
+    "serve",
+    "systemd_sockets",
     "wrap",
 ]

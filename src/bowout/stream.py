@@ -247,9 +247,9 @@ class Stream:
             Reset, AlertReceived, ProtocolViolation: the connection has.
             SendInterrupted: an earlier send was cancelled halfway.
 
-        Cancelled before its turn, nothing was sent. Cancelled when all of `data` was encrypted, the rest of it leaves with
-        whatever is done next. Cancelled halfway, part of `data` has left: then no close_notify
-        can vouch for the stream any more, later sends fail, and `close` cuts it off (unless ``on_error="close"``).
+        Cancelled before its turn, nothing was sent. Cancelled when all of `data` was encrypted, the rest of it leaves
+        with whatever is done next. Cancelled halfway, part of `data` has left: then no close_notify can vouch for the
+        stream any more, later sends fail, and `close` cuts it off (unless ``on_error="close"``).
         """
         view = memoryview(data).cast("B")
         await self.handshake()

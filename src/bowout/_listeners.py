@@ -1,0 +1,200 @@
+"""Listening sockets: TCP on every family, Unix sockets, and those that systemd hands over."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from bowout.errors import MisuseError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: The first descriptor that systemd passes; sd_listen_fds(3).
+_SD_LISTEN_FDS_START: Final = 3
+_PORT_TRIES: Final = 16
+#: An address of these cannot be had on a machine that has its family switched off (bpo-30945).
+_FAMILY_IS_OFF: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
+
+
+class Listener:
+    """A listening socket and, for a Unix socket of our own, the path that has to be removed.
+
+    Attributes:
+        socket: non-blocking.
+        address: what it listens on: ``(host, port)``, or a path.
+    """
+
+    def __init__(self, sock: socket.socket, path: str | Path | None = None) -> None:
+        self.socket = sock
+        name = sock.getsockname()
+        self.address: Any = name[:2] if isinstance(name, tuple) else name
+        self._path = path
+        self._identity = None if path is None else _identity(path)
+
+    def remove_path(self) -> None:
+        """Remove the path, unless a successor has put another socket there.
+
+        Only while ours is open does the file system not give its inode's number to another.
+        """
+        if self._path is not None and self._identity is not None and self.socket.fileno() >= 0:
+            if _identity(self._path) == self._identity:
+                Path(self._path).unlink()
+            self._path = None
+
+    def close(self) -> None:
+        """Remove the path and close the socket; it may be called again."""
+        self.remove_path()
+        self.socket.close()
+
+
+def listen_tcp(host: str | None, port: int, *, backlog: int, reuse_port: bool) -> list[socket.socket]:
+    """Listen on every address of `host`; None is every address of the machine, IPv6 and IPv4.
+
+    Port 0 is one free port, the same for every address.
+
+    Raises:
+        OSError: an address cannot be had.
+    """
+    infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    families = sorted({(family, address) for family, _, _, _, address in infos}, key=str)
+    for _ in range(_PORT_TRIES - 1):
+        try:
+            return _listen_on_all(families, port, backlog=backlog, reuse_port=reuse_port)
+        except OSError as error:
+            if port or error.errno != errno.EADDRINUSE:
+                raise
+    return _listen_on_all(families, port, backlog=backlog, reuse_port=reuse_port)
+
+
+def _listen_on_all(
+    families: Sequence[tuple[int, tuple[object, ...]]], port: int, *, backlog: int, reuse_port: bool
+) -> list[socket.socket]:
+    with contextlib.ExitStack() as cleanup:
+        sockets: list[socket.socket] = []
+        failure = OSError(errno.EADDRNOTAVAIL, "no address to listen on")
+        for family, address in families:
+            try:
+                sock = _listen(family, (address[0], port, *address[2:]), backlog=backlog, reuse_port=reuse_port)
+            except OSError as error:
+                failure = OSError(error.errno, f"cannot listen on {address[0]}, port {port}: {error.strerror}")
+                if error.errno not in _FAMILY_IS_OFF:
+                    raise failure from error
+            else:
+                sockets.append(cleanup.enter_context(sock))
+                port = port or sock.getsockname()[1]
+        if not sockets:
+            raise failure
+        cleanup.pop_all()
+        return sockets
+
+
+def _listen(family: int, address: tuple[object, ...], *, backlog: int, reuse_port: bool) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        _bind(sock, address, reuse_port=reuse_port)
+        sock.listen(backlog)
+        sock.settimeout(0)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _bind(sock: socket.socket, address: tuple[object, ...], *, reuse_port: bool) -> None:
+    if sys.platform != "win32":
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if reuse_port:
+        if not hasattr(socket, "SO_REUSEPORT"):
+            raise MisuseError("this system has no SO_REUSEPORT")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    if sock.family == socket.AF_INET6:
+        # IPv4 has a socket of its own.
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    sock.bind(address)
+
+
+def listen_unix(path: str | Path, *, backlog: int) -> socket.socket:
+    """Listen on a Unix socket. One that nobody listens on any more is replaced; anything else at `path` is left alone.
+
+    Raises:
+        OSError: the path cannot be had.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove_stale(str(path))
+        sock.bind(str(path))
+        sock.listen(backlog)
+        sock.settimeout(0)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _identity(path: str | Path) -> tuple[int, int] | None:
+    """What `path` is now, to tell later whether it is still that; None where there is nothing."""
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _remove_stale(path: str) -> None:
+    try:
+        if not stat.S_ISSOCK(Path(path).stat().st_mode):
+            return
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(0)  # A server that is alive but has its backlog full would keep us waiting.
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            Path(path).unlink()
+        except OSError:
+            return  # What it is, bind() will say.
+
+
+def systemd_sockets() -> list[socket.socket]:
+    """The listening sockets that systemd, or a predecessor, has passed to this process by sd_listen_fds(3).
+
+    The variables are removed, so that a child does not take the sockets for its own.
+
+    Raises:
+        MisuseError: there are none, or they are meant for another process.
+    """
+    pid, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "")
+    os.environ.pop("LISTEN_FDNAMES", None)
+    if not count.isdecimal() or int(count) == 0:
+        raise MisuseError(
+            "no listening socket was passed: LISTEN_FDS is not set; is this started by socket activation?"
+        )
+    if pid != str(os.getpid()):
+        raise MisuseError(f"the listening sockets were passed to process {pid or '?'}, not to this one")
+    sockets: list[socket.socket] = []
+    for descriptor in range(_SD_LISTEN_FDS_START, _SD_LISTEN_FDS_START + int(count)):
+        os.set_inheritable(descriptor, False)  # noqa: FBT003  (its only signature)
+        sockets.append(checked_listener(socket.socket(fileno=descriptor)))
+    return sockets
+
+
+def checked_listener(sock: socket.socket) -> socket.socket:
+    """Give `sock` back, non-blocking, if it is listening.
+
+    Raises:
+        MisuseError: it is not a listening stream socket.
+    """
+    if sock.type != socket.SOCK_STREAM or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        raise MisuseError(
+            "the socket given to serve() must be a bound, listening stream socket: call its listen() first"
+        )
+    sock.settimeout(0)
+    return sock

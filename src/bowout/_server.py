@@ -1,0 +1,477 @@
+"""A running server: accepting, serving, draining."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import signal
+import ssl
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from bowout._acceptor import Acceptor
+from bowout._core import messages
+from bowout._drain import DrainLog
+from bowout._served_stream import ServedStream
+from bowout.ending import How
+from bowout.errors import BowoutError, LimitExceeded, MisuseError, PeerError, StreamClosed
+from bowout.stream import checked_timeout, consists_of
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
+
+    from bowout._backends import Backend, Crew, Job
+    from bowout._drain import DrainReport
+    from bowout._listeners import Listener
+    from bowout._options import StreamOptions
+    from bowout.ending import Ending, Event
+    from bowout.stream import Stream
+
+_log = logging.getLogger("bowout.server")
+
+#: What a drain does with a connection whose handler waits for a new request.
+OnDrain = Literal["close", "end_receive", "wait"]
+
+#: How often a drain looks for connections that have become idle, in seconds.
+_DRAIN_TICK: Final = 0.05
+#: So many turns of the loop after the drain began, what had arrived by then has been read, and its connection is busy.
+_SETTLE: Final = 4
+#: After the deadline of a drain, handlers that are being cancelled get so long to clean up, in seconds.
+_LAST_PATIENCE: Final = 1.0
+#: An idle connection is found at most this part of the idle timeout late.
+_SWEEP_PART: Final = 8
+#: A handler that ends with these has met its peer's manners, or a drain; the ending tells of it.
+_NO_FAILURE: Final = (PeerError, StreamClosed, LimitExceeded)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a server is told, beside the options of its streams; `bowout.serve` documents it."""
+
+    max_connections: int | None
+    max_handshakes: int
+    idle_timeout: float | None
+    drain_timeout: float
+    on_drain: OnDrain
+    on_ending: Callable[[Ending], None] | None
+    on_event: Callable[[str, Event], None] | None
+
+    def check(self) -> None:
+        """Raise MisuseError or ValueError for what cannot be meant."""
+        if self.max_connections is not None and self.max_connections < 1:
+            raise MisuseError(f"max_connections must be at least 1, not {self.max_connections}")
+        if self.max_handshakes < 1:
+            raise MisuseError(f"max_handshakes must be at least 1, not {self.max_handshakes}")
+        if self.idle_timeout is not None and checked_timeout("idle_timeout", self.idle_timeout) == 0:
+            raise MisuseError("idle_timeout must be more than 0; None is for no timeout")
+        if self.on_drain not in ("close", "end_receive", "wait"):
+            raise MisuseError(f'on_drain must be "close", "end_receive" or "wait", not {self.on_drain!r}')
+
+
+class _Served:
+    """One connection and the tasks that have to do with it."""
+
+    __slots__ = ("closer", "job", "late", "noted", "since", "slow", "stream")
+
+    def __init__(self, stream: ServedStream, *, late: bool) -> None:
+        self.stream = stream
+        self.job: Job | None = None
+        self.closer: Job | None = None
+        #: It was not established when the drain began: its first request is waited for.
+        self.late = late
+        #: Its handler was called then, on the loop's clock.
+        self.since = math.inf
+        #: It was still there at the deadline of the drain.
+        self.slow = False
+        #: Its ending has been told.
+        self.noted = False
+
+
+class Server:
+    """A running server; `bowout.serve` makes it.
+
+    Attributes:
+        addresses: what is listened on: ``(host, port)`` pairs, or paths.
+    """
+
+    def __init__(  # noqa: PLR0917  (there is one caller)
+        self,
+        backend: Backend,
+        crew: Crew,
+        handler: Callable[[Stream], Awaitable[None]],
+        listeners: list[Listener],
+        options: StreamOptions,
+        settings: Settings,
+    ) -> None:
+        self.addresses: list[Any] = [listener.address for listener in listeners]
+        self._backend = backend
+        self._crew = crew
+        self._handler = handler
+        self._options = options
+        self._settings = settings
+        self._acceptors = [self._acceptor(listener) for listener in listeners]
+        self._accepting: list[Job] = []
+        self._chores: list[Job] = []
+        # A connection moves from one to the next: in its handshake, waiting for room, with its handler.
+        self._shaking: dict[_Served, None] = {}
+        self._waiting: dict[_Served, None] = {}
+        self._established: dict[_Served, None] = {}
+        self._changed = backend.event()
+        self._draining = backend.event()
+        self._drained = backend.event()
+        self._deadline = math.inf
+        self._drain_log: DrainLog | None = None
+        self._drain_began = 0.0
+        self._report: DrainReport | None = None
+        self._endings: Counter[How] = Counter()
+        self._accepted = 0
+        self._evicted = 0
+
+    @property
+    def port(self) -> int:
+        """The TCP port that is listened on.
+
+        Raises:
+            MisuseError: it is a Unix socket.
+        """
+        for address in self.addresses:
+            if isinstance(address, tuple):
+                return int(address[1])
+        raise MisuseError("this server listens on no TCP port")
+
+    @property
+    def draining(self) -> bool:
+        """A drain has begun."""
+        return self._draining.is_set()
+
+    def counters(self) -> dict[str, int]:
+        """Numbers for a monitor. May be called in any thread.
+
+        Returns:
+            ``handshaking``, ``waiting`` (for room under ``max_connections``) and ``established``: how many there are
+            now. ``accepted`` and ``evicted``: how many since the start. ``ended_clean``, ``ended_truncated``…: how many
+            have ended, by `How`.
+        """
+        return {
+            "established": len(self._established),
+            "waiting": len(self._waiting),
+            "handshaking": len(self._shaking),
+            "accepted": self._accepted,
+            "evicted": self._evicted,
+            **{f"ended_{how.name.lower()}": self._endings[how] for how in How},
+        }
+
+    def reload_certificate(
+        self, certfile: str | Path, keyfile: str | Path | None = None, password: str | None = None, *, name: str = ""
+    ) -> None:
+        """Use another certificate for new connections; those that are established do not notice.
+
+        Args:
+            certfile: as for `ssl.SSLContext.load_cert_chain`.
+            keyfile: likewise.
+            password: likewise; an encrypted key without one is an error, not a question on the terminal.
+            name: of a mapping that was given as ``sni``; empty for the main context.
+
+        Raises:
+            OSError, ssl.SSLError: they cannot be used; the old ones stay in use.
+            MisuseError: there is no context of that name.
+        """
+        context = self._options.context
+        if name:
+            found = getattr(context.sni_callback, "contexts", {}).get(name.lower())
+            if found is None:
+                raise MisuseError(f"no SNI context for {name!r}")
+            context = found
+        # Without a password OpenSSL would ask for one on the terminal.
+        password = password or ""
+        # A pair that does not fit would leave the live context without one that does: try it elsewhere first.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certfile, keyfile, password)
+        context.load_cert_chain(certfile, keyfile, password)
+
+    async def drain(self, timeout: float | None = None) -> DrainReport:
+        """Stop accepting, end every connection well, and wait for the last.
+
+        Connections whose handler waits for a new request are ended at once (``on_drain`` says how); the others may
+        finish, and are told by ``stream.draining``. At the deadline what is left gets close_notify, tried without
+        waiting, where that is true, and its handler is cancelled.
+
+        Args:
+            timeout: seconds; None for ``drain_timeout``, 0 for what can be done at once. A second drain can only
+                hurry the first.
+
+        Raises:
+            StreamClosed: the server's block was left before the drain was done.
+
+        Cancelling it ends the waiting; the drain goes on. A handler that waits for it is itself waited for, until the
+        deadline.
+        """
+        seconds = self._settings.drain_timeout if timeout is None else checked_timeout("timeout", timeout)
+        self._deadline = min(self._deadline, self._backend.time() + seconds)
+        if not (self.draining or self._drained.is_set()):
+            self._begin_drain()
+        self._changed.set()
+        return await self.wait_drained()
+
+    async def wait_drained(self) -> DrainReport:
+        """Wait for a drain, whoever asks for it, and give its report.
+
+        Raises:
+            StreamClosed: the server's block was left before the drain was done.
+        """
+        await self._drained.wait()
+        if self._report is None:
+            raise StreamClosed("the server was stopped before it was drained")
+        return self._report
+
+    # -- for Serving ---------------------------------------------------------------------------------------------
+
+    def start(self, signals: AsyncIterator[int] | None) -> None:
+        """Begin to accept, and to obey `signals`."""
+        messages.prepare(self._options.context)
+        self._accepting = [self._crew.start(acceptor.run) for acceptor in self._acceptors]
+        if self._settings.idle_timeout is not None:
+            self._chores.append(self._crew.start(self._sweep, self._settings.idle_timeout))
+        if signals is not None:
+            self._chores.append(self._crew.start(self._obey, signals))
+
+    def stop(self) -> None:
+        """End everything that is left, without waiting."""
+        for job in (*self._accepting, *self._chores):
+            job.cancel()
+        for served in self._everybody():
+            self._cut_off(served, "the server stopped")
+        self._drained.set()
+
+    # -- accepting -----------------------------------------------------------------------------------------------
+
+    def _acceptor(self, listener: Listener) -> Acceptor:
+        return Acceptor(
+            self._backend,
+            listener,
+            admit=self._admit,
+            room=self._wait_to_accept,
+            serve_backlog=self._is_draining,
+            done=self._note_change,
+        )
+
+    def _is_draining(self) -> bool:
+        return self.draining and not self._drained.is_set()
+
+    def _is_full(self) -> bool:
+        most = self._settings.max_connections
+        return most is not None and len(self._established) >= most
+
+    async def _wait_to_accept(self) -> None:
+        while self._is_full() or self._waiting:
+            await self._wait_for_change()
+
+    async def _wait_for_room(self, served: _Served) -> None:
+        """Wait like the backlog does, first come, first served, until `served` may be established."""
+        self._waiting[served] = None
+        while self._is_full() or next(iter(self._waiting)) is not served:
+            await self._wait_for_change()
+        del self._waiting[served]
+        self._note_change()
+
+    def _note_change(self) -> None:
+        self._changed.set()
+
+    async def _wait_for_change(self) -> None:
+        """Wait until a connection has ended or moved, a listener has closed, or a drain was hurried."""
+        if self._changed.is_set():
+            self._changed = self._backend.event()
+        await self._changed.wait()
+
+    def _admit(self, sock: socket.socket) -> None:
+        self._accepted += 1
+        if self._drain_log is not None:
+            self._drain_log.came()
+        try:
+            served = _Served(self._stream(sock), late=self.draining)
+        except Exception:  # noqa: BLE001  (it is logged, and must not end the accepting)
+            _log.exception("a connection could not be taken over")
+            sock.close()
+            return
+        self._shaking[served] = None
+        self._evict()
+        served.job = self._crew.start(self._serve, served)
+
+    def _stream(self, sock: socket.socket) -> ServedStream:
+        transport = self._backend.transport(sock, "")
+        transport.peer = transport.peer or f"unix#{self._accepted}"
+        options = self._options
+        if self._settings.on_event is not None:
+            options = replace(options, on_event=self._observer(self._settings.on_event, transport.peer))
+        return ServedStream(
+            options.connection(self._backend, transport),
+            handshake_timeout=options.handshake_timeout,
+            close_timeout=options.close_timeout,
+            draining=self._draining,
+        )
+
+    @staticmethod
+    def _observer(on_event: Callable[[str, Event], None], peer: str) -> Callable[[Event], None]:
+        def observe(event: Event) -> None:
+            try:
+                on_event(peer, event)
+            except Exception:  # noqa: BLE001  (it is logged, and touches no connection)
+                _log.exception("on_event failed")
+
+        return observe
+
+    def _evict(self) -> None:
+        """Make room among the handshakes. A client that means it is done with its own before it is the oldest."""
+        if len(self._shaking) > self._settings.max_handshakes:
+            victim = next(iter(self._shaking))
+            del self._shaking[victim]
+            self._evicted += 1
+            victim.stream.abort()
+            self._note_ending(victim)
+
+    # -- serving -------------------------------------------------------------------------------------------------
+
+    async def _serve(self, served: _Served) -> None:
+        try:
+            await self._serve_stream(served)
+        except BaseExceptionGroup as group:
+            failures, rest = group.split(Exception)
+            if failures is not None:
+                self._note_failure(served, failures)
+            if rest is not None:
+                raise rest from None
+        except Exception as error:  # noqa: BLE001  (it is logged, and touches no other connection)
+            self._note_failure(served, error)
+        finally:
+            served.stream.leave("left before its handler began")  # Every other has ended by now.
+            for stage in (self._shaking, self._waiting, self._established):
+                stage.pop(served, None)
+            self._note_ending(served)
+            self._note_change()
+
+    async def _serve_stream(self, served: _Served) -> None:
+        stream = served.stream
+        try:
+            await stream.handshake()
+        except BowoutError:
+            return  # Its ending tells why.
+        self._shaking.pop(served, None)
+        await self._wait_for_room(served)
+        self._established[served] = None
+        served.since = self._backend.time()
+        async with stream:
+            await self._handler(stream)
+
+    @staticmethod
+    def _note_failure(served: _Served, error: Exception) -> None:
+        peer = served.stream.peer
+        if consists_of(error, _NO_FAILURE):
+            _log.debug("%s: the handler met %s: %s", peer, type(error).__name__, error)
+        else:
+            _log.error("%s: the handler failed", peer, exc_info=error)
+
+    def _note_ending(self, served: _Served) -> None:
+        ending = served.stream.ending
+        if ending is None or served.noted:
+            return
+        served.noted = True
+        self._endings[ending.how] += 1
+        if self._drain_log is not None:
+            self._drain_log.add(ending, slow=served.slow)
+        _log.log(logging.DEBUG if ending.clean else logging.INFO, "%s: %s", ending.peer, ending)
+        if self._settings.on_ending is not None:
+            try:
+                self._settings.on_ending(ending)
+            except Exception:  # noqa: BLE001  (likewise)
+                _log.exception("on_ending failed")
+
+    def _everybody(self) -> list[_Served]:
+        return [*self._shaking, *self._waiting, *self._established]
+
+    def _is_empty(self) -> bool:
+        return not (self._shaking or self._waiting or self._established)
+
+    # -- chores --------------------------------------------------------------------------------------------------
+
+    async def _sweep(self, idle_timeout: float) -> None:
+        while True:
+            await self._backend.sleep_until(self._backend.time() + idle_timeout / _SWEEP_PART)
+            limit = self._backend.time() - idle_timeout
+            for served in list(self._established):
+                if served.stream.waits_for_peer and max(served.stream.last_data_at, served.since) < limit:
+                    self._close(served)
+
+    def _close(self, served: _Served) -> None:
+        if served.closer is None:
+            served.closer = self._crew.start(_close_stream, served.stream)
+
+    async def _obey(self, signals: AsyncIterator[int]) -> None:
+        timeout: float | None = None
+        async for number in signals:
+            _log.info("%s: %s", signal.Signals(number).name, "draining" if timeout is None else "hurrying")
+            self._chores.append(self._crew.start(self._drain_for_signal, timeout))
+            timeout = 0.0
+
+    async def _drain_for_signal(self, timeout: float | None) -> None:
+        with contextlib.suppress(StreamClosed):
+            await self.drain(timeout)
+
+    # -- draining ------------------------------------------------------------------------------------------------
+
+    def _begin_drain(self) -> None:
+        everybody = self._everybody()
+        self._drain_began = self._backend.time()
+        self._drain_log = DrainLog(len(everybody))
+        for served in everybody:
+            served.late = served not in self._established
+        self._draining.set()
+        self._chores.append(self._crew.start(self._carry_out_drain, self._drain_log))
+
+    async def _carry_out_drain(self, log: DrainLog) -> None:
+        await self._stop_accepting()
+        while not self._is_empty() and self._backend.time() < self._deadline:
+            for served in list(self._established):
+                if served.stream.idle and not (served.late and served.stream.silent):
+                    self._end_idle(served)
+            async with self._backend.move_on_at(min(self._backend.time() + _DRAIN_TICK, self._deadline)):
+                while not self._is_empty() and self._backend.time() < self._deadline:
+                    await self._wait_for_change()
+        for served in self._everybody():
+            served.slow = True
+            self._cut_off(served, "the drain's deadline")
+        async with self._backend.move_on_at(self._backend.time() + _LAST_PATIENCE):
+            while not self._is_empty():
+                await self._wait_for_change()
+        self._report = log.report(self._backend.time() - self._drain_began)
+        self._drained.set()
+
+    async def _stop_accepting(self) -> None:
+        """Take what the backlog holds, close the listeners, and let what has arrived be read."""
+        # A task that is cancelled before it began never runs, and cleans nothing up.
+        await self._backend.checkpoint()
+        for job in self._accepting:
+            job.cancel()
+        while not all(acceptor.closed for acceptor in self._acceptors):
+            await self._wait_for_change()
+        for _ in range(_SETTLE):
+            await self._backend.checkpoint()
+
+    def _end_idle(self, served: _Served) -> None:
+        if self._settings.on_drain == "close":
+            self._close(served)
+        elif self._settings.on_drain == "end_receive":
+            served.stream.end_receive()
+
+    def _cut_off(self, served: _Served, reason: str) -> None:
+        served.stream.leave(reason)
+        self._note_ending(served)
+        for job in (served.closer, served.job):
+            if job is not None:
+                job.cancel()
+
+
+async def _close_stream(stream: ServedStream) -> None:
+    await stream.close()

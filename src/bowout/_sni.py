@@ -1,0 +1,66 @@
+"""Choosing a certificate by the name that a client asks for (RFC 6066 section 3)."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from typing import TYPE_CHECKING
+
+from bowout._core import messages
+from bowout.errors import MisuseError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_log = logging.getLogger("bowout.server")
+
+
+class SniCallback:
+    """Chooses the context; what it does not know, the main context serves."""
+
+    def __init__(self, choose: Callable[[str], ssl.SSLContext | None], contexts: Mapping[str, ssl.SSLContext]) -> None:
+        self._choose = choose
+        self.contexts = contexts
+
+    def __call__(self, tls: ssl.SSLObject | ssl.SSLSocket, name: str | None, main: ssl.SSLContext) -> int | None:
+        if name is None:
+            return None
+        try:
+            chosen = self._choose(name.lower())
+            if chosen is not None:
+                check_sni_context(chosen, main)
+                messages.prepare(chosen)
+                tls.context = chosen
+        except Exception:  # noqa: BLE001  (it is logged; OpenSSL could only swallow it)
+            _log.exception("the sni function failed")
+            return ssl.ALERT_DESCRIPTION_INTERNAL_ERROR
+        return None
+
+
+def sni_callback(
+    sni: Mapping[str, ssl.SSLContext] | Callable[[str], ssl.SSLContext | None], main: ssl.SSLContext
+) -> SniCallback:
+    """Make a callback for ``SSLContext.sni_callback`` of a mapping or a function.
+
+    Raises:
+        MisuseError: a context of the mapping asks for more than it would get.
+    """
+    if callable(sni):
+        return SniCallback(sni, {})
+    contexts = {name.lower(): context for name, context in sni.items()}
+    for context in contexts.values():
+        check_sni_context(context, main)
+    return SniCallback(contexts.get, contexts)
+
+
+def check_sni_context(chosen: ssl.SSLContext, main: ssl.SSLContext) -> None:
+    """Refuse a context that wants a client's certificate where `main` does not.
+
+    OpenSSL takes the certificate and the trust of the context that was chosen, but asks the client for what the first
+    context said: the requirement would silently not be one (SSL_set_SSL_CTX).
+    """
+    if chosen.verify_mode > main.verify_mode:
+        raise MisuseError(
+            f"a context for SNI has {chosen.verify_mode!s}, and the main context only {main.verify_mode!s}: "
+            "what is wanted of a client's certificate is decided by the main context"
+        )

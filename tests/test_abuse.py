@@ -1,0 +1,156 @@
+"""A server among bad clients: the good ones are served, and nothing is left behind."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import subprocess
+from pathlib import Path
+from typing import Final
+
+import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from bowout import Ending, How, Server, Stream
+from helpers.abusers import abuse
+from helpers.engines import DATA, HANDSHAKE, _expand
+from helpers.peers import require_program
+from helpers.runners import Runner
+from helpers.served import LOOPBACK, Endings, asks, connect, echo, serve
+from helpers.tasks import in_thread, jobs, turn
+from helpers.wire import PATIENCE, Wire, client_context, peer
+
+BAD: Final = 1000
+GOOD: Final = 100
+#: More than any socket takes.
+MUCH: Final = bytes(32 << 20)
+#: At most so much memory for each connection, OpenSSL's own included, and something for the rest; in bytes.
+BUDGET: Final = (BAD + GOOD) * (128 << 10) + (32 << 20)
+
+
+async def answer(stream: Stream) -> None:
+    """Serve a protocol of lines."""
+    async for line in stream.lines(limit=1024):
+        await stream.send(MUCH if line == b"much\n" else line)
+
+
+async def visit(server: Server) -> How:
+    """A good client, with three questions."""
+    async with await connect(server, handshake_timeout=20) as stream:
+        for number in range(3):
+            await stream.send(b"question %d\n" % number)
+            assert await stream.receive_until(b"\n") == b"question %d\n" % number
+    assert stream.ending is not None
+    return stream.ending.how
+
+
+def resident() -> int:
+    """Memory of this process, in bytes."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is measured where Linux tells it")
+def test_good_clients_are_served_among_a_thousand_bad_ones(run: Runner, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> tuple[list[How], int, dict[str, int]]:
+        before = resident()
+        async with serve(answer, idle_timeout=2, close_timeout=1, drain_timeout=5, linger_bytes=1 << 18) as server:
+            with abuse(server.port, BAD) as all_there:
+                assert await in_thread(lambda: all_there.wait(PATIENCE))
+                async with jobs() as group:
+                    visits = [group.start(visit, server) for _ in range(GOOD)]
+                    endings = [await job.result() for job in visits]
+                grown = resident() - before
+            await server.drain()
+            return endings, grown, server.counters()
+
+    endings, grown, counters = run(main)
+    assert endings == [How.CLEAN] * GOOD
+    assert grown < BUDGET
+    assert counters["accepted"] == BAD + GOOD
+    assert sum(count for name, count in counters.items() if name.startswith("ended")) == counters["accepted"]
+    assert (counters["handshaking"], counters["waiting"], counters["established"]) == (0, 0, 0)
+    assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == []
+
+
+class Pen:
+    """Writes the records of a TLS 1.3 client whose key log is known; it must have written nothing of its own."""
+
+    def __init__(self, keylog: Path) -> None:
+        secrets = dict(line.split()[::2] for line in keylog.read_text().splitlines()[1:])
+        self._rekey(bytes.fromhex(secrets["CLIENT_TRAFFIC_SECRET_0"]))
+
+    def _rekey(self, secret: bytes) -> None:
+        self._secret = secret
+        self._iv = int.from_bytes(_expand(secret, b"iv", 12))
+        self._aead = AESGCM(_expand(secret, b"key", 32 if len(secret) == 48 else 16))
+        self._count = 0
+
+    def record(self, content_type: int, data: bytes) -> bytes:
+        """One encrypted record."""
+        header = bytes([DATA, 3, 3]) + (len(data) + 17).to_bytes(2)
+        nonce = (self._iv ^ self._count).to_bytes(12)
+        self._count += 1
+        return header + self._aead.encrypt(nonce, data + bytes([content_type]), header)
+
+    def key_update(self, *, answer: bool) -> bytes:
+        """A KeyUpdate (RFC 8446 section 4.6.3), after which the keys are others."""
+        record = self.record(HANDSHAKE, bytes([24, 0, 0, 1, answer]))
+        self._rekey(_expand(self._secret, b"traffic upd", len(self._secret)))
+        return record
+
+
+@pytest.mark.parametrize("answer", [False, True], ids=["for nothing", "to be answered"])
+def test_a_flood_of_key_updates_lets_other_tasks_run(run: Runner, tmp_path: Path, *, answer: bool) -> None:
+    def script(wire: Wire) -> None:
+        wire.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        wire.handshake()
+        pen = Pen(tmp_path / "keys")
+        flood = b"".join(pen.key_update(answer=answer) for _ in range(6000))
+        wire.sock.sendall(flood + pen.record(DATA, b"done"))
+        wire.link.ready.set()
+        wire.hold()
+
+    async def main() -> tuple[bytes, int]:
+        turns = 0
+
+        async def count_turns() -> None:
+            nonlocal turns
+            while not received:
+                await turn()
+                turns += 1
+
+        received: list[bytes] = []
+        stream = link.stream()
+        await stream.handshake()
+        await in_thread(lambda: link.ready.wait(PATIENCE))
+        async with jobs() as group:
+            group.start(count_turns)
+            received.append(await stream.receive(1024))
+        stream.abort()
+        return received[0], turns
+
+    context = client_context("1.3")
+    context.keylog_filename = str(tmp_path / "keys")
+    with peer(script, we="server", unix=True, context=context) as link:
+        data, turns = run(main)
+    assert data == b"done"
+    assert turns >= 3
+
+
+def test_a_renegotiation_is_refused_and_others_are_served(run: Runner) -> None:
+    async def main() -> tuple[bytes, Ending]:
+        def renegotiate() -> None:
+            command = [openssl, "s_client", "-tls1_2", "-connect", f"{LOOPBACK}:{server.port}"]
+            subprocess.run(command, input=b"R\n", capture_output=True, check=False, timeout=PATIENCE)
+
+        endings = Endings()
+        async with serve(echo, version="1.2", on_ending=endings) as server:
+            await in_thread(renegotiate)
+            return await asks(server, context=client_context("1.2")), await endings.one
+
+    openssl = require_program("openssl")
+    answer, ending = run(main)
+    assert answer == b"ping"
+    assert ending.how is not How.FAILED_HANDSHAKE
+    assert next(event.alert.name for event in ending.events if event.alert) == "no_renegotiation"
