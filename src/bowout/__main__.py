@@ -1,0 +1,7 @@
+"""``python -m bowout`` is the command ``bowout``."""
+
+import sys
+
+from bowout.cli import main
+
+sys.exit(main())

@@ -1,0 +1,202 @@
+"""A terminal with line editing: what the peer sends appears above the line that is being typed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from typing import IO, TYPE_CHECKING, Any, Final
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.application import run_in_terminal
+from prompt_toolkit.filters import Condition
+from prompt_toolkit.formatted_text import FormattedText
+from prompt_toolkit.input import create_input
+from prompt_toolkit.key_binding import KeyBindings
+
+from bowout.cli._filters import TerminalText, Tilde
+from bowout.cli._terminal import UserLeft
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: A line of the peer's that grows longer than this is not kept as the prompt any more.
+_LONGEST_PROMPT: Final = 1024
+
+
+class Editor:
+    """A `Console` on prompt_toolkit. An unfinished line of the peer's, such as ``login:``, serves as the prompt.
+
+    Whatever is shown passes one queue: what the peer sent, and what goes to stderr, in the order in which it came.
+
+    Args:
+        on_error: called once when the terminal takes no more.
+    """
+
+    interactive = True
+
+    def __init__(self, on_error: Callable[[OSError], None]) -> None:
+        self._on_error = on_error
+        source = create_input()
+        self._session: PromptSession[str] = PromptSession(input=source, key_bindings=self._keys(), enable_suspend=True)
+        self._cooked_mode, source.cooked_mode = source.cooked_mode, self._mode_of_others  # type: ignore[method-assign]
+        self._painting = False
+        self._raw = contextlib.ExitStack()
+        self._raw.enter_context(source.raw_mode())
+        self._tilde = Tilde()
+        self._text = TerminalText(sys.stdout.encoding)
+        self._unfinished = self._drawn = ""
+        self._editing = True
+        self._line_starts = True
+        self._screen: asyncio.Queue[tuple[str, bool, asyncio.Future[None] | None]] = asyncio.Queue()
+        self.waiting = 0
+        self._stderr = sys.stderr
+        sys.stderr = _Above(self._stderr, lambda text: self._screen.put_nowait((text, False, None)))
+        self._painter = asyncio.create_task(self._paint())
+
+    async def read(self) -> bytes:
+        """See `Console`."""
+        if not self._editing:
+            self._stop_editing()
+            return b""
+        try:
+            line = await self._session.prompt_async(self._prompt, handle_sigint=False)
+        except EOFError:
+            self._left_the_line()
+            return b""
+        except KeyboardInterrupt:
+            self._left_the_line()
+            raise UserLeft(interrupt=True) from None
+        self._forget_what_is_drawn()
+        typed = self._tilde.feed(line.encode("utf-8", "surrogateescape") + b"\n")
+        if typed is None:
+            self._stop_editing()
+            raise UserLeft
+        return typed
+
+    def stop_reading(self) -> None:
+        """See `Console`."""
+        self._editing = False
+        self._exit(EOFError)
+
+    async def write(self, data: bytes) -> None:
+        """See `Console`."""
+        await self._show(self._text.feed(data))
+
+    async def finish(self) -> None:
+        """See `Console`."""
+        await self._show(self._text.feed(b"", last=True))
+        await self._show("" if self._line_starts else "\n")
+
+    async def close(self) -> None:
+        """See `Console`."""
+        self._stop_editing()
+        sys.stderr = self._stderr
+        self._painter.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._painter
+
+    # -- the inside ----------------------------------------------------------------------------------------------
+
+    def _keys(self) -> KeyBindings:
+        """Ctrl-C and Ctrl-D as everywhere, but they leave no empty line behind."""
+        keys = KeyBindings()
+        keys.add("c-c")(lambda _: self._exit(KeyboardInterrupt))
+        keys.add("c-d", filter=Condition(lambda: not self._session.default_buffer.text))(lambda _: self._exit(EOFError))
+        return keys
+
+    def _exit(self, exception: type[BaseException]) -> None:
+        app = self._session.app
+        if app.is_running and not app.is_done:
+            app.erase_when_done = not self._session.default_buffer.text
+            app.exit(exception=exception)
+
+    def _prompt(self) -> FormattedText:
+        self._drawn = self._unfinished
+        return FormattedText([("", self._unfinished.expandtabs())])
+
+    def _forget_what_is_drawn(self) -> None:
+        """The line that was edited stays on the screen, and with it the prompt as it was drawn last."""
+        self._unfinished = self._unfinished.removeprefix(self._drawn)
+
+    def _left_the_line(self) -> None:
+        self._stop_editing()
+        if self._session.default_buffer.text:
+            self._forget_what_is_drawn()
+        self._screen.put_nowait(("", True, None))  # The peer's unfinished line is no prompt any more.
+
+    def _stop_editing(self) -> None:
+        """From here on the terminal has its own modes, in which Ctrl-C is a signal again."""
+        self._editing = False
+        self._raw.close()
+
+    def _mode_of_others(self) -> contextlib.AbstractContextManager[None]:
+        """The mode of the terminal while somebody writes above the line that is being edited.
+
+        The editor would leave raw mode for that. Then a Ctrl-D that is typed in such a moment would get lost.
+        """
+        return contextlib.nullcontext() if self._painting else self._cooked_mode()
+
+    async def _show(self, text: str) -> None:
+        shown: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.waiting += len(text)
+        self._screen.put_nowait((text, True, shown))
+        await shown
+        self.waiting -= len(text)
+
+    async def _paint(self) -> None:
+        while True:
+            text, from_peer, shown = await self._screen.get()
+            try:
+                await self._paint_one(text, from_peer=from_peer)
+            except OSError as error:
+                self._on_error(error)
+            finally:
+                if shown is not None and not shown.done():
+                    shown.set_result(None)
+
+    async def _paint_one(self, text: str, *, from_peer: bool) -> None:
+        if from_peer:
+            text = self._unfinished + text
+            self._unfinished = ""
+            if self._editing:
+                rest = text.rpartition("\n")[2]
+                if len(rest) <= _LONGEST_PROMPT:
+                    self._unfinished = rest
+                    text = text[: len(text) - len(rest)]
+                else:
+                    text += "\n"
+        elif not self._line_starts:
+            text = "\n" + text
+        if text:
+            self._line_starts = text.endswith("\n")
+            self._painting = True
+            await run_in_terminal(lambda: _write_all(text), in_executor=True)
+            self._painting = False
+        self._session.app.invalidate()
+
+
+def _write_all(text: str) -> None:
+    view = memoryview(text.encode(sys.stdout.encoding, "backslashreplace"))
+    while view:
+        view = view[os.write(1, view) :]
+
+
+class _Above:
+    """Stderr while a line is being edited: what is written to it is shown above that line."""
+
+    def __init__(self, stderr: IO[str], show: Callable[[str], None]) -> None:
+        self._stderr = stderr
+        self._show = show
+
+    def write(self, text: str) -> int:
+        """Queue `text`."""
+        self._show(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """The queue needs none."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stderr, name)

@@ -1,0 +1,106 @@
+"""Reading a request of HTTP/1.1 (RFC 9112), no more of it than a server of files needs."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote_to_bytes, urlsplit
+
+from bowout.errors import IncompleteRead, LimitExceeded
+
+if TYPE_CHECKING:
+    from bowout.stream import Stream
+
+_LONGEST_HEAD: Final = 16 << 10
+_REQUEST_LINE: Final = re.compile(rb"([!-~]+) ([!-~]+) HTTP/1\.([01])")
+_FIELD: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t -~\x80-\xff]*?)[ \t]*")
+
+
+class BadRequest(Exception):
+    """It cannot be answered otherwise than by this status, and nothing after it can be understood."""
+
+    def __init__(self, status: HTTPStatus) -> None:
+        super().__init__(status.phrase)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a client asks for.
+
+    Attributes:
+        path: decoded, as it is to be looked for; it begins with a slash.
+        keep: the connection may be kept for another request.
+    """
+
+    method: str
+    path: str
+    keep: bool
+
+
+async def next_request(stream: Stream) -> Request | None:
+    """Wait for a request; None when the client has ended instead.
+
+    Raises:
+        BadRequest: it is none, or there is only a part of it.
+        BowoutError: as `bowout.Stream.receive`.
+    """
+    head = await _head(stream)
+    if head is None:
+        return None
+    match = _REQUEST_LINE.fullmatch(head[0])
+    if match is None:
+        raise BadRequest(HTTPStatus.BAD_REQUEST)
+    method, target, minor = match.groups()
+    fields = _fields(head[1:])
+    if minor == b"1" and b"host" not in fields:
+        raise BadRequest(HTTPStatus.BAD_REQUEST)
+    # A body would have to be read first, and nothing here wants one.
+    has_body = b"transfer-encoding" in fields or fields.get(b"content-length", b"0") != b"0"
+    options = {option.strip().lower() for option in fields.get(b"connection", b"").split(b",")}
+    keep = b"close" not in options and (minor == b"1" or b"keep-alive" in options)
+    return Request(method.decode("ascii"), _path(target), keep and not has_body)
+
+
+async def _head(stream: Stream) -> list[bytes] | None:
+    """The lines of the next request's head without their ends; a line may end with LF alone, as typed ones do."""
+    lines: list[bytes] = []
+    left = _LONGEST_HEAD
+    try:
+        while left > 0:
+            line = await stream.receive_until(b"\n", left)
+            left -= len(line)
+            line = line.removesuffix(b"\n").removesuffix(b"\r")
+            if line:
+                lines.append(line)
+            elif lines:  # RFC 9112 section 2.2: empty lines before a request are no part of it.
+                return lines
+    except IncompleteRead as end:
+        if not lines and not end.partial:
+            return None
+        raise BadRequest(HTTPStatus.BAD_REQUEST) from end
+    except LimitExceeded as error:
+        raise BadRequest(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE) from error
+    raise BadRequest(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+
+
+def _fields(lines: list[bytes]) -> dict[bytes, bytes]:
+    fields: dict[bytes, bytes] = {}
+    for line in lines:
+        match = _FIELD.fullmatch(line)
+        if match is None:
+            raise BadRequest(HTTPStatus.BAD_REQUEST)
+        name = match[1].lower()
+        fields[name] = fields[name] + b"," + match[2] if name in fields else match[2]
+    return fields
+
+
+def _path(target: bytes) -> str:
+    try:
+        text = target.decode("ascii")
+        path = text.partition("?")[0] if text.startswith("/") else urlsplit(text).path or "/"
+        return unquote_to_bytes(path).decode()
+    except ValueError as error:
+        raise BadRequest(HTTPStatus.BAD_REQUEST) from error

@@ -1,0 +1,78 @@
+"""``--ladder`` and ``--json``: where the ending is drawn and written to."""
+
+from __future__ import annotations
+
+import json
+import stat
+import sys
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Final
+
+from bowout.cli import _say
+from bowout.cli._usage import UsageError
+from bowout.ladder import render_svg, render_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bowout.ending import Ending
+
+_STDOUT_IS_TAKEN: Final = "stdout carries the peer's bytes and nothing else"
+
+
+class Reports:
+    """The files that were asked for, opened before anything is sent, so that a bad path loses nothing.
+
+    Args:
+        ladder: a file, ``""`` for stderr, None for no ladder.
+        json_file: the same for JSON.
+
+    Raises:
+        UsageError: a file cannot be written.
+    """
+
+    def __init__(self, ladder: str | None, json_file: str | None) -> None:
+        self._ladder, self._json = ladder, json_file
+        self._files: list[tuple[str, IO[str], Callable[[Ending], str]]] = []
+        if ladder:
+            suffix = Path(ladder).suffix.lower()
+            if suffix not in (".svg", ".txt"):
+                raise UsageError(f"--ladder: '{ladder}' is neither .svg nor .txt", "the suffix says how to draw")
+            self._open("--ladder", ladder, render_svg if suffix == ".svg" else render_text)
+        if json_file:
+            self._open("--json", json_file, lambda ending: json.dumps(ending.to_dict(), indent=2) + "\n")
+
+    def _open(self, option: str, path: str, render: Callable[[Ending], str]) -> None:
+        if path == "-":
+            raise UsageError(f"{option}: {_STDOUT_IS_TAKEN}", f"{option} without a file writes to stderr")
+        try:
+            file = Path(path).open("w", encoding="utf-8")  # noqa: SIM115  (it stays open until there is an ending)
+            self._files.append((path, file, render))
+        except OSError as error:
+            self.drop()
+            raise UsageError(f"{option}: cannot write '{path}': {error.strerror}") from error
+
+    def write(self, ending: Ending) -> bool:
+        """Draw and write the ending wherever that was asked for; tell whether it worked."""
+        worked = True
+        while self._files:
+            path, file, render = self._files.pop(0)
+            try:
+                with file:
+                    file.write(render(ending))
+            except OSError as error:
+                _say.error(f"cannot write '{path}': {error.strerror}")
+                worked = False
+        if self._ladder == "":
+            _say.print_ladder(ending, sys.stderr)
+        if self._json == "":
+            _say.line(json.dumps(ending.to_dict()))
+        return worked
+
+    def drop(self) -> None:
+        """There is no ending to tell of: leave no empty file that could pass for one, nor an old one's."""
+        while self._files:
+            path, file, _ = self._files.pop()
+            file.close()
+            if stat.S_ISREG(Path(path).lstat().st_mode):
+                Path(path).unlink()

@@ -1,0 +1,166 @@
+"""What the command line says to people: everything on stderr, in one voice.
+
+Lines begin with ``error:``, ``hint:`` or ``note:``. On a terminal they are coloured (unless ``NO_COLOR`` is set or
+``TERM`` is ``dumb``) and broken to its width; anywhere else a message is one plain line. Text that came from a peer is
+escaped here, whoever passes it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Final, TextIO
+
+from bowout._escape import escape
+from bowout.ending import How
+from bowout.ladder import render_text
+from bowout.ladder._words import columns, wrap
+
+if TYPE_CHECKING:
+    from bowout.ending import Ending
+
+_WIDTH_OF_A_FILE: Final = 80
+_NARROWEST: Final = 20
+#: Letters that the pictures and the marks are drawn with.
+_DRAWN_WITH: Final = "─│►◄✓✗·"
+
+#: The exit status when Ctrl-C cut something off, as shells have it: 128 and the number of SIGINT.
+INTERRUPTED: Final = 130
+USAGE: Final = 2
+NOT_CONNECTED: Final = 3
+#: Something failed on this side: stdin or stdout, or an end that we cut off ourselves.
+HERE: Final = 1
+
+_STATUS: Final = {
+    How.CLEAN: 0,
+    How.UNANSWERED: 0,
+    How.TRUNCATED: 4,
+    How.RESET: 5,
+    How.ALERT: 6,
+    How.UNFLUSHED: 7,
+    How.ABORTED: HERE,
+    How.FAILED_HANDSHAKE: NOT_CONNECTED,
+}
+_LOOKS: Final = {How.CLEAN: ("✓", "32"), How.UNANSWERED: ("!", "33"), How.ABORTED: ("!", "33")}
+_BAD: Final = ("✗", "31")
+
+#: For ``--help``, one line a status.
+EXIT_STATUSES: Final = (
+    "  0  clean, or unanswered (it left without its close_notify)",
+    "  1  failed here: stdin or stdout broke, or we cut it off",
+    "  2  usage: a wrong option or argument; nothing was sent",
+    "  3  no connection, or no handshake",
+    "  4  truncated: a FIN without close_notify; data may lack",
+    "  5  reset by the peer",
+    "  6  a fatal alert, ours or the peer's",
+    "  7  unflushed: the peer did not read all that we sent",
+    "130  interrupted by Ctrl-C before it was done",
+    "     (143 by SIGTERM, 129 by SIGHUP)",
+)
+
+
+def exit_status(ending: Ending) -> int:
+    """The exit status that tells of this ending."""
+    return _STATUS[ending.how]
+
+
+def error(message: str, hint: str | None = None) -> None:
+    """Say what went wrong, and in a line of its own what can be done about it."""
+    _labelled("error", "1;31", message)
+    if hint:
+        _labelled("hint", "1;36", hint)
+
+
+def hint(message: str) -> None:
+    """Say what can be done."""
+    _labelled("hint", "1;36", message)
+
+
+def note(message: str) -> None:
+    """Say something worth knowing that is no error."""
+    _labelled("note", "1", message)
+
+
+def line(text: str) -> None:
+    """Put one ready line on stderr, as it is."""
+    _write(sys.stderr, text + "\n")
+
+
+def print_ending(ending: Ending, whose: str = "") -> None:
+    """Say in one line how it ended, and whose ending it is; by rule ``connect`` says nothing after it."""
+    how, _, story = str(ending).partition(": ")
+    mark, code = _LOOKS.get(ending.how, _BAD)
+    mark = f"{mark} " if sys.stderr.isatty() and draws(sys.stderr) else ""
+    whose = f"{escape(whose)}: " if whose else ""
+    hanging(f"{mark}{whose}{how}:", story, code=code, indent=2)
+
+
+def print_ladder(ending: Ending, file: TextIO) -> None:
+    """Draw the ending on `file`: as wide as its terminal, in colour and in Unicode where that can be shown."""
+    _write(file, render_text(ending, width=width(file), color=colours(file), unicode=draws(file)))
+
+
+def width(file: TextIO) -> int:
+    """The columns of the terminal behind `file`, or what suits a file."""
+    try:
+        return max(os.get_terminal_size(file.fileno()).columns, _NARROWEST)
+    except (OSError, ValueError):
+        return _WIDTH_OF_A_FILE
+
+
+def colours(file: TextIO) -> bool:
+    """Whether `file` is a terminal that shows colours, and nobody asked for none (no-color.org)."""
+    return file.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "") != "dumb"
+
+
+def draws(file: TextIO) -> bool:
+    """Whether the encoding of `file` has the letters that pictures are drawn with."""
+    try:
+        _DRAWN_WITH.encode(file.encoding or "ascii")
+    except (LookupError, UnicodeEncodeError):
+        return False
+    return True
+
+
+def _labelled(label: str, code: str, message: str) -> None:
+    hanging(f"{label}:", " ".join(message.split()), code=code)
+
+
+def hanging(head: str, text: str, *, code: str = "", indent: int | None = None) -> None:
+    """One message on stderr: `head`, then `text`, escaped; on a terminal in lines that fit.
+
+    Args:
+        head: the beginning of the first line, ready to be shown.
+        text: may come from a peer.
+        code: the look of `head` where there are colours, as the numbers of ECMA-48's SGR.
+        indent: of the later lines; None for that of `text` in the first line.
+    """
+    text = escape(text, ascii_only=not draws(sys.stderr))
+    if not sys.stderr.isatty():
+        line(f"{head} {text}")
+        return
+    indent = columns(head) + 1 if indent is None else indent
+    first, *rest = wrap(text, max(width(sys.stderr) - columns(head) - 1, 1)) or [""]
+    more = wrap(" ".join(rest), max(width(sys.stderr) - indent, 1))
+    shown = f"\x1b[{code}m{head}\x1b[0m" if code and colours(sys.stderr) else head
+    line("\n".join([f"{shown} {first}", *(" " * indent + each for each in more)]))
+
+
+def _write(file: TextIO, text: str) -> None:
+    """Write, and flush; whoever closed the other end of `file` does not want to hear it."""
+    encoding = file.encoding or "ascii"
+    try:
+        file.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        file.flush()
+    except (OSError, ValueError):
+        silence(file)
+
+
+def silence(file: TextIO) -> None:
+    """Send what is written to `file` from now on nowhere, so that leaving the interpreter does not try it again."""
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, file.fileno())
+        os.close(nowhere)
+    except (OSError, ValueError):
+        pass  # It has no descriptor: there is nothing to try again.

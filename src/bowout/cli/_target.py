@@ -1,0 +1,81 @@
+"""HOST[:PORT], as people type it."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+from bowout import STARTTLS
+from bowout.cli._usage import UsageError
+
+_HTTPS: Final = 443
+_MAX_PORT: Final = 65535
+_SHAPES: Final = "HOST, HOST:PORT, [IPv6]:PORT"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where to connect to."""
+
+    host: str
+    port: int
+
+
+def parse(text: str, starttls: str | None = None) -> Target:
+    """Take HOST[:PORT] apart.
+
+    Args:
+        text: a name or an address; an IPv6 address stands in brackets where a port follows it.
+        starttls: the protocol that decides on the port where none is given; without one it is that of HTTPS.
+
+    Raises:
+        UsageError: `text` has another shape.
+    """
+    if "://" in text:
+        meant = urlsplit(text).netloc.rpartition("@")[2] or "HOST"
+        raise UsageError(f"'{text}' is a URL", f"give {_SHAPES}, such as {meant}")
+    if any(char.isspace() or not char.isprintable() for char in text):
+        raise UsageError(f"'{text}' is no host: there is a space in it, or what cannot be printed", f"give {_SHAPES}")
+    host, port = _split(text)
+    if not host:
+        raise UsageError(f"'{text}' names no host", f"give {_SHAPES}")
+    return Target(host, _port(port, text) if port is not None else _default_port(starttls))
+
+
+def _split(text: str) -> tuple[str, str | None]:
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            raise UsageError(f"'{text}' has a '[' without its ']:PORT'", "an IPv6 address and a port: [::1]:443")
+        _check_ipv6(host)
+        return host, rest[1:] if rest else None
+    if text.count(":") > 1:
+        _check_ipv6(text)
+        return text, None
+    host, colon, port = text.partition(":")
+    return host, port if colon else None
+
+
+def _check_ipv6(text: str) -> None:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        raise UsageError(f"'{text}' is no IPv6 address", f"give {_SHAPES}") from None
+
+
+def _port(text: str, whole: str) -> int:
+    if text.isascii() and text.isdigit():
+        if 0 < int(text) <= _MAX_PORT:
+            return int(text)
+        raise UsageError(f"{text} is no port: ports go from 1 to {_MAX_PORT}")
+    try:
+        return socket.getservbyname(text, "tcp")
+    except (OSError, UnicodeError):
+        raise UsageError(f"'{text}' in '{whole}' is no port", "give a number, or a name such as https") from None
+
+
+def _default_port(starttls: str | None) -> int:
+    return STARTTLS[starttls].port if starttls is not None else _HTTPS

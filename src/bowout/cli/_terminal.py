@@ -1,0 +1,121 @@
+"""stdin and stdout as the conversation sees them: bytes to and from, whatever stands behind them."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Protocol
+
+from bowout.cli._filters import TerminalText, Tilde
+from bowout.cli._threads import Reader, Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class UserLeft(Exception):
+    """The user typed ``~.`` or pressed Ctrl-C in the editor."""
+
+    def __init__(self, *, interrupt: bool = False) -> None:
+        super().__init__()
+        self.interrupt = interrupt
+
+
+class Console(Protocol):
+    """Where the conversation's bytes come from and go to."""
+
+    #: A person types: there are commands, and leaving is no interruption.
+    interactive: bool
+
+    @property
+    def waiting(self) -> int:
+        """How much was written here and is not passed on yet, in bytes or characters."""
+
+    async def read(self) -> bytes:
+        """What to send next; ``b""`` at the end.
+
+        Raises:
+            UserLeft: the user asks to leave.
+            OSError: it cannot be read.
+        """
+
+    def stop_reading(self) -> None:
+        """Make a pending `read` return ``b""`` soon."""
+
+    async def write(self, data: bytes) -> None:
+        """Show or pass on what the peer sent; returns when there is room for more."""
+
+    async def finish(self) -> None:
+        """Wait until all of it is shown or passed on."""
+
+    async def close(self) -> None:
+        """Give the terminal back."""
+
+
+class Plain:
+    """stdin and stdout without any editing: pipes, files, or a terminal in its own line mode.
+
+    Args:
+        on_error: called once when stdout takes no more.
+    """
+
+    def __init__(self, on_error: Callable[[OSError], None]) -> None:
+        self.interactive = sys.stdin.isatty()
+        self._reader: Reader | None = None
+        self._stopped = False
+        self._tilde = Tilde() if self.interactive else None
+        self._writer = Writer(1, on_error)
+        self._text = TerminalText(sys.stdout.encoding) if sys.stdout.isatty() else None
+
+    async def read(self) -> bytes:
+        """See `Console`."""
+        if self._stopped:
+            return b""
+        if self._reader is None:
+            self._reader = Reader(0)  # Not before somebody wants it: a failed connection takes nothing from stdin.
+        data = await self._reader.read()
+        if self._tilde is None or not data:
+            return data
+        typed = self._tilde.feed(data)
+        if typed is None:
+            raise UserLeft
+        return typed
+
+    def stop_reading(self) -> None:
+        """See `Console`."""
+        self._stopped = True
+        if self._reader is not None:
+            self._reader.stop()
+
+    async def write(self, data: bytes) -> None:
+        """See `Console`."""
+        await self._writer.write(data if self._text is None else self._shown(data))
+
+    async def finish(self) -> None:
+        """See `Console`."""
+        if self._text is not None:
+            await self._writer.write(self._shown(b"", last=True))
+            if not self._text.line_starts and sys.stderr.isatty():
+                await self._writer.write(b"\n")
+        await self._writer.finish()
+
+    async def close(self) -> None:
+        """See `Console`."""
+        self._writer.close()
+
+    @property
+    def waiting(self) -> int:
+        """See `Console`."""
+        return self._writer.waiting
+
+    def _shown(self, data: bytes, *, last: bool = False) -> bytes:
+        assert self._text is not None
+        return self._text.feed(data, last=last).encode(sys.stdout.encoding, "backslashreplace")
+
+
+def has_editor() -> bool:
+    """Whether a person sits at both ends, at a terminal that can edit a line, and the editor is installed."""
+    import importlib.util  # noqa: PLC0415
+    import os  # noqa: PLC0415
+
+    at_a_terminal = sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    return at_a_terminal and importlib.util.find_spec("prompt_toolkit") is not None

@@ -1,0 +1,195 @@
+"""What may block for ever, away from the event loop: in daemon threads, which nobody has to wait for.
+
+asyncio's own means do not fit. Its pipe transports take no regular files, and make descriptors non-blocking that are
+shared with the shell; its default executor is joined when the interpreter leaves, so one blocked read keeps us here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import queue
+import select
+import stat
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_CHUNK: Final = 1 << 18
+#: So many chunks may have been read before they are wanted.
+_AHEAD: Final = 2
+#: So many bytes may wait to be written; the next ones wait for room.
+_BEHIND: Final = 1 << 20
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class DaemonExecutor(ThreadPoolExecutor):
+    """For `loop.set_default_executor`: a name server that does not answer must not keep us from leaving."""
+
+    def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
+        """Run `fn` in a thread of its own."""
+        future: Future[_T] = Future()
+
+        def work() -> None:
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(fn(*args, **kwargs))
+                except BaseException as error:  # noqa: BLE001  (it is the caller's)
+                    future.set_exception(error)
+
+        threading.Thread(target=work, name="bowout worker", daemon=True).start()
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Wait for nobody."""
+
+
+class Reader:
+    """A descriptor's bytes, read a little ahead by a thread. It must be made inside the loop."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._loop = asyncio.get_running_loop()
+        self._chunks: asyncio.Queue[bytes | OSError] = asyncio.Queue()
+        self._credit = threading.Semaphore(_AHEAD)
+        threading.Thread(target=self._work, name="bowout reader", daemon=True).start()
+
+    async def read(self) -> bytes:
+        """The next bytes; ``b""`` at the end.
+
+        Raises:
+            OSError: they cannot be read.
+        """
+        chunk = await self._chunks.get()
+        self._credit.release()
+        if isinstance(chunk, OSError):
+            raise chunk
+        return chunk
+
+    def stop(self) -> None:
+        """Make a pending `read` return ``b""``. The thread stays where it is: nothing interrupts a blocked read."""
+        self._chunks.put_nowait(b"")
+
+    def _work(self) -> None:
+        chunk: bytes | OSError = b" "
+        while chunk and not isinstance(chunk, OSError):
+            self._credit.acquire()
+            try:
+                chunk = _blocking(select.POLLIN, os.read, self._descriptor, _CHUNK)
+            except OSError as error:
+                chunk = error
+            if not _tell(self._loop, self._chunks.put_nowait, chunk):
+                return
+
+
+class Writer:
+    """Writes to a descriptor in a thread, some way behind. It must be made inside the loop.
+
+    Args:
+        descriptor: a pipe, a file, a terminal.
+        on_error: called once, in the loop, when it takes no more; what is written then is dropped.
+    """
+
+    def __init__(self, descriptor: int, on_error: Callable[[OSError], None]) -> None:
+        self._descriptor = descriptor
+        self._on_error = on_error
+        self._loop = asyncio.get_running_loop()
+        self._work_to_do: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._moved = asyncio.Event()
+        self._watching = self._watch_the_reader()
+        self.waiting = 0
+        self.failed = False
+        threading.Thread(target=self._work, name="bowout writer", daemon=True).start()
+
+    async def write(self, data: bytes) -> None:
+        """Hand `data` over; returns when not too much is waiting."""
+        if data and not self.failed:
+            self.waiting += len(data)
+            self._work_to_do.put(data)
+        while self.waiting > _BEHIND and not self.failed:
+            await self._move()
+
+    async def finish(self) -> None:
+        """Wait until everything is written, or cannot be."""
+        while self.waiting and not self.failed:
+            await self._move()
+
+    def close(self) -> None:
+        """Stop watching, and let the thread go as soon as it can."""
+        self._stop_watching()
+        self._work_to_do.put(None)
+
+    async def _move(self) -> None:
+        self._moved.clear()
+        await self._moved.wait()
+
+    def _work(self) -> None:
+        while (data := self._work_to_do.get()) is not None:
+            view = memoryview(data)
+            try:
+                while view:
+                    view = view[_blocking(select.POLLOUT, os.write, self._descriptor, view) :]
+            except OSError as error:
+                _tell(self._loop, self._fail, error)
+                return
+            if not _tell(self._loop, self._took, len(data)):
+                return
+
+    def _took(self, count: int) -> None:
+        self.waiting -= count
+        self._moved.set()
+
+    def _fail(self, error: OSError) -> None:
+        self._stop_watching()
+        if not self.failed:
+            self.failed = True
+            self._moved.set()
+            self._on_error(error)
+
+    # A pipe tells when its reader leaves, so that `bowout … | head -1` need not wait for the next line to notice.
+
+    def _watch_the_reader(self) -> bool:
+        if not hasattr(select, "poll") or not stat.S_ISFIFO(os.fstat(self._descriptor).st_mode):
+            return False
+        try:
+            self._loop.add_reader(self._descriptor, self._look_at_the_reader)
+        except (NotImplementedError, OSError):
+            return False
+        return True
+
+    def _look_at_the_reader(self) -> None:
+        self._stop_watching()
+        poll = select.poll()
+        poll.register(self._descriptor, 0)
+        if any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0)):
+            self._fail(BrokenPipeError())
+
+    def _stop_watching(self) -> None:
+        if self._watching:
+            self._watching = False
+            self._loop.remove_reader(self._descriptor)
+
+
+def _blocking(direction: int, call: Callable[..., _T], descriptor: int, *arguments: Any) -> _T:
+    """Call until it does not say EAGAIN: another process may have made the shared descriptor non-blocking."""
+    while True:
+        try:
+            return call(descriptor, *arguments)
+        except BlockingIOError:
+            poll = select.poll()
+            poll.register(descriptor, direction)
+            poll.poll()
+
+
+def _tell(loop: asyncio.AbstractEventLoop, call: Callable[..., object], *arguments: object) -> bool:
+    """Call back in the loop; False when it is closed and nobody is interested any more."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(call, *arguments)
+        return True
+    return False

@@ -1,0 +1,161 @@
+"""``bowout connect``: the options, and what they mean together."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bowout import STARTTLS
+from bowout.cli import _session, _target, _tls
+from bowout.cli._conversation import Manners
+from bowout.cli._reports import Reports
+from bowout.cli._usage import UsageError, seconds
+
+
+class OnEof(enum.StrEnum):
+    """What the end of stdin ends."""
+
+    HALF_CLOSE = "half-close"
+    CLOSE = "close"
+
+
+if TYPE_CHECKING:
+
+    class _StartTls(enum.StrEnum):
+        """A name of `bowout.STARTTLS`."""
+
+else:
+    _StartTls = enum.StrEnum("StartTls", {name: name for name in sorted(STARTTLS)})
+
+_TLS = "TLS"
+_LEAVING = "Leaving"
+_TELLING = "Telling"
+
+
+def connect(  # noqa: PLR0917  (typer makes arguments and options of them, none is passed by position)
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="HOST[:PORT]",
+            help="Whom to connect to; the port is that of --starttls, or 443. IPv6 with a port: [::1]:443",
+            show_default=False,
+        ),
+    ],
+    cafile: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Trust the authorities in FILE (PEM) only.", rich_help_panel=_TLS),
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Do not check the certificate.", rich_help_panel=_TLS)
+    ] = False,
+    servername: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The name to ask for and to check; else HOST.", rich_help_panel=_TLS),
+    ] = None,
+    alpn: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAMES", help="Protocols to offer: h2,http/1.1. Repeatable.", rich_help_panel=_TLS),
+    ] = None,
+    cert: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Our certificate (PEM), and perhaps its key.", rich_help_panel=_TLS),
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The key of --cert (PEM).", rich_help_panel=_TLS)
+    ] = None,
+    tls: Annotated[
+        _tls.Version | None, typer.Option(help="Speak this version of TLS only.", rich_help_panel=_TLS)
+    ] = None,
+    starttls: Annotated[
+        _StartTls | None,
+        typer.Option(
+            metavar="NAME", help=f"Change to TLS from NAME: {', '.join(sorted(STARTTLS))}.", rich_help_panel=_TLS
+        ),
+    ] = None,
+    connect_timeout: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", help="For the TCP connection, and again for TLS.", rich_help_panel=_TLS),
+    ] = 30.0,
+    crlf: Annotated[bool, typer.Option("--crlf", help="Send CR LF for each LF.")] = False,
+    quit_on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="When a line from the peer contains TEXT: print it, and close gracefully.",
+            rich_help_panel=_LEAVING,
+        ),
+    ] = None,
+    on_eof: Annotated[
+        OnEof,
+        typer.Option(
+            help="At the end of stdin: half-close says so and goes on receiving (a TLS 1.2 peer has to close then,"
+            " and may drop what it had still to send); close leaves at once.",
+            rich_help_panel=_LEAVING,
+        ),
+    ] = OnEof.HALF_CLOSE,
+    eof_wait: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            help="After a half-close, leave when the peer has been silent for so long; 0 is for ever.",
+            rich_help_panel=_LEAVING,
+        ),
+    ] = 10.0,
+    timeout: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", help="How long a graceful close may take.", rich_help_panel=_LEAVING),
+    ] = 5.0,
+    trace: Annotated[
+        bool,
+        typer.Option("--trace", help="Tell every event on stderr, one a line.", rich_help_panel=_TELLING),
+    ] = False,
+    ladder: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[FILE.svg]",
+            help="Draw the ending on stderr, or into FILE.svg or FILE.txt. With another name: --ladder=FILE",
+            rich_help_panel=_TELLING,
+        ),
+    ] = None,
+    json: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[FILE.json]",
+            help="Write the ending as JSON: one line on stderr, or into FILE.json. With another name: --json=FILE",
+            rich_help_panel=_TELLING,
+        ),
+    ] = None,
+) -> int:
+    """Talk to a TLS server, and leave it well.
+
+    Stdin goes to the peer, and what the peer sends goes to stdout, and nothing else does. The last line on stderr tells
+    how it ended.
+
+    To leave: end stdin (Ctrl-D), or press Ctrl-C, or, where stdin is a terminal, type ~. at the start of a line (~~
+    sends one ~). A second Ctrl-C does not wait. In piped data nothing is a command.
+
+    A terminal gets what the peer sends with control characters escaped; a pipe or a file gets every byte as it came.
+    """
+    if quit_on is not None and (not quit_on or "\n" in quit_on):
+        raise UsageError("--quit-on needs a text without a line break", "such as --quit-on BYE")
+    protocol = starttls.value if starttls else None
+    plan = _session.Plan(
+        target=_target.parse(target, protocol),
+        context=_tls.Trust(cafile, insecure, cert, key, tls.value if tls else None).context(),
+        server_name=_tls.server_name(servername),
+        alpn=_tls.protocols(alpn or []),
+        starttls=protocol,
+        connect_timeout=seconds("--connect-timeout", connect_timeout),
+        trace=trace,
+        manners=Manners(
+            close_timeout=seconds("--timeout", timeout),
+            eof_wait=seconds("--eof-wait", eof_wait) or None,
+            half_close=on_eof is OnEof.HALF_CLOSE,
+            crlf=crlf,
+            quit_on=quit_on,
+        ),
+        reports=Reports(ladder, json),
+    )
+    return _session.run(plan)

@@ -1,0 +1,258 @@
+"""What is typed after ``bowout``, and what is said about it when it is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bowout import (
+    STARTTLS,
+    Alert,
+    BowoutError,
+    CertificateError,
+    ConnectError,
+    ConnectTimeout,
+    HandshakeAlert,
+    HandshakeTimeout,
+    HandshakeTruncated,
+    NotTLS,
+    Side,
+    __version__,
+)
+from bowout.cli import _target
+from bowout.cli._filters import Crlf, LineWith, TerminalText, Tilde
+from bowout.cli._hints import hint_for
+from bowout.cli._optional import with_values
+from bowout.cli._target import Target
+from bowout.cli._usage import UsageError
+from bowout.cli.app import run
+from helpers.commands import bowout
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("example.org", "example.org", 443),
+        ("example.org:8443", "example.org", 8443),
+        ("example.org:https", "example.org", 443),
+        ("192.0.2.1:1", "192.0.2.1", 1),
+        ("::1", "::1", 443),
+        ("[::1]", "::1", 443),
+        ("[::1]:65535", "::1", 65535),
+        ("[fe80::1%lo]:443", "fe80::1%lo", 443),
+    ],
+)
+def test_a_target(text: str, host: str, port: int) -> None:
+    assert _target.parse(text) == Target(host, port)
+
+
+@pytest.mark.parametrize("protocol", sorted(STARTTLS))
+def test_starttls_has_its_own_port(protocol: str) -> None:
+    assert _target.parse("example.org", protocol).port == STARTTLS[protocol].port
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ":443",
+        "a:",
+        "a:0",
+        "a:65536",
+        "a:nonsense",
+        "a:-1",
+        "[::1",
+        "[::1]443",
+        "1:2:3",
+        "[a]:1",
+        "a b",
+        "https://a/",
+    ],
+)
+def test_no_target(text: str) -> None:
+    with pytest.raises(UsageError):
+        _target.parse(text)
+
+
+def test_a_url_is_explained() -> None:
+    with pytest.raises(UsageError) as caught:
+        _target.parse("https://user@example.org:8443/path?x")
+    assert caught.value.hint == "give HOST, HOST:PORT, [IPv6]:PORT, such as example.org:8443"
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (["--ladder"], ["--ladder="]),
+        (["--ladder", "host"], ["--ladder=", "host"]),
+        (["--ladder", "a.svg", "host"], ["--ladder=a.svg", "host"]),
+        (["--ladder=any", "host"], ["--ladder=any", "host"]),
+        (["--json", "--trace"], ["--json=", "--trace"]),
+        (["--json", "a.json"], ["--json=a.json"]),
+        (["--json", "-"], ["--json=-"]),
+        (["--", "--json"], ["--", "--json"]),
+    ],
+)
+def test_optional_values(typed: list[str], meant: list[str]) -> None:
+    assert with_values(typed) == meant
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["connect", "a", "443"], "HOST:PORT is one word"),
+        (["connect", "a", "--bogus"], "hint: bowout connect --help"),
+        (["nonsense"], "hint: bowout --help"),
+        (["connect", "a", "--tls", "1.1"], "'1.1' is not one of '1.2', '1.3'"),
+        (["connect", "a", "--starttls", "nonsense"], "'nonsense' is not one of 'ftp'"),
+        (["connect", "a", "--timeout", "-1"], "--timeout needs a number of seconds, 0 or more"),
+        (["connect", "a", "--eof-wait", "inf"], "--eof-wait needs a number of seconds"),
+        (["connect", "a", "--quit-on", ""], "--quit-on needs a text"),
+        (["connect", "a", "--alpn", "a,,b"], "'' is no protocol's name"),
+        (["connect", "a", "--servername", "a..b"], "'a..b' cannot be a server's name"),
+        (["connect", "a", "--cafile", "/nowhere/ca.pem"], "--cafile: cannot read '/nowhere/ca.pem': No such file"),
+        (["connect", "a", "--cafile", "x", "--insecure"], "contradict each other"),
+        (["connect", "a", "--key", "x"], "--key needs the certificate"),
+        (["connect", "a", "--cert", "/nowhere/me.pem"], "--cert: cannot read '/nowhere/me.pem': No such file"),
+        (["connect", "a", "--ladder=a.png"], "'a.png' is neither .svg nor .txt"),
+        (["connect", "a", "--json", "/nowhere/a.json"], "cannot write '/nowhere/a.json': No such file"),
+        (["connect", "a", "--json", "-"], "stdout carries the peer's bytes and nothing else"),
+    ],
+)
+def test_a_usage_error(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status = run(arguments)
+    out, err = capsys.readouterr()
+    assert (status, out) == (2, "")
+    assert err.startswith("error: ")
+    assert said in err
+
+
+@pytest.mark.parametrize("option", ["--cafile", "--cert"])
+def test_a_file_without_a_certificate(option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "empty.pem"
+    path.touch()
+    assert run(["connect", "a", option, str(path)]) == 2
+    assert f"'{path}'" in capsys.readouterr().err
+
+
+def test_a_bad_path_leaves_no_other_file(tmp_path: Path) -> None:
+    path = tmp_path / "ladder.svg"
+    assert run(["connect", "a", f"--ladder={path}", "--json=/nowhere/a.json"]) == 2
+    assert not path.exists()
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"bowout {__version__}\n"
+
+
+def test_help_has_the_exit_statuses() -> None:
+    done = bowout("connect", "--help")
+    assert done.status == 0
+    assert [
+        line.split()[0] for line in done.out.decode().partition("Exit status:")[2].splitlines() if line[1:].strip()
+    ][:9] == ["0", "1", "2", "3", "4", "5", "6", "7", "130"]
+
+
+def test_without_arguments_it_helps() -> None:
+    done = bowout()
+    assert done.status == 2
+    assert b"connect" in done.out
+
+
+def _alert(code: int) -> HandshakeAlert:
+    return HandshakeAlert("refused", alert=Alert(code=code, level=2, by=Side.PEER))
+
+
+@pytest.mark.parametrize(
+    ("error", "port", "hint"),
+    [
+        (CertificateError("", verify_code=10), 443, "clock"),
+        (CertificateError("", verify_code=19), 443, "--cafile FILE"),
+        (CertificateError("", verify_code=62), 443, "--servername NAME"),
+        (NotTLS("", sample=b"220 hello"), 587, "--starttls smtp"),
+        (NotTLS("", sample=b"220 hello"), 21, "--starttls ftp"),
+        (NotTLS("", sample=b"\x00\x01"), 80, "port 80 speaks something else"),
+        (HandshakeTimeout(), 143, "--starttls imap"),
+        (HandshakeTruncated(), 5432, "--starttls postgres"),
+        (HandshakeTimeout(), 443, "--starttls NAME"),
+        (_alert(40), 443, "--cert FILE"),
+        (_alert(70), 443, "--tls"),
+        (_alert(112), 443, "--servername NAME"),
+        (_alert(120), 443, "--alpn"),
+        (ConnectTimeout(110, ""), 443, "--connect-timeout"),
+        (ConnectError(101, ""), 443, "online"),
+    ],
+)
+def test_a_hint(error: BowoutError, port: int, hint: str) -> None:
+    assert hint in (hint_for(error, Target("host", port)) or "")
+
+
+def test_no_hint_for_an_alert_that_nobody_here_can_help() -> None:
+    assert hint_for(_alert(80), Target("host", 443)) is None
+
+
+def test_after_starttls_it_is_not_advised_again() -> None:
+    assert hint_for(HandshakeTimeout(), Target("host", 143), starttls="imap") is None
+
+
+class TestCrlf:
+    @pytest.mark.parametrize("chunks", [[b"a\nb\r\nc\r\r\n"], [b"a", b"\n", b"b\r", b"\nc\r", b"", b"\r\n"]])
+    def test_makes_lines_end_alike(self, chunks: list[bytes]) -> None:
+        crlf = Crlf()
+        assert b"".join(crlf.feed(chunk) for chunk in chunks) == b"a\r\nb\r\nc\r\r\n"
+
+
+class TestTilde:
+    @pytest.mark.parametrize(
+        ("typed", "sent"),
+        [
+            ([b"~.\n"], [None]),
+            ([b"a\n", b"~.\n"], [b"a\n", None]),
+            ([b"a", b"~.\n"], [b"a", b"~.\n"]),
+            ([b" ~.\n"], [b" ~.\n"]),
+            ([b"~~.\n"], [b"~.\n"]),
+            ([b"~x\n"], [b"~x\n"]),
+        ],
+    )
+    def test_commands(self, typed: list[bytes], sent: list[bytes | None]) -> None:
+        tilde = Tilde()
+        assert [tilde.feed(line) for line in typed] == sent
+
+
+class TestLineWith:
+    @pytest.mark.parametrize("cut", range(1, 20))
+    def test_wherever_it_is_cut(self, cut: int) -> None:
+        data = b"a QUI\nb QUIT c\nd QUIT\n"
+        wanted = LineWith("QUIT")
+        shown = b""
+        for chunk in (data[:cut], data[cut:]):
+            if not wanted.line_ended:
+                shown += wanted.feed(chunk)
+        assert (shown, wanted.line_ended) == (b"a QUI\nb QUIT c\n", True)
+
+
+class TestTerminalText:
+    def show(self, *chunks: bytes, encoding: str = "utf-8") -> str:
+        text = TerminalText(encoding)
+        return "".join(text.feed(chunk) for chunk in chunks) + text.feed(b"", last=True)
+
+    def test_newlines_and_tabs_stay(self) -> None:
+        assert self.show(b"a\n\tb\r\nc") == "a\n\tb\nc"
+
+    @pytest.mark.parametrize("data", [b"\x1b[2J", b"\x07", b"\x9b1m", b"\xe2\x80\xae", b"\x7f", b"a\rb", b"\xc2\x9b"])
+    def test_what_could_act_is_escaped(self, data: bytes) -> None:
+        assert all(char.isprintable() for char in self.show(data))
+
+    def test_a_character_may_come_in_pieces(self) -> None:
+        assert self.show(*(bytes([byte]) for byte in "é✓界🙂".encode())) == "é✓界🙂"
+
+    def test_a_cr_lf_may_come_in_pieces(self) -> None:
+        assert self.show(b"a\r", b"\nb\r", b"c\r") == "a\nb\\rc\\r"
+
+    def test_half_a_character_at_the_end_is_escaped(self) -> None:
+        assert self.show(b"a\xe2\x9c") == "a\\xe2\\x9c"
+
+    def test_an_ascii_terminal_gets_ascii(self) -> None:
+        assert self.show("é".encode(), encoding="ascii") == "\\xe9"

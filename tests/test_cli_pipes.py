@@ -1,0 +1,191 @@
+"""``bowout connect`` and its descriptors: pipes that break, streams that are closed, and much data in little memory."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from helpers.commands import COMMAND, Done, answering, bowout, ca_file, echoing, listening, started
+from helpers.wire import Wire
+
+#: Runs the command, and then tells how much memory it took at its peak, in KiB.
+METERED: Final = """
+import resource, sys
+from bowout.cli import main
+status = main()
+sys.stderr.write(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}\\n")
+sys.exit(status)
+"""
+MIB: Final = 1 << 20
+
+
+greeting: Final = answering(b"one\ntwo\n")
+
+
+def connect_in_a_shell(address: str, line: str) -> subprocess.CompletedProcess[str]:
+    command = f"{' '.join(COMMAND)} connect {address} --cafile {ca_file()}"
+    return subprocess.run(
+        ["/bin/bash", "-c", line.format(command)], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_a_reader_that_leaves_makes_us_close() -> None:
+    with listening(greeting) as server, started("connect", server.address, "--cafile", ca_file()) as client:
+        assert client.read(4) == b"one\n"
+        client.stop_reading()
+        done = client.finish()
+    assert server.results == ["close_notify"]
+    assert (done.status, done.err) == (0, "clean: we sent close_notify, the peer answered\n")
+
+
+def test_a_closed_stdin_is_an_empty_one() -> None:
+    with listening(greeting) as server:
+        done = connect_in_a_shell(server.address, "{} <&-")
+    assert (done.returncode, done.stdout) == (0, "one\ntwo\n")
+
+
+def test_a_closed_stdout_is_an_error() -> None:
+    with listening(greeting) as server:
+        done = connect_in_a_shell(server.address, "{} </dev/null >&-")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: cannot write to stdout: ")
+
+
+def test_a_closed_stderr_keeps_stdout_pure() -> None:
+    with listening(greeting) as server:
+        done = connect_in_a_shell(server.address, "{} --trace </dev/null 2>&-")
+    assert (done.returncode, done.stdout) == (0, "one\ntwo\n")
+
+
+def test_a_broken_stderr_does_not_matter() -> None:
+    with listening(greeting) as server:
+        done = connect_in_a_shell(server.address, "{} --trace </dev/null 2> >(true); echo $?")
+    assert done.stdout == "one\ntwo\n0\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_is_an_error() -> None:
+    with listening(greeting) as server, Path("/dev/full").open("wb") as full:
+        done = bowout("connect", server.address, "--cafile", ca_file(), stdin=b"", stdout=full)
+    assert done.status == 1
+    assert done.err.startswith("error: cannot write to stdout: No space left on device")
+    assert done.last.startswith("clean: ")
+
+
+def test_an_unreadable_stdin_ends_without_close_notify(tmp_path: Path) -> None:
+    with (
+        listening(greeting) as server,
+        (tmp_path / "write only").open("wb") as wrong,
+        started("connect", server.address, "--cafile", ca_file(), stdin=wrong) as client,
+    ):
+        done = client.finish()
+    assert server.results == ["FIN"]
+    assert done.status == 1
+    assert done.err.startswith("error: cannot read stdin: ")
+
+
+def test_a_file_is_sent_whole(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(os.urandom(3 * MIB + 7))
+
+    def taking(wire: Wire) -> bytes:
+        wire.handshake()
+        wire.read_to_end()
+        wire.close_notify()
+        return bytes(wire.received)
+
+    with listening(taking) as server, path.open("rb") as file:
+        with started("connect", server.address, "--cafile", ca_file(), stdin=file) as client:
+            assert client.finish().status == 0
+        path_bytes = path.read_bytes()
+    assert server.results == [path_bytes]
+
+
+def test_the_last_bytes_wait_for_a_slow_reader() -> None:
+    def sending(wire: Wire) -> None:
+        wire.handshake()
+        wire.send(bytes(MIB))
+        wire.close_notify()
+        wire.read_to_end()
+        wire.link.ready.set()
+
+    with (
+        listening(sending) as server,
+        started("connect", server.address, "--cafile", ca_file(), stdin=subprocess.DEVNULL) as client,
+    ):
+        assert server.link.ready.wait(20)  # the connection has ended, and nobody has read our stdout yet
+        assert client.finish().out == bytes(MIB)
+
+
+def test_a_blocked_stdout_does_not_block_sending() -> None:
+    def sending_first(wire: Wire) -> None:
+        wire.handshake()
+        for _ in range(2):
+            wire.send(bytes(MIB))
+        wire.read_exactly(MIB)
+        wire.link.ready.set()
+        wire.close_notify()
+        wire.read_to_end()
+
+    with (
+        listening(sending_first) as server,
+        started("connect", server.address, "--cafile", ca_file()) as client,
+    ):
+        client.type(bytes(MIB))
+        assert server.link.ready.wait(20)
+        assert len(client.finish().out) == 2 * MIB
+
+
+def test_a_blocked_stdout_does_not_block_leaving() -> None:
+    def sending(wire: Wire) -> None:
+        wire.handshake()
+        wire.send(bytes(MIB))
+        wire.close_notify()
+        wire.read_to_end()
+        wire.link.ready.set()
+
+    with (
+        listening(sending) as server,
+        started("connect", server.address, "--cafile", ca_file(), "--timeout", "0.1") as client,
+    ):
+        assert server.link.ready.wait(20)
+        client.interrupt()
+        client.process.wait(20)
+        done = client.finish()
+    assert done.status == 130
+    assert re.search(r"error: interrupted: stdout did not take the last [\d,]+ bytes", done.err)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux")
+def test_much_data_takes_little_memory(tmp_path: Path) -> None:
+    def peak(size: int) -> int:
+        with (tmp_path / "data").open("w+b") as file:
+            file.truncate(size)
+            done = run_metered(file.fileno())
+        assert (done.status, len(done.out)) == (0, size)
+        return int(done.last)
+
+    def run_metered(stdin: int) -> Done:
+        with (
+            listening(echoing) as server,
+            started(
+                "connect", server.address, "--cafile", ca_file(),
+                stdin=stdin, command=(sys.executable, "-c", METERED),
+            ) as client,
+        ):  # fmt: skip
+            return client.finish()
+
+    assert peak(64 * MIB) - peak(1) < 8 * 1024
+
+
+def test_without_its_dependencies_it_says_what_is_missing() -> None:
+    hiding = "import sys; sys.modules['typer'] = None; from bowout.cli import main; sys.exit(main())"
+    done = bowout("connect", "x", command=(sys.executable, "-c", hiding))
+    assert done.status == 2
+    assert done.err == "error: the command line needs typer and rich\nhint: pip install 'bowout[cli]'\n"
