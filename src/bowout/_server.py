@@ -40,6 +40,8 @@ OnDrain = Literal["close", "end_receive", "wait"]
 _DRAIN_TICK: Final = 0.05
 #: So many turns of the loop after the drain began, what had arrived by then has been read, and its connection is busy.
 _SETTLE: Final = 4
+#: In a drain, a connection that has not asked anything yet gets so long for it since its handshake, in seconds.
+_FIRST_REQUEST: Final = 0.5
 #: After the deadline of a drain, handlers that are being cancelled get so long to clean up, in seconds.
 _LAST_PATIENCE: Final = 1.0
 #: An idle connection is found at most this part of the idle timeout late.
@@ -434,7 +436,7 @@ class Server:
         await self._stop_accepting()
         while not self._is_empty() and self._backend.time() < self._deadline:
             for served in list(self._established):
-                if served.stream.idle and not (served.late and served.stream.silent):
+                if self._is_idle(served):
                     self._end_idle(served)
             async with self._backend.move_on_at(min(self._backend.time() + _DRAIN_TICK, self._deadline)):
                 while not self._is_empty() and self._backend.time() < self._deadline:
@@ -458,6 +460,13 @@ class Server:
             await self._wait_for_change()
         for _ in range(_SETTLE):
             await self._backend.checkpoint()
+
+    def _is_idle(self, served: _Served) -> bool:
+        """Its handler waits for a request, and there is no reason to think that one is on its way."""
+        if not (served.stream.idle and served.stream.silent):
+            return served.stream.idle
+        # Who has just connected has done so to ask something.
+        return not served.late and self._backend.time() >= served.since + _FIRST_REQUEST
 
     def _end_idle(self, served: _Served) -> None:
         if self._settings.on_drain == "close":

@@ -56,6 +56,24 @@ def test_user_canceled_then_close_notify_is_an_end(scripted: tuple[Engine, Scrib
     assert (read(us), us.inbound) == (b"", Inbound.CLOSE_NOTIFY)
 
 
+@pytest.mark.parametrize(("code", "expected"), [(0, b""), (90, ProtocolViolation)], ids=["close_notify", "none"])
+def test_an_end_of_input_that_openssl_makes_up_is_the_close_notify_that_it_met(
+    ca: trustme.CA, tmp_path: Path, code: int, expected: object
+) -> None:
+    """OpenSSL 3.5 does so after user_canceled; of a real end it is never told."""
+    us, _ = scribe(*contexts(ca, "1.3"), "1.3", tmp_path / "keys")
+
+    def made_up(*_: object) -> bytes:
+        error = ssl.SSLEOFError(8, "EOF occurred in violation of protocol")
+        error.reason = ""
+        raise error
+
+    us._evidence.on_message(outgoing=False, content_type=ALERT, data=bytes([1, code]))
+    us._tls.read = made_up  # type: ignore[assignment, method-assign]
+    data, error = read_out(us)
+    assert expected in (data, type(error))
+
+
 def test_user_canceled_is_not_what_ended_it(scripted: tuple[Engine, Scribe]) -> None:
     us, pen = scripted
     us.receive_data(pen.alert(1, 90) + pen.alert(1, 0))

@@ -413,8 +413,12 @@ class Engine:
         except ssl.SSLZeroReturnError:
             count = 0
         except ssl.SSLError as error:
-            self._broken(error)
-            return 0
+            # OpenSSL 3.5 calls a close_notify that follows user_canceled an unexpected end of input, of which it was
+            # never told.
+            if not (isinstance(error, ssl.SSLEOFError) and self._evidence.close_notify_seen):
+                self._broken(error)
+                return 0
+            count = 0
         self._after_read()
         if not count:
             self._peer_closed()

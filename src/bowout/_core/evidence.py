@@ -28,6 +28,7 @@ class Evidence:
         timeline: every event in order.
         halves: the two half-states; `apply` moves them.
         version, cipher: as the handshake agreed, or None before it.
+        close_notify_seen: OpenSSL has met the peer's close_notify.
         alert: the fatal alert that ended the connection, the first one.
         leaving: somebody here has called a verb that ends the connection in both directions.
         input_ended: how the transport's input ended, if it has.
@@ -42,6 +43,7 @@ class Evidence:
         self._failure: Callable[[], BowoutError] | None = None
         self._started_by: Side | None = None
         self._close_notify_level = 1
+        self.close_notify_seen = False
         self._leaving_when_cut = False
         self._sent_at: float | None = None
         self._received_at: float | None = None
@@ -151,6 +153,7 @@ class Evidence:
         if alert.code == _CLOSE_NOTIFY and not self._is_fatal(alert):
             if alert.by is Side.PEER:
                 self._close_notify_level = alert.level
+                self.close_notify_seen = True
             return
         self.timeline.record(EventKind.ALERT, alert.by, alert=alert)
         if self._is_fatal(alert) and self.alert is None:
