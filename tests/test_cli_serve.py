@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Final
 
@@ -20,10 +21,11 @@ THEY_ANSWERED: Final = "clean: we sent close_notify, the peer answered"
 
 
 def wait_until_refused(port: int) -> None:
-    """Wait until the drain has begun."""
+    """Wait until the drain has begun. Not too eagerly: each try is a line on a stderr that nobody reads meanwhile."""
     with contextlib.suppress(ConnectionRefusedError):
         while True:
             tcp(port).close()
+            time.sleep(0.02)
 
 
 # -- a whole conversation with bowout connect

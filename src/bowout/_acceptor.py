@@ -31,6 +31,8 @@ _BACKOFF_MOST: Final = 1.0
 _CALM: Final = 5.0
 #: So many connections may be accepted in a row before others run.
 _FAIR: Final = 16
+#: So many are taken from a backlog in the end: about what one holds. Clients that go on connecting must not keep us.
+_BACKLOG_MOST: Final = 1024
 
 
 class Acceptor:
@@ -107,5 +109,5 @@ class Acceptor:
     def _take_backlog(self) -> None:
         """Whoever has connected already is served: with SO_REUSEPORT nobody else could."""
         with contextlib.suppress(OSError):
-            while True:
+            for _ in range(_BACKLOG_MOST):
                 self._admit(self._listener.socket.accept()[0])
