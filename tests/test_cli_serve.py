@@ -22,7 +22,7 @@ THEY_ANSWERED: Final = "clean: we sent close_notify, the peer answered"
 
 def wait_until_refused(port: int) -> None:
     """Wait until the drain has begun. Not too eagerly: each try is a line on a stderr that nobody reads meanwhile."""
-    with contextlib.suppress(ConnectionRefusedError):
+    with contextlib.suppress(ConnectionRefusedError, ConnectionResetError):
         while True:
             tcp(port).close()
             time.sleep(0.02)

@@ -740,7 +740,7 @@ class TestSignals:
                 while True:  # The drain has begun when nobody is let in any more.
                     try:
                         tcp(port).close()
-                    except ConnectionRefusedError:
+                    except (ConnectionRefusedError, ConnectionResetError):
                         break
                 process.signal(signal.SIGTERM)
                 assert read_to_end(wire) == "close_notify"
