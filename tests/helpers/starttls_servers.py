@@ -79,8 +79,11 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def _running(home: Home, ports: list[int], *command: str, user: str | None = None) -> Iterator[None]:
-    """Run a daemon in the foreground until the block is left; it is up when it listens on all `ports`."""
+def _running(home: Home, ports: list[int], *command: str, user: str | None = None, says: str = "") -> Iterator[None]:
+    """Run a daemon in the foreground until the block is left.
+
+    It is up when it listens on all `ports`, and has said what it `says` then: some listen before they serve.
+    """
     log = home.path / "output.log"
     with log.open("wb") as output:
         daemon = subprocess.Popen(
@@ -95,7 +98,7 @@ def _running(home: Home, ports: list[int], *command: str, user: str | None = Non
     try:
         deadline = time.monotonic() + _START_TIMEOUT
         for port in ports:
-            while not _listens(port):
+            while not (_listens(port) and says in log.read_text(errors="replace")):
                 if daemon.poll() is not None or time.monotonic() > deadline:
                     pytest.fail(f"{command[0]} did not start:\n{log.read_text(errors='replace')[-2000:]}")
                 time.sleep(0.02)  # nothing else tells when a daemon of any kind is up
@@ -304,7 +307,9 @@ def postgres(home: Home) -> Iterator[dict[str, int]]:
         "ssl_key_file": home.key,
     }
     options = [f"--{key}={value}" for key, value in settings.items()]
-    with _running(home, [port], program, "-D", data, *options, user=user):
+    # Until then it answers every StartupMessage that it is starting up.
+    ready = "ready to accept connections"
+    with _running(home, [port], program, "-D", data, *options, user=user, says=ready):
         yield {"postgres": port}
 
 
