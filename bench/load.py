@@ -58,7 +58,7 @@ class Plan:
 
 
 QUICK: Final = Plan(sizes=(100, 1000), silent_size=500, drain_timeout=30, silent_timeout=3)
-THOROUGH: Final = Plan(sizes=(100, 1000, 10000), silent_size=10000, drain_timeout=30, silent_timeout=6)
+THOROUGH: Final = Plan(sizes=(100, 1000, 10000), silent_size=10000, drain_timeout=30, silent_timeout=3)
 
 
 class Rig:

@@ -15,7 +15,7 @@ import pytest
 import trio
 
 import bowout
-from bowout import DrainReport, Ending, How, Inbound, Outbound, Server, Side, Stream, StreamClosed, _server
+from bowout import DrainReport, Ending, How, Inbound, Outbound, Server, Side, Stream, StreamClosed, _drainer
 from bowout._drain import NAMED, DrainLog
 from helpers.runners import Runner
 from helpers.served import (
@@ -49,7 +49,7 @@ async def asked(stream: Stream, question: bytes = b"ping") -> Stream:
 
 async def some_ticks() -> None:
     """Wait until a drain has looked around a few times: for as long as another server gives a handshake."""
-    async with serve(echo, handshake_timeout=3 * _server._DRAIN_TICK, on_ending=(clock := Endings())) as other:
+    async with serve(echo, handshake_timeout=3 * _drainer.DRAIN_TICK, on_ending=(clock := Endings())) as other:
         with contextlib.closing(tcp(other.port)):
             await clock.one
 
@@ -422,7 +422,7 @@ class TestDeadline:
                 go_on.set()
             return report, [ending.how for ending in endings.all]
 
-        monkeypatch.setattr(_server, "_LAST_PATIENCE", 0.05)
+        monkeypatch.setattr(_drainer, "_LAST_PATIENCE", 0.05)
         report, told = run(main)
         assert (report.connections, report.cut, len(told)) == (1, 1, 1)
 

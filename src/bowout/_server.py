@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import signal
 import ssl
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 from bowout._acceptor import Acceptor
 from bowout._core import messages
 from bowout._drain import DrainLog
+from bowout._drainer import Drainer
+from bowout._roster import Roster, Served
 from bowout._served_stream import ServedStream
 from bowout.ending import How
 from bowout.errors import BowoutError, LimitExceeded, MisuseError, PeerError, StreamClosed
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from bowout._backends import Backend, Crew, Job
     from bowout._drain import DrainReport
+    from bowout._drainer import OnDrain
     from bowout._listeners import Listener
     from bowout._options import StreamOptions
     from bowout.ending import Ending, Event
@@ -33,17 +35,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("bowout.server")
 
-#: What a drain does with a connection whose handler waits for a new request.
-OnDrain = Literal["close", "end_receive", "wait"]
-
-#: How often a drain looks for connections that have become idle, in seconds.
-_DRAIN_TICK: Final = 0.05
-#: So many turns of the loop after the drain began, what had arrived by then has been read, and its connection is busy.
-_SETTLE: Final = 4
-#: In a drain, a connection that has not asked anything yet gets so long for it since its handshake, in seconds.
-_FIRST_REQUEST: Final = 0.5
-#: After the deadline of a drain, handlers that are being cancelled get so long to clean up, in seconds.
-_LAST_PATIENCE: Final = 1.0
 #: An idle connection is found at most this part of the idle timeout late.
 _SWEEP_PART: Final = 8
 #: A handler that ends with these has met its peer's manners, or a drain; the ending tells of it.
@@ -74,25 +65,6 @@ class Settings:
             raise MisuseError(f'on_drain must be "close", "end_receive" or "wait", not {self.on_drain!r}')
 
 
-class _Served:
-    """One connection and the tasks that have to do with it."""
-
-    __slots__ = ("closer", "job", "late", "noted", "since", "slow", "stream")
-
-    def __init__(self, stream: ServedStream, *, late: bool) -> None:
-        self.stream = stream
-        self.job: Job | None = None
-        self.closer: Job | None = None
-        #: It was not established when the drain began: its first request is waited for.
-        self.late = late
-        #: Its handler was called then, on the loop's clock.
-        self.since = math.inf
-        #: It was still there at the deadline of the drain.
-        self.slow = False
-        #: Its ending has been told.
-        self.noted = False
-
-
 class Server:
     """A running server; `bowout.serve` makes it.
 
@@ -115,17 +87,13 @@ class Server:
         self._handler = handler
         self._options = options
         self._settings = settings
+        self._roster = Roster(backend)
         self._acceptors = [self._acceptor(listener) for listener in listeners]
         self._accepting: list[Job] = []
         self._chores: list[Job] = []
-        # A connection moves from one to the next: in its handshake, waiting for room, with its handler.
-        self._shaking: dict[_Served, None] = {}
-        self._waiting: dict[_Served, None] = {}
-        self._established: dict[_Served, None] = {}
-        self._changed = backend.event()
+        self._drainer = Drainer(backend, self._roster, settings.on_drain, close=self._close, cut_off=self._cut_off)
         self._draining = backend.event()
         self._drained = backend.event()
-        self._deadline = math.inf
         self._drain_log: DrainLog | None = None
         self._drain_began = 0.0
         self._report: DrainReport | None = None
@@ -159,9 +127,9 @@ class Server:
             have ended, by `How`.
         """
         return {
-            "established": len(self._established),
-            "waiting": len(self._waiting),
-            "handshaking": len(self._shaking),
+            "established": len(self._roster.established),
+            "waiting": len(self._roster.waiting),
+            "handshaking": len(self._roster.shaking),
             "accepted": self._accepted,
             "evicted": self._evicted,
             **{f"ended_{how.name.lower()}": self._endings[how] for how in How},
@@ -212,10 +180,10 @@ class Server:
         deadline.
         """
         seconds = self._settings.drain_timeout if timeout is None else checked_timeout("timeout", timeout)
-        self._deadline = min(self._deadline, self._backend.time() + seconds)
+        self._drainer.deadline = min(self._drainer.deadline, self._backend.time() + seconds)
         if not (self.draining or self._drained.is_set()):
             self._begin_drain()
-        self._changed.set()
+        self._roster.note_change()
         return await self.wait_drained()
 
     async def wait_drained(self) -> DrainReport:
@@ -244,7 +212,7 @@ class Server:
         """End everything that is left, without waiting."""
         for job in (*self._accepting, *self._chores):
             job.cancel()
-        for served in self._everybody():
+        for served in self._roster.everybody():
             self._cut_off(served, "the server stopped")
         self._drained.set()
 
@@ -257,7 +225,7 @@ class Server:
             admit=self._admit,
             room=self._wait_to_accept,
             serve_backlog=self._is_draining,
-            done=self._note_change,
+            done=self._roster.note_change,
         )
 
     def _is_draining(self) -> bool:
@@ -265,40 +233,31 @@ class Server:
 
     def _is_full(self) -> bool:
         most = self._settings.max_connections
-        return most is not None and len(self._established) >= most
+        return most is not None and len(self._roster.established) >= most
 
     async def _wait_to_accept(self) -> None:
-        while self._is_full() or self._waiting:
-            await self._wait_for_change()
+        while self._is_full() or self._roster.waiting:
+            await self._roster.wait_for_change()
 
-    async def _wait_for_room(self, served: _Served) -> None:
+    async def _wait_for_room(self, served: Served) -> None:
         """Wait like the backlog does, first come, first served, until `served` may be established."""
-        self._waiting[served] = None
-        while self._is_full() or next(iter(self._waiting)) is not served:
-            await self._wait_for_change()
-        del self._waiting[served]
-        self._note_change()
-
-    def _note_change(self) -> None:
-        self._changed.set()
-
-    async def _wait_for_change(self) -> None:
-        """Wait until a connection has ended or moved, a listener has closed, or a drain was hurried."""
-        if self._changed.is_set():
-            self._changed = self._backend.event()
-        await self._changed.wait()
+        self._roster.waiting[served] = None
+        while self._is_full() or next(iter(self._roster.waiting)) is not served:
+            await self._roster.wait_for_change()
+        del self._roster.waiting[served]
+        self._roster.note_change()
 
     def _admit(self, sock: socket.socket) -> None:
         self._accepted += 1
         if self._drain_log is not None:
             self._drain_log.came()
         try:
-            served = _Served(self._stream(sock), late=self.draining)
+            served = Served(self._stream(sock), late=self.draining)
         except Exception:  # noqa: BLE001  (it is logged, and must not end the accepting)
             _log.exception("a connection could not be taken over")
             sock.close()
             return
-        self._shaking[served] = None
+        self._roster.shaking[served] = None
         self._evict()
         served.job = self._crew.start(self._serve, served)
 
@@ -327,16 +286,16 @@ class Server:
 
     def _evict(self) -> None:
         """Make room among the handshakes. A client that means it is done with its own before it is the oldest."""
-        if len(self._shaking) > self._settings.max_handshakes:
-            victim = next(iter(self._shaking))
-            del self._shaking[victim]
+        if len(self._roster.shaking) > self._settings.max_handshakes:
+            victim = next(iter(self._roster.shaking))
+            del self._roster.shaking[victim]
             self._evicted += 1
             victim.stream.abort()
             self._note_ending(victim)
 
     # -- serving -------------------------------------------------------------------------------------------------
 
-    async def _serve(self, served: _Served) -> None:
+    async def _serve(self, served: Served) -> None:
         try:
             await self._serve_stream(served)
         except BaseExceptionGroup as group:
@@ -349,33 +308,31 @@ class Server:
             self._note_failure(served, error)
         finally:
             served.stream.leave("left before its handler began")  # Every other has ended by now.
-            for stage in (self._shaking, self._waiting, self._established):
-                stage.pop(served, None)
             self._note_ending(served)
-            self._note_change()
+            self._roster.remove(served)
 
-    async def _serve_stream(self, served: _Served) -> None:
+    async def _serve_stream(self, served: Served) -> None:
         stream = served.stream
         try:
             await stream.handshake()
         except BowoutError:
             return  # Its ending tells why.
-        self._shaking.pop(served, None)
+        self._roster.shaking.pop(served, None)
         await self._wait_for_room(served)
-        self._established[served] = None
+        self._roster.established[served] = None
         served.since = self._backend.time()
         async with stream:
             await self._handler(stream)
 
     @staticmethod
-    def _note_failure(served: _Served, error: Exception) -> None:
+    def _note_failure(served: Served, error: Exception) -> None:
         peer = served.stream.peer
         if consists_of(error, _NO_FAILURE):
             _log.debug("%s: the handler met %s: %s", peer, type(error).__name__, error)
         else:
             _log.error("%s: the handler failed", peer, exc_info=error)
 
-    def _note_ending(self, served: _Served) -> None:
+    def _note_ending(self, served: Served) -> None:
         ending = served.stream.ending
         if ending is None or served.noted:
             return
@@ -390,23 +347,17 @@ class Server:
             except Exception:  # noqa: BLE001  (likewise)
                 _log.exception("on_ending failed")
 
-    def _everybody(self) -> list[_Served]:
-        return [*self._shaking, *self._waiting, *self._established]
-
-    def _is_empty(self) -> bool:
-        return not (self._shaking or self._waiting or self._established)
-
     # -- chores --------------------------------------------------------------------------------------------------
 
     async def _sweep(self, idle_timeout: float) -> None:
         while True:
             await self._backend.sleep_until(self._backend.time() + idle_timeout / _SWEEP_PART)
             limit = self._backend.time() - idle_timeout
-            for served in list(self._established):
+            for served in list(self._roster.established):
                 if served.stream.waits_for_peer and max(served.stream.last_data_at, served.since) < limit:
                     self._close(served)
 
-    def _close(self, served: _Served) -> None:
+    def _close(self, served: Served) -> None:
         if served.closer is None:
             served.closer = self._crew.start(_close_stream, served.stream)
 
@@ -424,57 +375,30 @@ class Server:
     # -- draining ------------------------------------------------------------------------------------------------
 
     def _begin_drain(self) -> None:
-        everybody = self._everybody()
+        everybody = self._roster.everybody()
         self._drain_began = self._backend.time()
         self._drain_log = DrainLog(len(everybody))
         for served in everybody:
-            served.late = served not in self._established
+            served.late = served not in self._roster.established
         self._draining.set()
         self._chores.append(self._crew.start(self._carry_out_drain, self._drain_log))
 
     async def _carry_out_drain(self, log: DrainLog) -> None:
         await self._stop_accepting()
-        while not self._is_empty() and self._backend.time() < self._deadline:
-            for served in list(self._established):
-                if self._is_idle(served):
-                    self._end_idle(served)
-            async with self._backend.move_on_at(min(self._backend.time() + _DRAIN_TICK, self._deadline)):
-                while not self._is_empty() and self._backend.time() < self._deadline:
-                    await self._wait_for_change()
-        for served in self._everybody():
-            served.slow = True
-            self._cut_off(served, "the drain's deadline")
-        async with self._backend.move_on_at(self._backend.time() + _LAST_PATIENCE):
-            while not self._is_empty():
-                await self._wait_for_change()
+        await self._drainer.run()
         self._report = log.report(self._backend.time() - self._drain_began)
         self._drained.set()
 
     async def _stop_accepting(self) -> None:
-        """Take what the backlog holds, close the listeners, and let what has arrived be read."""
+        """Take what the backlog holds, and close the listeners."""
         # A task that is cancelled before it began never runs, and cleans nothing up.
         await self._backend.checkpoint()
         for job in self._accepting:
             job.cancel()
         while not all(acceptor.closed for acceptor in self._acceptors):
-            await self._wait_for_change()
-        for _ in range(_SETTLE):
-            await self._backend.checkpoint()
+            await self._roster.wait_for_change()
 
-    def _is_idle(self, served: _Served) -> bool:
-        """Its handler waits for a request, and there is no reason to think that one is on its way."""
-        if not (served.stream.idle and served.stream.silent):
-            return served.stream.idle
-        # Who has just connected has done so to ask something.
-        return not served.late and self._backend.time() >= served.since + _FIRST_REQUEST
-
-    def _end_idle(self, served: _Served) -> None:
-        if self._settings.on_drain == "close":
-            self._close(served)
-        elif self._settings.on_drain == "end_receive":
-            served.stream.end_receive()
-
-    def _cut_off(self, served: _Served, reason: str) -> None:
+    def _cut_off(self, served: Served, reason: str) -> None:
         served.stream.leave(reason)
         self._note_ending(served)
         for job in (served.closer, served.job):

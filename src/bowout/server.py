@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from bowout._drain import DrainReport
-    from bowout._server import OnDrain
+    from bowout._drainer import OnDrain
     from bowout.ending import Ending, Event, OnError, TruncationPolicy
     from bowout.stream import Stream
 

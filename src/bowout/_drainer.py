@@ -1,0 +1,113 @@
+"""Ending every connection of a server by a deadline."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bowout._backends import Backend
+    from bowout._roster import Roster, Served
+
+#: What a drain does with a connection whose handler waits for a new request.
+OnDrain = Literal["close", "end_receive", "wait"]
+
+#: How often a drain looks for connections that have become idle, in seconds.
+DRAIN_TICK: Final = 0.05
+#: So many turns of the loop after the drain began, what had arrived by then has been read, and its connection is busy.
+_SETTLE: Final = 4
+#: In a drain, a connection that has not asked anything yet gets so long for it since its handshake, in seconds.
+_FIRST_REQUEST: Final = 0.5
+#: So many connections are ended before the loop goes round: else it looks at the clock when thousands have had a turn.
+BATCH: Final = 64
+#: What cutting off one connection takes, generously, in seconds: the last of them is to be gone at the deadline.
+_CUT_COST: Final = 0.0002
+#: After the deadline of a drain, handlers that are being cancelled get so long to clean up, in seconds.
+_LAST_PATIENCE: Final = 1.0
+
+
+class Drainer:
+    """Carries out a drain.
+
+    Args:
+        close: has a connection closed, beside its handler.
+        cut_off: ends a connection without waiting, and cancels its handler.
+
+    Attributes:
+        deadline: when everything is to have ended, on the loop's clock; it may come nearer while the drain goes on.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        roster: Roster,
+        on_drain: OnDrain,
+        *,
+        close: Callable[[Served], None],
+        cut_off: Callable[[Served, str], None],
+    ) -> None:
+        self._backend = backend
+        self._roster = roster
+        self._on_drain = on_drain
+        self._close = close
+        self._cut_off = cut_off
+        self.deadline: float = math.inf
+
+    async def run(self) -> None:
+        """End everybody. Handlers that go on after the deadline are waited for a little, and then no more."""
+        for _ in range(_SETTLE):
+            await self._backend.checkpoint()
+        while len(self._roster) and not self._is_time_to_cut():
+            await self._end_idle_ones()
+            await self._wait(min(self._backend.time() + DRAIN_TICK, self._time_to_cut()))
+        await self._cut_off_everybody()
+        patience_ends = self._backend.time() + _LAST_PATIENCE
+        while len(self._roster) and self._backend.time() < patience_ends:
+            await self._wait(patience_ends)
+
+    def _time_to_cut(self) -> float:
+        return self.deadline - len(self._roster) * _CUT_COST
+
+    def _is_time_to_cut(self) -> bool:
+        return self._backend.time() >= self._time_to_cut()
+
+    async def _wait(self, until: float) -> None:
+        """Wait until everybody is gone, or the drain is hurried."""
+        deadline = self.deadline
+        async with self._backend.move_on_at(until):
+            while len(self._roster) and self.deadline == deadline:
+                await self._roster.wait_for_change()
+
+    async def _end_idle_ones(self) -> None:
+        ended = 0
+        for served in list(self._roster.established):
+            if served.closer is None and served in self._roster.established and self._is_idle(served):
+                self._end_idle(served)
+                ended += 1
+                if ended % BATCH == 0:
+                    await self._backend.checkpoint()
+                    if self._is_time_to_cut():
+                        return
+
+    def _is_idle(self, served: Served) -> bool:
+        """Its handler waits for a request, and there is no reason to think that one is on its way."""
+        if not (served.stream.idle and served.stream.silent):
+            return served.stream.idle
+        # Who has just connected has done so to ask something.
+        return not served.late and self._backend.time() >= served.since + _FIRST_REQUEST
+
+    def _end_idle(self, served: Served) -> None:
+        if self._on_drain == "close":
+            self._close(served)
+        elif self._on_drain == "end_receive":
+            served.stream.end_receive()
+
+    async def _cut_off_everybody(self) -> None:
+        for count, served in enumerate(self._roster.everybody(), 1):
+            if served in self._roster:
+                served.slow = True
+                self._cut_off(served, "the drain's deadline")
+            if count % BATCH == 0:
+                await self._backend.checkpoint()
