@@ -12,10 +12,9 @@ import pytest
 
 import bowout
 from bowout import MisuseError, _listeners
+from bowout._backends.sockets import Endpoint
 from bowout._listeners import Listener, checked_listener, listen_tcp, listen_unix
 from helpers.served import program
-
-AddressInfo = tuple[int, int, int, str, tuple[str, int]]
 
 
 @pytest.fixture
@@ -27,11 +26,13 @@ def opened() -> Iterator[list[socket.socket]]:
         sock.close()
 
 
-def resolve_to(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
-    def getaddrinfo(host: str, port: int, **_: object) -> list[AddressInfo]:
-        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (address, port)) for address in addresses]
-
-    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+def at(*addresses: str | None) -> list[Endpoint]:
+    """What these resolve to; None is every address of this machine."""
+    return [
+        endpoint
+        for address in addresses
+        for endpoint in socket.getaddrinfo(address, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    ]
 
 
 def has_ipv6() -> bool:
@@ -46,7 +47,7 @@ def has_ipv6() -> bool:
 class TestTCP:
     @pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
     def test_every_family_gets_the_same_free_port(self, opened: list[socket.socket]) -> None:
-        opened += listen_tcp(None, 0, backlog=1, reuse_port=False)
+        opened += listen_tcp(at(None), 0, backlog=1, reuse_port=False)
         assert {sock.family for sock in opened} == {socket.AF_INET, socket.AF_INET6}
         assert len({sock.getsockname()[1] for sock in opened}) == 1
 
@@ -61,41 +62,39 @@ class TestTCP:
                 raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
             sock.bind(address)
 
-        resolve_to(monkeypatch, "127.0.0.1", "127.0.0.2")
         monkeypatch.setattr(_listeners, "_bind", bind)
-        opened += listen_tcp("name", 0, backlog=1, reuse_port=False)
+        opened += listen_tcp(at("127.0.0.1", "127.0.0.2"), 0, backlog=1, reuse_port=False)
         assert ports.count(0) == 2
         assert len({sock.getsockname()[1] for sock in opened}) == 1
 
     def test_an_address_that_this_machine_has_not_is_passed_over(
         self, opened: list[socket.socket], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        resolve_to(monkeypatch, "127.0.0.1", "203.0.113.1")
-        opened += listen_tcp("name", 0, backlog=1, reuse_port=False)
+        opened += listen_tcp(at("127.0.0.1", "203.0.113.1"), 0, backlog=1, reuse_port=False)
         assert [sock.getsockname()[0] for sock in opened] == ["127.0.0.1"]
 
     def test_no_address_at_all_is_an_error_that_names_one(self) -> None:
         with pytest.raises(OSError, match=r"cannot listen on 203\.0\.113\.1, port 0") as caught:
-            listen_tcp("203.0.113.1", 0, backlog=1, reuse_port=False)
+            listen_tcp(at("203.0.113.1"), 0, backlog=1, reuse_port=False)
         assert caught.value.errno == errno.EADDRNOTAVAIL
 
     def test_a_port_in_use_is_an_error_that_names_it(self, opened: list[socket.socket]) -> None:
-        opened += listen_tcp("127.0.0.1", 0, backlog=1, reuse_port=False)
+        opened += listen_tcp(at("127.0.0.1"), 0, backlog=1, reuse_port=False)
         port = opened[0].getsockname()[1]
         with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1, port {port}") as caught:
-            listen_tcp("127.0.0.1", port, backlog=1, reuse_port=False)
+            listen_tcp(at("127.0.0.1"), port, backlog=1, reuse_port=False)
         assert caught.value.errno == errno.EADDRINUSE
 
     def test_reuse_port_lets_two_listen_on_one_port(self, opened: list[socket.socket]) -> None:
-        opened += listen_tcp("127.0.0.1", 0, backlog=1, reuse_port=True)
+        opened += listen_tcp(at("127.0.0.1"), 0, backlog=1, reuse_port=True)
         port = opened[0].getsockname()[1]
-        opened += listen_tcp("127.0.0.1", port, backlog=1, reuse_port=True)
+        opened += listen_tcp(at("127.0.0.1"), port, backlog=1, reuse_port=True)
         assert len(opened) == 2
 
     def test_reuse_port_where_the_system_has_it_not_is_misuse(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delattr(socket, "SO_REUSEPORT")
         with pytest.raises(MisuseError, match="SO_REUSEPORT"):
-            listen_tcp("127.0.0.1", 0, backlog=1, reuse_port=True)
+            listen_tcp(at("127.0.0.1"), 0, backlog=1, reuse_port=True)
 
 
 class TestUnix:

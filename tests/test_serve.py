@@ -96,6 +96,25 @@ class TestWhere:
 
         assert run(main)
 
+    @pytest.mark.backends("asyncio", "trio")  # uvloop asks the system itself, in a thread of its own
+    def test_nobody_waits_while_its_name_is_looked_up(self, run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def main() -> bool:
+            async with serve(echo, host="localhost") as server:
+                return bool(server.addresses)
+
+        def watched(*args: Any, **options: Any) -> Any:
+            flags = args[5] if len(args) > 5 else options.get("flags", 0)
+            if not flags & socket.AI_NUMERICHOST:  # trio asks that first, which takes no time
+                threads.add(threading.current_thread())
+            return getaddrinfo(*args, **options)
+
+        threads: set[threading.Thread] = set()
+        getaddrinfo = socket.getaddrinfo
+        monkeypatch.setattr(socket, "getaddrinfo", watched)
+        assert run(main)
+        assert threads
+        assert threading.current_thread() not in threads
+
     def test_sockets_of_ones_own(self, run: Runner) -> None:
         async def main() -> bytes:
             async with serve(echo, sockets=[socket.create_server((LOOPBACK, 0))]) as server:

@@ -16,6 +16,8 @@ from bowout.errors import MisuseError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from bowout._backends.sockets import Endpoint
+
 #: The first descriptor that systemd passes; sd_listen_fds(3).
 _SD_LISTEN_FDS_START: Final = 3
 _PORT_TRIES: Final = 16
@@ -54,16 +56,13 @@ class Listener:
         self.socket.close()
 
 
-def listen_tcp(host: str | None, port: int, *, backlog: int, reuse_port: bool) -> list[socket.socket]:
-    """Listen on every address of `host`; None is every address of the machine, IPv6 and IPv4.
-
-    Port 0 is one free port, the same for every address.
+def listen_tcp(endpoints: Sequence[Endpoint], port: int, *, backlog: int, reuse_port: bool) -> list[socket.socket]:
+    """Listen on the address of each of `endpoints`. Port 0 is one free port, the same for all of them.
 
     Raises:
         OSError: an address cannot be had.
     """
-    infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    families = sorted({(family, address) for family, _, _, _, address in infos}, key=str)
+    families = sorted({(family, address) for family, _, _, _, address in endpoints}, key=str)
     for _ in range(_PORT_TRIES - 1):
         try:
             return _listen_on_all(families, port, backlog=backlog, reuse_port=reuse_port)

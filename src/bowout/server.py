@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import threading
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
@@ -17,12 +18,12 @@ from bowout.errors import MisuseError
 from bowout.stream import checked_timeout, consists_of
 
 if TYPE_CHECKING:
-    import socket
     import ssl
     from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
+    from bowout._backends import Backend
     from bowout._drain import DrainReport
     from bowout._drainer import OnDrain
     from bowout.ending import Ending, Event, OnError, TruncationPolicy
@@ -142,12 +143,13 @@ def serve(
     if sni is not None:
         context.sni_callback = sni_callback(sni, context)
 
-    def listen() -> list[Listener]:
+    async def listen(backend: Backend) -> list[Listener]:
         if sockets is not None:
             return [Listener(checked_listener(sock)) for sock in sockets]
         if path is not None:
             return [Listener(listen_unix(path, backlog=backlog), path)]
-        return [Listener(sock) for sock in listen_tcp(host, port, backlog=backlog, reuse_port=reuse_port)]
+        endpoints = await backend.resolve(host, port, socket.AI_PASSIVE)
+        return [Listener(sock) for sock in listen_tcp(endpoints, port, backlog=backlog, reuse_port=reuse_port)]
 
     return Serving(handler, listen, options, settings, drain_on_signals=drain_on_signals)
 
@@ -158,7 +160,7 @@ class Serving:
     def __init__(
         self,
         handler: Callable[[Stream], Awaitable[None]],
-        listen: Callable[[], list[Listener]],
+        listen: Callable[[Backend], Awaitable[list[Listener]]],
         options: StreamOptions,
         settings: Settings,
         *,
@@ -188,7 +190,7 @@ class Serving:
         backend = _backends.current()
         self._cancellations = backend.cancellations
         async with AsyncExitStack() as cleanup:
-            listeners = self._listen()
+            listeners = await self._listen(backend)
             for listener in listeners:
                 cleanup.callback(listener.close)
             signals = None

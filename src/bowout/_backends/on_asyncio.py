@@ -75,8 +75,8 @@ class AsyncioBackend:
             return ReadinessTransport(self._loop, sock, peer)
         return CompletionTransport(self._loop, sock, peer)
 
-    async def resolve(self, host: str, port: int) -> list[Endpoint]:
-        return list(await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    async def resolve(self, host: str | None, port: int, flags: int = 0) -> list[Endpoint]:
+        return list(await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags))
 
     async def connect(self, host: str, port: int) -> socket.socket:
         return await aiohappyeyeballs.start_connection(

@@ -53,8 +53,8 @@ class TrioBackend:
     def transport(self, sock: socket.socket, peer: str) -> TrioTransport:
         return TrioTransport(sock, peer)
 
-    async def resolve(self, host: str, port: int) -> list[Endpoint]:
-        return list(await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    async def resolve(self, host: str | None, port: int, flags: int = 0) -> list[Endpoint]:
+        return list(await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags))
 
     async def connect(self, host: str, port: int) -> socket.socket:
         stream = await trio.open_tcp_stream(host, port)
