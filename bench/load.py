@@ -64,8 +64,15 @@ THOROUGH: Final = Plan(sizes=(100, 1000, 10000), silent_size=10000, drain_timeou
 class Rig:
     """A server and its clients."""
 
-    def __init__(self, cleanup: ExitStack, name: str, pem: dict[str, str], drain_timeout: float) -> None:
-        settings = {"name": name, "certificate": pem["certificate"], "drain_timeout": drain_timeout}
+    def __init__(
+        self, cleanup: ExitStack, name: str, pem: dict[str, str], drain_timeout: float, *, collector: bool
+    ) -> None:
+        settings = {
+            "name": name,
+            "certificate": pem["certificate"],
+            "drain_timeout": drain_timeout,
+            "collector": collector,
+        }
         self.server = cleanup.enter_context(Child("load_servers.py", settings))
         port = self.server.reply(_PATIENCE)["port"]
         self._clients = [
@@ -179,15 +186,15 @@ def measure_drain(rig: Rig, *, silent_every: int, timeout: float) -> dict[str, A
     return result
 
 
-def measure(name: str, plan: Plan, pem: dict[str, str]) -> dict[str, Any]:
+def measure(name: str, plan: Plan, pem: dict[str, str], *, collector: bool) -> dict[str, Any]:
     """Everything about one server."""
     result: dict[str, Any] = {"server": name}
     with ExitStack() as cleanup:
-        rig = Rig(cleanup, name, pem, plan.drain_timeout)
+        rig = Rig(cleanup, name, pem, plan.drain_timeout, collector=collector)
         result["sizes"] = measure_sizes(rig, plan)
         result["drain"] = measure_drain(rig, silent_every=0, timeout=plan.drain_timeout)
     with ExitStack() as cleanup:
-        rig = Rig(cleanup, name, pem, plan.silent_timeout)
+        rig = Rig(cleanup, name, pem, plan.silent_timeout, collector=collector)
         rig.grow(plan.silent_size)
         result["silent"] = measure_drain(rig, silent_every=_SILENT_EVERY, timeout=plan.silent_timeout)
     return result
@@ -217,6 +224,7 @@ def main() -> None:
     amount.add_argument("--quick", action="store_true", help="up to 1,000 connections (the default)")
     amount.add_argument("--thorough", action="store_true", help="up to 10,000 connections: some minutes")
     parser.add_argument("--only", action="append", choices=SERVERS, help="this server; may be given again")
+    parser.add_argument("--no-collector", action="store_true", help="Python's cycle collector is off in the servers")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="draw a chart there")
     arguments = parser.parse_args()
@@ -230,7 +238,7 @@ def main() -> None:
             print(f"{name} … ", end="", flush=True)
             started = time.monotonic()
             try:
-                results.append(measure(name, plan, pem))
+                results.append(measure(name, plan, pem, collector=not arguments.no_collector))
                 print(f"{time.monotonic() - started:.0f} s", flush=True)
             except (RuntimeError, TimeoutError, OSError) as error:
                 print(f"failed: {error}", flush=True)
@@ -239,6 +247,7 @@ def main() -> None:
         "version": 1,
         "machine": machine(),
         "plan": "thorough" if arguments.thorough else "quick",
+        "collector": not arguments.no_collector,
         "results": results,
     }
     if arguments.json:

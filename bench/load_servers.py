@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import resource
@@ -215,6 +216,8 @@ def main() -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(settings["certificate"])
     drain_timeout = settings["drain_timeout"]
+    if not settings["collector"]:
+        gc.disable()
     if settings["name"] == "bare SSLObject":
         Bare(context).run(drain_timeout)
         return
