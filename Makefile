@@ -68,7 +68,7 @@ $(VENV)/.made:
 
 $(VENV)/.installed: pyproject.toml $(VENV)/.made
 	@echo 'installing bowout with its extras into $(VENV) …' >&2
-	@$(PIP) install --editable '.[cli,trio,uvloop,metrics]'
+	@$(PIP) install --editable '.[cli,trio,uvloop,metrics,testing]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

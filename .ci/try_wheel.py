@@ -32,7 +32,7 @@ def main(wheel: Path, venv: Path) -> None:
     if not (lacking.returncode != 0 and "bowout[cli]" in lacking.stderr and "Traceback" not in lacking.stderr):
         sys.exit(f"error: without its extra, the command should name it, but it gave {lacking}")
 
-    run(scripts / "python", "-m", "pip", "install", "--quiet", f"{wheel}[cli,trio,uvloop,metrics]")
+    run(scripts / "python", "-m", "pip", "install", "--quiet", f"{wheel}[cli,trio,uvloop,metrics,testing]")
     run(scripts / "python", "-W", "error", "-c", IMPORT_ALL)
     run(scripts / "bowout", "--help")
     run(scripts / "bowout", "demo")

@@ -1,0 +1,47 @@
+"""Peers that end TLS connections in every wrong way, to test a client or a server with.
+
+    from bowout.testing import Peer
+
+    with Peer("fin_inside_record") as peer:
+        response = my_client(f"https://localhost:{peer.port}/", ca=peer.ca_file)
+    print(peer.report)
+
+A `Peer` plays an entry of the catalogue `ENDINGS`, or a script of your own, which is a function that takes an `Act`.
+It needs the packages of the extra: ``pip install 'bowout[testing]'``.
+"""
+
+try:
+    import cryptography  # noqa: F401  (looked for here, so that whoever lacks it hears of the extra)
+    import trustme  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"bowout.testing needs the package {error.name}: pip install 'bowout[testing]'", name=error.name
+    ) from error
+
+from bowout.testing._act import Act, ExpectationFailed
+from bowout.testing._catalogue import Entry, Expect, Outcome, PeerRole, Script, You
+from bowout.testing._define import GREETING, LATE
+from bowout.testing._endings import ENDINGS
+from bowout.testing._identity import TLSVersion, client_context, default_ca, server_context
+from bowout.testing._peer import Peer
+from bowout.testing._report import Report
+
+__all__ = [
+    "ENDINGS",
+    "GREETING",
+    "LATE",
+    "Act",
+    "Entry",
+    "Expect",
+    "ExpectationFailed",
+    "Outcome",
+    "Peer",
+    "PeerRole",
+    "Report",
+    "Script",
+    "TLSVersion",
+    "You",
+    "client_context",
+    "default_ca",
+    "server_context",
+]
