@@ -12,7 +12,7 @@ PIP := $(PY) -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format coverage bench matrix changelog venv clean
+.PHONY: help demo test lint format coverage bench load matrix changelog venv clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile | expand -t 12
@@ -44,7 +44,10 @@ format: $(VENV)/.installed-dev ## let ruff lay out and repair what it can
 changelog: $(VENV)/.installed-dev ## the next release's section as it would be
 	@$(PY) -m towncrier build --draft --version next
 
-bench: $(VENV)/.installed-dev ## what connections cost a server, beside other servers: a minute; docs/load.md has the results
+bench: $(VENV)/.installed-dev ## bowout beside every peer: two minutes; ARGS="--thorough --save": twelve, into docs/benchmarks.md
+	@$(PY) bench/compare.py $(ARGS)
+
+load: $(VENV)/.installed-dev ## what connections cost a server, beside other servers: a minute; docs/load.md has the results
 	@$(PY) bench/load.py --quick $(ARGS)
 
 matrix: ## the suite on newer CPython and OpenSSL: as root, on Debian
