@@ -46,8 +46,10 @@ def chart(keys: tuple[str, ...], figures: Figures, caption: str) -> str:
     parts.append(f'<text class="small" x="12" y="{top + 20}">{escape(caption)}</text>')
     height = top + 34
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img">\n<style>{_STYLE}</style>\n'
-        f'<rect class="page" width="{_WIDTH}" height="{height}"/>\n' + "\n".join(parts) + "\n</svg>\n"
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img">\n'
+        f'<style>{_STYLE}</style>\n<rect class="page" width="{_WIDTH}" height="{height}"/>\n'
+        + "\n".join(parts)
+        + "\n</svg>\n"
     )
 
 
