@@ -127,7 +127,7 @@ class Backend(Protocol):
         """Take over a connected socket."""
 
     async def resolve(self, host: str | None, port: int, flags: int = 0) -> list[Endpoint]:
-        """Every TCP address of `host`, in a thread if need be. Raises OSError (`socket.gaierror`) where there is none."""
+        """Every TCP address of `host`. Raises OSError (`socket.gaierror`) where there is none."""
 
     async def connect(self, host: str, port: int) -> socket.socket:
         """Connect by happy eyeballs (RFC 8305). Raises OSError."""
