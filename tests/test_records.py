@@ -108,6 +108,31 @@ def test_smaller_records_share_the_plaintext() -> None:
     assert plaintext_taken(record(517) * 4, 522, 2000) == 500
 
 
+def test_smaller_records_before_a_shorter_one_carry_more_than_it() -> None:
+    assert plaintext_taken(record(517) + record(517) + record(117), 1044, 1100) == 1000
+
+
+KEY_UPDATE = record(22)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "plaintext", "in_the_first"),
+    [
+        ([MAX_PLAINTEXT + 17, 1017], MAX_PLAINTEXT + 1000, MAX_PLAINTEXT),
+        ([517, 117], 600, 500),
+        ([1017], 1000, 1000),
+        ([22], 5, 5),
+        ([18], 1, 1),
+    ],
+    ids=["full records", "smaller records", "one record", "one of its size", "one smaller than it"],
+)
+def test_a_key_update_in_front_of_data_carries_none_of_it(sizes: list[int], plaintext: int, in_the_first: int) -> None:
+    update, *data = map(record, [22, *sizes])
+    chunk = b"".join([update, *data])
+    taken = [plaintext_taken(chunk, size, plaintext) for size in (1, len(update), len(update) + len(data[0]))]
+    assert taken == [0, 0, in_the_first]
+
+
 def queue(*chunks: tuple[bytes, Cargo, int]) -> OutputQueue:
     made = OutputQueue()
     for chunk in chunks:

@@ -8,6 +8,9 @@ HEADER_SIZE: Final = 5
 #: The most plaintext in one record (RFC 8446 section 5.1).
 MAX_PLAINTEXT: Final = 16384
 
+#: Its handshake header and its one byte.
+_KEY_UPDATE_SIZE: Final = 5
+
 _CONTENT_TYPES: Final = range(20, 25)
 _VERSION_MAJOR: Final = 3
 
@@ -59,13 +62,20 @@ def plaintext_taken(chunk: bytes | memoryview, taken: int, plaintext: int) -> in
         plaintext: how many application bytes the chunk carries in all.
     """
     ends = []
+    sizes = []
     position = 0
     while position + HEADER_SIZE <= len(chunk):
-        position += HEADER_SIZE + int.from_bytes(chunk[position + 3 : position + HEADER_SIZE])
+        sizes.append(int.from_bytes(chunk[position + 3 : position + HEADER_SIZE]))
+        position += HEADER_SIZE + sizes[-1]
         ends.append(position)
     whole = sum(1 for end in ends if end <= taken)
     if whole == len(ends):
         return plaintext
-    # Every record but the last is full, so that they share the plaintext evenly.
-    size = MAX_PLAINTEXT if len(ends) == -(-plaintext // MAX_PLAINTEXT) else plaintext // len(ends)
-    return whole * size
+    # A key update that was owed leaves in front of the data (RFC 8446 section 4.6.3), in the smallest of records.
+    if len(ends) > 1 and (sizes[0] < sizes[1] or plaintext <= _KEY_UPDATE_SIZE):
+        whole = max(0, whole - 1)
+        del sizes[0]
+    if len(sizes) == -(-plaintext // MAX_PLAINTEXT):
+        return whole * MAX_PLAINTEXT
+    # The peer wants smaller records (RFC 6066 section 4): all but the last carry the same.
+    return whole * ((plaintext + sizes[0] - sizes[-1]) // len(sizes))
