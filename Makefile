@@ -3,16 +3,19 @@
 #   PYTHON=python3.13   another interpreter for a new .venv (then `make clean` first)
 #   ARGS="-k stream"    more arguments for pytest (test, matrix) or for `bowout demo`
 #   WORKERS=0           pytest in one process, for a debugger
+#   TIME=600 SEED=2     how long to fuzz, in seconds, and from which throw of the dice
 
 PYTHON ?= python3
 WORKERS ?= 2
+TIME ?= 60
+SEED ?= 1
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format coverage bench load matrix changelog venv clean
+.PHONY: help demo test lint format coverage bench load fuzz mutation matrix changelog venv clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile | expand -t 12
@@ -50,13 +53,20 @@ bench: $(VENV)/.installed-dev ## bowout beside every peer: two minutes; ARGS="--
 load: $(VENV)/.installed-dev ## what connections cost a server, beside other servers: a minute; docs/load.md has the results
 	@$(PY) bench/load.py --quick $(ARGS)
 
+fuzz: $(VENV)/.installed-fuzz ## fuzz the engine for TIME seconds, or replay ARGS=FILE; docs/fuzzing.md
+	@PYTHONPATH=tests $(PY) -m fuzz.engine --time $(TIME) --seed $(SEED) $(ARGS)
+
+mutation: $(VENV)/.installed-mutation ## mutants of the core, niced: an hour of one core; docs/mutation.md has the results
+	@nice -n 19 $(VENV)/bin/mutmut run --max-children 1 $(ARGS)
+	@$(VENV)/bin/mutmut results
+
 matrix: ## the suite on newer CPython and OpenSSL: as root, on Debian
 	@scripts/matrix $(ARGS)
 
 venv: $(VENV)/.installed-dev ## .venv with all that development needs
 
 clean: ## all that was made here, but for .matrix
-	rm -rf $(VENV) .coverage .coverage.* htmlcov dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .coverage .coverage.* htmlcov dist build .fuzz mutants .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -77,4 +87,14 @@ $(VENV)/.installed: pyproject.toml $(VENV)/.made
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo 'installing the tools of development into $(VENV) …' >&2
 	@$(PIP) install --group dev
+	@touch $@
+
+$(VENV)/.installed-fuzz: $(VENV)/.installed-dev
+	@echo 'installing the fuzzer into $(VENV) …' >&2
+	@$(PIP) install --group fuzz
+	@touch $@
+
+$(VENV)/.installed-mutation: $(VENV)/.installed-dev
+	@echo 'installing the mutator into $(VENV) …' >&2
+	@$(PIP) install --group mutation
 	@touch $@
