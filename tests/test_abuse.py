@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+import bowout
 from bowout import Ending, How, Server, Stream
+from bowout.testing import Act, Peer
 from helpers.abusers import abuse
-from helpers.engines import DATA, HANDSHAKE, _expand
 from helpers.peers import require_program
 from helpers.runners import Runner
 from helpers.served import LOOPBACK, Endings, asks, connect, echo, serve
 from helpers.tasks import in_thread, jobs, turn
-from helpers.wire import PATIENCE, Wire, client_context, peer
+from helpers.wire import PATIENCE, client_context
 
 BAD: Final = 1000
 GOOD: Final = 100
@@ -73,43 +73,15 @@ def test_good_clients_are_served_among_a_thousand_bad_ones(run: Runner, caplog: 
     assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == []
 
 
-class Pen:
-    """Writes the records of a TLS 1.3 client whose key log is known; it must have written nothing of its own."""
-
-    def __init__(self, keylog: Path) -> None:
-        secrets = dict(line.split()[::2] for line in keylog.read_text().splitlines()[1:])
-        self._rekey(bytes.fromhex(secrets["CLIENT_TRAFFIC_SECRET_0"]))
-
-    def _rekey(self, secret: bytes) -> None:
-        self._secret = secret
-        self._iv = int.from_bytes(_expand(secret, b"iv", 12))
-        self._aead = AESGCM(_expand(secret, b"key", 32 if len(secret) == 48 else 16))
-        self._count = 0
-
-    def record(self, content_type: int, data: bytes) -> bytes:
-        """One encrypted record."""
-        header = bytes([DATA, 3, 3]) + (len(data) + 17).to_bytes(2)
-        nonce = (self._iv ^ self._count).to_bytes(12)
-        self._count += 1
-        return header + self._aead.encrypt(nonce, data + bytes([content_type]), header)
-
-    def key_update(self, *, answer: bool) -> bytes:
-        """A KeyUpdate (RFC 8446 section 4.6.3), after which the keys are others."""
-        record = self.record(HANDSHAKE, bytes([24, 0, 0, 1, answer]))
-        self._rekey(_expand(self._secret, b"traffic upd", len(self._secret)))
-        return record
-
-
 @pytest.mark.parametrize("answer", [False, True], ids=["for nothing", "to be answered"])
-def test_a_flood_of_key_updates_lets_other_tasks_run(run: Runner, tmp_path: Path, *, answer: bool) -> None:
-    def script(wire: Wire) -> None:
-        wire.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-        wire.handshake()
-        pen = Pen(tmp_path / "keys")
-        flood = b"".join(pen.key_update(answer=answer) for _ in range(6000))
-        wire.sock.sendall(flood + pen.record(DATA, b"done"))
-        wire.link.ready.set()
-        wire.hold()
+def test_a_flood_of_key_updates_lets_other_tasks_run(run: Runner, *, answer: bool) -> None:
+    def key_updates(act: Act) -> None:
+        act.handshake()
+        with act.one_segment():
+            for _ in range(6000):
+                act.key_update(request=answer)
+            act.send(b"done")
+        act.ready()
 
     async def main() -> tuple[bytes, int]:
         turns = 0
@@ -121,18 +93,18 @@ def test_a_flood_of_key_updates_lets_other_tasks_run(run: Runner, tmp_path: Path
                 turns += 1
 
         received: list[bytes] = []
-        stream = link.stream()
+        stream = bowout.wrap(ours, peer.server_context(), server_side=True)
         await stream.handshake()
-        await in_thread(lambda: link.ready.wait(PATIENCE))
+        await in_thread(peer.wait_ready)
         async with jobs() as group:
             group.start(count_turns)
             received.append(await stream.receive(1024))
         stream.abort()
         return received[0], turns
 
-    context = client_context("1.3")
-    context.keylog_filename = str(tmp_path / "keys")
-    with peer(script, we="server", unix=True, context=context) as link:
+    ours, theirs = socket.socketpair()
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    with Peer(key_updates, role="client", sock=theirs) as peer, ours:
         data, turns = run(main)
     assert data == b"done"
     assert turns >= 3

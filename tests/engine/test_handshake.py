@@ -20,11 +20,9 @@ from bowout.errors import (
     HandshakeTruncated,
     NotTLS,
 )
+from bowout.testing._records import ALERT, DATA, HANDSHAKE
 from helpers.engines import (
-    ALERT,
     BUFFER,
-    DATA,
-    HANDSHAKE,
     close_notify,
     contexts,
     engine,

@@ -14,10 +14,8 @@ from bowout.errors import (
     ProtocolViolation,
     Truncated,
 )
+from bowout.testing._records import ALERT, DATA, HANDSHAKE
 from helpers.engines import (
-    ALERT,
-    DATA,
-    HANDSHAKE,
     Scribe,
     close_notify,
     contexts,

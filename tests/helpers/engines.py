@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import hmac
 import ssl
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
-
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from bowout._core import messages
 from bowout._core.engine import Engine
 from bowout._core.timeline import Timeline
 from bowout.ending import Role
 from bowout.errors import BowoutError
+from bowout.testing._keylog import KeyLog
+from bowout.testing._records import ALERT, Direction, Suite, tls12, tls13
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,10 +23,6 @@ if TYPE_CHECKING:
 
 NAME: Final = "peer.example"
 VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
-
-HANDSHAKE: Final = 22
-ALERT: Final = 21
-DATA: Final = 23
 
 BUFFER: Final = memoryview(bytearray(1 << 16))
 
@@ -209,31 +202,15 @@ def alerted(us: Engine, them: Engine) -> Engine:
 class Scribe:
     """Writes the records of a server whose keys a key log gave away, legal or not.
 
-    The cipher must be AES in GCM, and the server must not have written anything of its own.
+    The server must not have written anything of its own.
     """
 
-    def __init__(self, secrets: dict[str, bytes], version: str, server_random: bytes, client_random: bytes) -> None:
-        self._version = version
-        if version == "1.3":
-            secret = secrets["SERVER_TRAFFIC_SECRET_0"]
-            key_size = 32 if len(secret) == hashes.SHA384.digest_size else 16
-            self._key, self._iv, self._count = _expand(secret, b"key", key_size), _expand(secret, b"iv", 12), 0
-        else:
-            block = _prf(secrets["CLIENT_RANDOM"], b"key expansion" + server_random + client_random, 40)
-            self._key, self._iv, self._count = block[16:32], block[36:40], 1
+    def __init__(self, keys: Direction) -> None:
+        self._keys = keys
 
     def record(self, content_type: int, data: bytes) -> bytes:
         """One encrypted record."""
-        count = self._count.to_bytes(8)
-        self._count += 1
-        aead = AESGCM(self._key)
-        if self._version == "1.3":
-            nonce = bytes(a ^ b for a, b in zip(self._iv, bytes(4) + count, strict=True))
-            header = bytes([DATA, 3, 3]) + (len(data) + 17).to_bytes(2)
-            return header + aead.encrypt(nonce, data + bytes([content_type]), header)
-        header = bytes([content_type, 3, 3])
-        sealed = aead.encrypt(self._iv + count, data, count + header + len(data).to_bytes(2))
-        return header + (len(sealed) + 8).to_bytes(2) + count + sealed
+        return self._keys.seal(content_type, data)
 
     def alert(self, level: int, code: int) -> bytes:
         """One record with one alert."""
@@ -242,41 +219,23 @@ class Scribe:
 
 def scribe(client: ssl.SSLContext, server: ssl.SSLContext, version: str, keylog: Path) -> tuple[Engine, Scribe]:
     """A client that has shaken hands, and the pen of its server."""
-    server.keylog_filename = str(keylog)
     server.num_tickets = 0
     server.options |= ssl.OP_NO_TICKET
     if version == "1.2":
-        server.set_ciphers("ECDHE+AESGCM:!AES256")
+        server.set_ciphers("ECDHE+AESGCM")
+    log = KeyLog(server, keylog)
     two = pair(client, server)
-    flight = b""
+    flights = {Role.CLIENT: b"", Role.SERVER: b""}
     while not (two.client.handshake() & two.server.handshake()):
-        two.move(two.client)
-        data = take(two.server)
-        flight += data
-        if data:
-            two.client.receive_data(data)
+        for side in (two.client, two.server):
+            data = take(side)
+            flights[side.role] += data
+            two.other(side).receive_data(data)
     two.move(two.client)
-    secrets: dict[str, bytes] = {}
-    client_random = b""
-    for line in keylog.read_text().splitlines()[1:]:
-        label, random, secret = line.split()
-        secrets[label] = bytes.fromhex(secret)
-        client_random = bytes.fromhex(random)
-    return two.client, Scribe(secrets, version, flight[11:43], client_random)
-
-
-def _expand(secret: bytes, label: bytes, length: int) -> bytes:
-    """HKDF-Expand-Label (RFC 8446 section 7.1)."""
-    name = b"tls13 " + label
-    info = length.to_bytes(2) + bytes([len(name)]) + name + b"\0"
-    digest = hashes.SHA384() if len(secret) == hashes.SHA384.digest_size else hashes.SHA256()
-    return HKDFExpand(digest, length, info).derive(secret)
-
-
-def _prf(secret: bytes, seed: bytes, length: int) -> bytes:
-    """The pseudorandom function of TLS 1.2 (RFC 5246 section 5)."""
-    out, a = b"", seed
-    while len(out) < length:
-        a = hmac.digest(secret, a, "sha256")
-        out += hmac.digest(secret, a + seed, "sha256")
-    return out[:length]
+    client_random, server_random = (flights[role][11:43] for role in (Role.CLIENT, Role.SERVER))
+    secrets = log.secrets(client_random)
+    log.close()
+    suite = Suite.of((two.client.tls.cipher() or ("",))[0])
+    if version == "1.3":
+        return two.client, Scribe(tls13(suite, secrets["SERVER_TRAFFIC_SECRET_0"]))
+    return two.client, Scribe(tls12(suite, secrets["CLIENT_RANDOM"], client_random, server_random)[1])
