@@ -19,6 +19,8 @@ SHORT: Final = 0.3
 LONG: Final = 10.0
 #: What is sent where the entry wants something to be.
 REPLY: Final = b"thank you\n"
+#: More than the buffers of any two kernels hold.
+MUCH: Final = bytes(32 << 20)
 UPLOAD: Final = bytes(range(256)) * 4096
 
 _OUTCOMES: Final[dict[type[BaseException], Outcome]] = {
@@ -168,12 +170,8 @@ async def _cancel_close(scene: Scene) -> Met:
 async def _blocked_send(scene: Scene) -> Met:
     data = await scene.stream.receive_exactly(len(scene.entry.sends))
 
-    async def send() -> None:
-        while True:
-            await scene.stream.send(bytes(1 << 20))
-
     async with jobs() as group:
-        sending = group.start(send)
+        sending = group.start(scene.stream.send, MUCH)
         await in_thread(scene.wait_full)
         ending = await scene.stream.close(SHORT)
         sending.cancel()

@@ -13,10 +13,10 @@ It needs the packages of the extra: ``pip install 'bowout[testing]'``.
 try:
     import cryptography  # noqa: F401  (looked for here, so that whoever lacks it hears of the extra)
     import trustme  # noqa: F401
-except ModuleNotFoundError as error:
+except ModuleNotFoundError as _error:
     raise ModuleNotFoundError(
-        f"bowout.testing needs the package {error.name}: pip install 'bowout[testing]'", name=error.name
-    ) from error
+        f"bowout.testing needs the package {_error.name}: pip install 'bowout[testing]'", name=_error.name
+    ) from _error
 
 from bowout.testing._act import Act, ExpectationFailed
 from bowout.testing._catalogue import Entry, Expect, Outcome, PeerRole, Script, You

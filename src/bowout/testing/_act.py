@@ -335,9 +335,9 @@ class Act:
             self._wire.wait_left()
 
     def stop_reading(self) -> None:
-        """Read nothing from here on, with a small receive buffer, so that the other side's sends will block."""
+        """Read nothing from here on, so that the other side's sends block as soon as the kernels' buffers are full."""
+        # The receive buffer stays as it is: under a window of less than a segment, the end could take seconds to come.
         self._reading = False
-        self._wire.small_buffer()
         self._witness.did("stops reading")
 
     def wait_for_arrival(self) -> None:

@@ -43,7 +43,7 @@ class You(enum.StrEnum):
     #: Situation 2.
     CANCEL_READ = "begin to receive, cancel that, then close"
     CANCEL_CLOSE = "close, and cancel it at any await; or close twice, or while receiving and sending"
-    BLOCKED_SEND = "send until it blocks, then close with a short deadline"
+    BLOCKED_SEND = "send more than all buffers hold, 32 MiB, at once, and close with a short deadline while that blocks"
     UPLOAD = "send a mebibyte and receive nothing, then close"
     UNWRAP = "end TLS, and keep the TCP connection"
     DRAIN = "have one connection to each of the peers, and end them all with one short deadline"

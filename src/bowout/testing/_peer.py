@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from bowout.testing._identity import TLSVersion
     from bowout.testing._report import Report
 
+_CA_FILE: Final = "ca.pem"
 _DATA_CAP: Final = 1 << 20
 
 
@@ -85,7 +86,9 @@ class Peer:
         byte_by_byte: bool = False,
         data_cap: int = _DATA_CAP,
     ) -> None:
-        self.entry = find(script) if isinstance(script, str) else script if isinstance(script, Entry) else None
+        self.entry: Entry | None = (
+            find(script) if isinstance(script, str) else script if isinstance(script, Entry) else None
+        )
         if self.entry is not None and tls is not None:
             self.entry.expect(tls, role)
         if sock is None and (role == "client") != (connect_to is not None):
@@ -130,10 +133,8 @@ class Peer:
     @property
     def ca_file(self) -> Path:
         """The authority's certificate as a PEM file, for who wants a path; it exists while in the block."""
-        path = self._folder / "ca.pem"
-        if not path.exists():
-            self._ca.cert_pem.write_to_path(path)
-        return path
+        self._entered()
+        return self._folder / _CA_FILE
 
     # -- what it saw --------------------------------------------------------------------------------------------
 
@@ -196,6 +197,7 @@ class Peer:
             raise RuntimeError("a Peer can be used once; make another")
         with contextlib.ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bowout-")))
+            self._ca.cert_pem.write_to_path(folder / _CA_FILE)
             keylog = KeyLog(self._context, folder / "keys")
             stack.callback(keylog.close)
             if self._part.role is Role.SERVER:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from bowout._core.failures import alert_of_reason, words_of
 from bowout._core.messages import HANDSHAKE_NAMES
-from bowout._core.records import HEADER_SIZE
+from bowout._core.records import HEADER_SIZE, looks_like_tls
 from bowout.ending import EventKind, Role
 from bowout.testing import _records
 from bowout.testing._records import ALERT, CHANGE_CIPHER_SPEC, DATA, HANDSHAKE, Direction, Record, Suite, Undecryptable
@@ -61,7 +61,7 @@ class Session:
         self._reader: Direction | None = None
         self._reader_after_finished: Direction | None = None
         self._plain = False
-        self.inbox = bytearray()
+        self.inbox: bytearray = bytearray()
         self.writer: Direction | None = None
 
     @property
@@ -134,6 +134,8 @@ class Session:
             if not data:
                 raise HandshakeFailed("the other side left in the handshake")
             self._in.feed(data)
+            if not looks_like_tls(self._in.rest):
+                raise HandshakeFailed("the other side does not speak TLS")
         if self._role is Role.SERVER:
             self._client_hello = self._client_hello or record.raw
         elif record.content_type == HANDSHAKE and record.raw[_RANDOM] != _HELLO_RETRY:
@@ -275,7 +277,10 @@ class TLS:
     """OpenSSL over two MemoryBIOs, for the handshake."""
 
     def __init__(self, context: ssl.SSLContext, role: Role, server_hostname: str | None) -> None:
-        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.incoming: ssl.MemoryBIO = ssl.MemoryBIO()
+        self.outgoing: ssl.MemoryBIO = ssl.MemoryBIO()
         server = role is Role.SERVER
         name = None if server else server_hostname
-        self.object = context.wrap_bio(self.incoming, self.outgoing, server_side=server, server_hostname=name)
+        self.object: ssl.SSLObject = context.wrap_bio(
+            self.incoming, self.outgoing, server_side=server, server_hostname=name
+        )

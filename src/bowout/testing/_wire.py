@@ -38,9 +38,9 @@ class Signals:
     """What a test and its peers tell each other, over threads."""
 
     def __init__(self) -> None:
-        self.over = threading.Event()
-        self.go = threading.Event()
-        self.ready = threading.Event()
+        self.over: threading.Event = threading.Event()
+        self.go: threading.Event = threading.Event()
+        self.ready: threading.Event = threading.Event()
         self._wake, self._waker = socket.socketpair()
 
     @property
@@ -80,9 +80,9 @@ class Wire:
         self._signals = signals
         self.deadline = deadline
         self.byte_by_byte = byte_by_byte
-        self.closed = False
+        self.closed: bool = False
         #: Nothing more could be sent: an RST must have come, whatever can still be read from before it.
-        self.lost = False
+        self.lost: bool = False
 
     def put(self, data: bytes) -> None:
         """Send all of it.
@@ -141,10 +141,6 @@ class Wire:
     def pause(self, seconds: float) -> bool:
         """Wait, at most until the test or the time is over; True if either is."""
         return self._signals.over.wait(min(seconds, self._remaining())) or not self._remaining()
-
-    def small_buffer(self) -> None:
-        """Ask for the smallest receive buffer, so that whoever sends to us blocks soon."""
-        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
 
     def fin(self) -> None:
         """End our direction of TCP."""

@@ -34,15 +34,16 @@ class Witness:
         self._ended_by: Side | None = None
         self._fatal: Alert | None = None
         self._we_were_leaving = False
-        self.connected = False
+        self.connected: bool = False
         self.version: str | None = None
         self.cipher: str | None = None
-        self.close_notify = 0
-        self.fin = self.rst = False
-        self.received = 0
-        self.after_close_notify = 0
-        self.undecryptable = 0
-        self.finished = False
+        self.close_notify: int = 0
+        self.fin: bool = False
+        self.rst: bool = False
+        self.received: int = 0
+        self.after_close_notify: int = 0
+        self.undecryptable: int = 0
+        self.finished: bool = False
         self.error: str | None = None
 
     @property

@@ -1,0 +1,276 @@
+"""The script language: each verb does on the wire what it says, and what is expected must come."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import pytest
+
+from bowout.testing import Act, ExpectationFailed, Peer, Report, Script, TLSVersion
+from bowout.testing._records import DATA, Record, Suite, tls12, tls13
+
+BOTH: Final[tuple[TLSVersion, ...]] = ("1.2", "1.3")
+
+
+@contextmanager
+def met(script: Script, *, tls: TLSVersion = "1.3") -> Iterator[tuple[Peer, ssl.SSLSocket]]:
+    with Peer(script, tls=tls) as peer, socket.create_connection(peer.address, timeout=10) as raw:
+        context = peer.client_context()
+        with context.wrap_socket(raw, server_hostname="localhost", suppress_ragged_eofs=False) as sock:
+            yield peer, sock
+
+
+def drain(sock: ssl.SSLSocket) -> tuple[bytes, str]:
+    """All that can be read, and the reason why that was all."""
+    data = b""
+    try:
+        while chunk := sock.recv(1 << 16):
+            data += chunk
+    except (ssl.SSLError, ConnectionError) as error:
+        return data, getattr(error, "reason", None) or type(error).__name__
+    return data, ""
+
+
+def after_handshake(*verbs: Callable[[Act], object]) -> Script:
+    def script(act: Act) -> None:
+        act.handshake()
+        for verb in verbs:
+            verb(act)
+
+    return script
+
+
+@pytest.mark.parametrize("tls", BOTH)
+@pytest.mark.parametrize(
+    ("verb", "data"),
+    [
+        (lambda act: act.send(b"x" * 40_000), b"x" * 40_000),
+        (lambda act: act.record(DATA, b"a record"), b"a record"),
+        (lambda act: act.empty_record(3), b""),
+        (lambda act: act.drip(b"drip", interval=0), b"drip"),
+        (lambda act: act.flood(100_000), bytes(100_000)),
+        (lambda act: act.silence(0), b""),
+    ],
+    ids=["send", "record", "empty_record", "drip", "flood", "silence"],
+)
+def test_what_is_sent_arrives_before_the_end(verb: Callable[[Act], object], data: bytes, tls: TLSVersion) -> None:
+    with met(after_handshake(verb, Act.close_notify), tls=tls) as (_, sock):
+        assert drain(sock) == (data, "")
+
+
+def test_padding_is_not_data() -> None:
+    with met(after_handshake(lambda act: act.record(DATA, b"x", padding=100), Act.close_notify)) as (_, sock):
+        assert drain(sock) == (b"x", "")
+
+
+def test_data_goes_on_after_each_change_of_keys_on_both_sides() -> None:
+    def script(act: Act) -> None:
+        act.handshake()
+        act.key_update(request=True)
+        act.send(b"one")
+        act.expect_data(b"answer")
+        act.key_update()
+        act.send(b"two")
+        act.close_notify()
+
+    with met(script) as (peer, sock):
+        assert sock.recv(100) == b"one"
+        sock.sendall(b"answer")  # OpenSSL answers the request first
+        assert drain(sock) == (b"two", "")
+    assert "key update" in [event.kind for event in peer.report.events if event.by == "we"]
+    assert peer.report.undecryptable == 0
+
+
+def test_a_ticket_is_a_ticket() -> None:
+    with met(after_handshake(Act.session_ticket, lambda act: act.send(b"x"))) as (_, sock):
+        assert sock.recv(10) == b"x"
+        assert sock.session is not None
+        assert sock.session.has_ticket
+
+
+def test_one_segment_is_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[int] = []
+
+    def script(act: Act) -> None:
+        act.handshake()
+        put = act._wire.put
+
+        def count(data: bytes) -> None:
+            written.append(len(data))
+            put(data)
+
+        monkeypatch.setattr(act._wire, "put", count)
+        with act.one_segment():
+            act.send(b"x")
+            act.send(b"y")
+            act.close_notify()
+
+    with met(script) as (_, sock):
+        assert drain(sock) == (b"xy", "")
+    assert written == [23 + 23 + 24]
+
+
+@pytest.mark.parametrize("at", [1, 4, 5, 21, None, -1])
+def test_a_cut_record_is_cut_where_it_says(at: int | None) -> None:
+    script = after_handshake(lambda act: act.cut_record(b"data", at=at), Act.fin)
+    with met(script) as (peer, sock):
+        assert drain(sock) == (b"", "UNEXPECTED_EOF_WHILE_READING")
+    assert peer.report.ending.inbound == "truncated inside a record"
+
+
+@pytest.mark.parametrize("at", [0, 26, -26])
+def test_a_cut_has_to_be_inside(at: int) -> None:
+    script = after_handshake(lambda act: act.cut_record(b"data", at=at))
+    with pytest.raises(ValueError, match="cannot be cut"), met(script) as (_, sock):
+        drain(sock)
+
+
+def test_reading_in_pieces() -> None:
+    got: list[bytes] = []
+
+    def script(act: Act) -> None:
+        act.handshake()
+        got.append(act.read_until(b"\n"))
+        got.append(act.read_exactly(3))
+        while piece := act.receive():
+            got.append(piece)
+        act.close_notify()
+
+    with met(script) as (peer, sock):
+        sock.sendall(b"a line\nabcrest")
+        sock.unwrap()
+    assert (got, peer.report.error) == ([b"a line\n", b"abc", b"rest"], None)
+
+
+@pytest.mark.parametrize(
+    ("verb", "words"),
+    [
+        (lambda act: act.read_until(b"\n"), "close_notify came before b'\\n'"),
+        (lambda act: act.read_exactly(9), "close_notify came after 1 of 9 bytes"),
+    ],
+)
+def test_an_end_that_comes_early_ends_the_script(verb: Callable[[Act], object], words: str) -> None:
+    with met(after_handshake(verb)) as (peer, sock):
+        sock.sendall(b"x")
+        sock.settimeout(0.05)
+        with pytest.raises(TimeoutError):
+            sock.unwrap()
+    assert peer.report.error == words
+
+
+def leave_with_fin(sock: ssl.SSLSocket) -> None:
+    sock.sendall(b"data")
+    sock.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize(
+    ("verb", "words"),
+    [
+        (lambda act: act.expect_data(b"other"), r"expected b'other', and got b'data'"),
+        (lambda act: act.expect_data(b"x" * 100), r"expected b'xxx.*… \(100 bytes\), and got b'data'"),
+        (Act.expect_close_notify, "expected close_notify, and FIN came"),
+        (lambda act: act.expect_alert("unknown_ca"), "expected the alert unknown_ca, and FIN came"),
+    ],
+)
+def test_what_is_expected_must_come(verb: Callable[[Act], object], words: str) -> None:
+    with pytest.raises(ExpectationFailed, match=words), met(after_handshake(verb)) as (_, sock):
+        leave_with_fin(sock)
+
+
+def test_a_fin_that_is_expected_must_come() -> None:
+    script = after_handshake(lambda act: act.send(b"unread"), Act.ready, Act.expect_fin)
+    with pytest.raises(ExpectationFailed, match="expected FIN, and RST came"), met(script) as (peer, _):
+        peer.wait_ready()
+
+
+def sees_all(act: Act) -> None:
+    act.handshake()
+    act.expect_data(b"data")
+    act.expect_fin()
+    assert act.wait_for("end")
+    assert not act.wait_for("close_notify")
+    assert not act.wait_for("rst")
+    assert act.left
+
+
+def test_what_is_expected_and_comes_is_no_error() -> None:
+    with met(sees_all) as (peer, sock):
+        leave_with_fin(sock)
+    assert (peer.report.finished, peer.report.error) == (True, None)
+
+
+def test_an_alert_that_is_expected() -> None:
+    script = after_handshake(Act.plaintext_close_notify, lambda act: act.expect_alert("unexpected_message"))
+    with met(script) as (peer, sock):
+        assert drain(sock)[1]
+    assert peer.report.finished
+
+
+def test_a_test_and_its_script_wait_for_each_other() -> None:
+    order: list[str] = []
+
+    def script(act: Act) -> None:
+        act.handshake()
+        act.ready()
+        act.wait_for_go()
+        order.append("script")
+        act.close_notify()
+
+    with met(script) as (peer, sock):
+        peer.wait_ready()
+        order.append("test")
+        peer.go()
+        assert drain(sock) == (b"", "")
+    assert order == ["test", "script"]
+
+
+def test_after_a_reset_a_script_can_do_no_more() -> None:
+    with met(after_handshake(Act.rst, lambda act: act.send(b"x"))) as (peer, _):
+        peer.wait()
+    assert peer.report.error == "the script has reset the connection"
+
+
+def test_arrival_is_not_reading() -> None:
+    seen: list[Report | int] = []
+
+    def script(act: Act) -> None:
+        act.handshake()
+        act.wait_for_arrival()
+        seen.append(act._witness.received)
+        act.close_notify()
+
+    with met(script) as (peer, sock):
+        sock.sendall(b"data")
+        drain(sock)
+    assert (seen, peer.report.received) == ([0], 4)
+
+
+# -- the record layer
+
+
+@pytest.mark.parametrize("name", ["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"])
+def test_what_is_sealed_opens_in_order_only(name: str) -> None:
+    suite = Suite.of(name)
+    writer, reader = tls13(suite, bytes(32)), tls13(suite, bytes(32))
+    first, second = (writer.seal(DATA, data) for data in (b"one", b"two"))
+    assert reader.open(Record(first[0], first[1:3], first[5:])) == (DATA, b"one")
+    writer.update()
+    reader.open(Record(second[0], second[1:3], second[5:]))
+    reader.update()
+    third = writer.seal(DATA, b"three")
+    assert reader.open(Record(third[0], third[1:3], third[5:])) == (DATA, b"three")
+
+
+def test_a_suite_that_cannot_be_written() -> None:
+    with pytest.raises(ValueError, match="only AES-GCM and ChaCha20"):
+        Suite.of("ECDHE-RSA-AES128-SHA")
+
+
+def test_tls12_has_no_key_update() -> None:
+    direction, _ = tls12(Suite.of("ECDHE-ECDSA-AES128-GCM-SHA256"), bytes(48), bytes(32), bytes(32))
+    with pytest.raises(ValueError, match="no KeyUpdate"):
+        direction.update()
