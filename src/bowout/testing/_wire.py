@@ -182,10 +182,11 @@ def accept(listener: socket.socket, signals: Signals, deadline: float | None) ->
     """The next connection, or None when the test or the time is over. Those in the backlog are still taken."""
     listener.settimeout(0)
     while True:
+        over = signals.over.is_set()  # asked before, so that whoever came by then is in the backlog
         try:
             return listener.accept()[0]
         except BlockingIOError:
-            if signals.over.is_set():
+            if over:
                 return None
         except OSError:
             return None
