@@ -16,13 +16,13 @@ from bowout._core import messages
 from bowout._core.engine import Engine
 from bowout._core.timeline import Timeline
 from bowout.ending import Role
-from fuzz.protection import Protection
+from bowout.testing._records import Direction, Suite, tls12, tls13
 from helpers.engines import NAME, VERSIONS, Clock, take
 
 if TYPE_CHECKING:
     from bowout.ending import TruncationPolicy
 
-_RANDOM: Final = slice(11, 43)  # in a flight that begins with a ServerHello
+_RANDOM: Final = slice(11, 43)  # in a flight that begins with a hello
 
 
 class Contexts:
@@ -54,8 +54,6 @@ class Contexts:
         else:
             self._ca.configure_trust(context)
         context.options |= ssl.OP_NO_TICKET
-        if version == "1.2":
-            context.set_ciphers("ECDHE+AESGCM:!AES256")
         if ours:
             with contextlib.nullcontext() if hook else mock.patch.object(messages, "watch"):
                 messages.prepare(context)
@@ -99,8 +97,8 @@ class Hands:
         self._other = other
         self._peer_done = False
         self._first = {role: b"", other: b""}
-        self.pen: Protection | None = None
-        self.lens: Protection | None = None
+        self.pen: Direction | None = None
+        self.lens: Direction | None = None
         if self._keylog.exists():
             os.truncate(self._keylog, 0)
 
@@ -127,10 +125,12 @@ class Hands:
             if not line.startswith("#"):
                 label, _, secret = line.split()
                 secrets[label] = bytes.fromhex(secret)
-        randoms = self._first[Role.SERVER][_RANDOM] + self._first[Role.CLIENT][_RANDOM]
-
-        def protection(writer: Role) -> Protection:
-            label = f"{writer.name}_TRAFFIC_SECRET_0" if self._version == "1.3" else "CLIENT_RANDOM"
-            return Protection(self._version, secrets[label], randoms, writer)
-
-        self.pen, self.lens = protection(self._other), protection(self.us.role)
+        cipher = self._peer.cipher()
+        assert cipher is not None, "it has shaken hands"
+        suite = Suite.of(cipher[0])
+        if self._version == "1.3":
+            client, server = (tls13(suite, secrets[f"{role.name}_TRAFFIC_SECRET_0"]) for role in Role)
+        else:
+            randoms = (self._first[role][_RANDOM] for role in Role)
+            client, server = tls12(suite, secrets["CLIENT_RANDOM"], *randoms)
+        self.pen, self.lens = (client, server) if self._other is Role.CLIENT else (server, client)

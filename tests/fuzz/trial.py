@@ -7,20 +7,17 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from cryptography.exceptions import InvalidTag
-
 from bowout.ending import How, Inbound, Outbound, Role
 from bowout.errors import BowoutError
+from bowout.testing._records import ALERT, DATA, HANDSHAKE, Direction, RecordSplitter, Undecryptable, header
 from fuzz.hands import Hands
 from fuzz.program import parse
-from helpers.engines import ALERT, DATA, HANDSHAKE
 
 if TYPE_CHECKING:
     from bowout._core.engine import Engine
     from bowout.ending import Ending
     from fuzz.hands import Contexts
     from fuzz.program import Operation, Program
-    from fuzz.protection import Protection
 
 #: Application data in both directions; its period is a prime, so that no shift of records looks like the original.
 _PERIOD: Final = 65_521
@@ -54,10 +51,10 @@ def pattern(start: int, count: int) -> bytes:
 class Reader:
     """Reads what the engine sends, after the handshake, as its peer would."""
 
-    def __init__(self, protection: Protection, *, tls13: bool) -> None:
-        self._protection = protection
+    def __init__(self, direction: Direction, *, tls13: bool) -> None:
+        self._direction = direction
         self._tls13 = tls13
-        self._buffer = b""
+        self._splitter = RecordSplitter()
         self.plaintext = 0
         self.close_notifies = 0
         self.ended = ""
@@ -65,16 +62,12 @@ class Reader:
     def read(self, data: bytes) -> None:
         """Take what the kernel took."""
         check(not (self.ended and data), f"{len(data)} bytes follow {self.ended}")
-        self._buffer += data
-        while len(self._buffer) >= 5:
-            size = 5 + int.from_bytes(self._buffer[3:5])
-            if len(self._buffer) < size:
-                return
-            record, self._buffer = self._buffer[:size], self._buffer[size:]
+        self._splitter.feed(data)
+        for record in self._splitter:
             check(not self.ended, f"a record follows {self.ended}")
             try:
-                self._take(*self._protection.open(record))
-            except InvalidTag:
+                self._take(*self._direction.open(record))
+            except Undecryptable:
                 raise Violation("the engine sent a record that its peer cannot decrypt") from None
 
     def _take(self, content_type: int, data: bytes) -> None:
@@ -90,7 +83,7 @@ class Reader:
             elif level == 2:
                 self.ended = "a fatal alert"
         elif content_type == HANDSHAKE and self._tls13 and data[:1] == b"\x18":
-            self._protection.update()
+            self._direction.update()
 
 
 class Trial:
@@ -205,7 +198,7 @@ class Trial:
 
     def _do_keyupdate(self, answer: int) -> None:
         self._seal(HANDSHAKE, b"\x18\0\0\1" + bytes([answer]))
-        if self._hands.pen is not None:
+        if self._hands.pen is not None and self._tls13:
             self._hands.pen.update()
 
     def _do_raw(self, data: bytes) -> None:
@@ -214,7 +207,7 @@ class Trial:
 
     def _do_garbage(self, size: int) -> None:
         size = min(size, 20_000)
-        self._wire.append(bytes([DATA, 3, 3]) + size.to_bytes(2) + pattern(7, size))
+        self._wire.append(header(DATA, size) + pattern(7, size))
 
     def _do_flip(self, where: int) -> None:
         wire = bytearray(b"".join(self._wire))
