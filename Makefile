@@ -15,7 +15,7 @@ PIP := $(PY) -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format coverage bench load fuzz mutation matrix changelog venv clean
+.PHONY: help demo test lint format coverage bench costs load fuzz mutation matrix changelog venv clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile | expand -t 12
@@ -49,6 +49,9 @@ changelog: $(VENV)/.installed-dev ## the next release's section as it would be
 
 bench: $(VENV)/.installed-dev ## bowout beside every peer: two minutes; ARGS="--thorough --save": twelve, into docs/benchmarks.md
 	@$(PY) bench/compare.py $(ARGS)
+
+costs: $(VENV)/.installed-dev ## count anew what operations cost, as the baseline that tests/test_costs.py guards
+	@$(PY) bench/costs.py --update
 
 load: $(VENV)/.installed-dev ## what connections cost a server, beside other servers: a minute; docs/load.md has the results
 	@$(PY) bench/load.py --quick $(ARGS)

@@ -83,8 +83,8 @@ def how(document: Document) -> str:
     return (
         f"```\n{document['command']}\n```\n\n"
         f"on {machine['cores']} cores ({machine['cpu']}, {machine['kernel']}), CPython {machine['python']}, "
-        f"{machine['openssl']}; {versions}. {pinned} Up to {rounds} rounds; medians, with the lowest and the "
-        f"highest sample in brackets. Agreed on: {ciphers}.\n"
+        f"{machine['openssl']}; {versions}. {pinned} Up to {rounds} rounds; medians, with the lowest "
+        f"and the highest sample in brackets. Agreed on: {ciphers}.\n"
     )
 
 

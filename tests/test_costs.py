@@ -1,0 +1,93 @@
+"""What operations cost in calls, against bench/costs.json: a guard that no load on the machine can upset."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from helpers.peers import ROOT, require_module
+from helpers.scripts import load_script
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the counts are those of epoll")
+
+BENCH = ROOT / "bench"
+
+
+@pytest.fixture(scope="module")
+def costs() -> ModuleType:
+    return load_script(BENCH / "costs.py")
+
+
+@pytest.fixture(scope="module")
+def baseline() -> dict[str, Any]:
+    text = (BENCH / "costs.json").read_text(encoding="utf-8")
+    loaded: dict[str, Any] = json.loads(text)
+    return loaded
+
+
+@pytest.fixture
+def measured(costs: ModuleType, baseline: dict[str, Any]) -> Any:
+    """What the baseline says, as a measurement."""
+    version = next(key for key in baseline if key != costs.EVERYWHERE)
+    both = copy.deepcopy(baseline[version])
+    for backend, operations in baseline[costs.EVERYWHERE].items():
+        for operation, counts in operations.items():
+            both[backend][operation] |= counts
+    return both, version
+
+
+def test_no_operation_costs_more_than_it_did(costs: ModuleType, baseline: dict[str, Any]) -> None:
+    require_module("trio")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    command = [sys.executable, str(BENCH / "costs.py"), "--json"]
+    done = subprocess.run(command, env=clean, capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 0, done.stderr
+    found = costs.complaints(json.loads(done.stdout), baseline)
+    assert not found, f"operations cost otherwise than they did (if they should: {costs.UPDATE}):\n" + "\n".join(found)
+
+
+def test_the_baseline_is_complete(costs: ModuleType, baseline: dict[str, Any]) -> None:
+    for backend in costs.BACKENDS:
+        calls = baseline[costs.EVERYWHERE][backend]["64-byte round trip"]
+        assert calls["system call: socket.send"] >= 1
+        assert calls["system call: socket.recv_into"] >= 1
+        assert calls["OpenSSL: _SSLSocket.read"] >= 1
+        assert calls["OpenSSL: _SSLSocket.write"] >= 1
+
+
+def test_the_baseline_agrees_with_itself(costs: ModuleType, baseline: dict[str, Any], measured: Any) -> None:
+    counts, version = measured
+    assert costs.complaints(counts, baseline, version) == []
+
+
+@pytest.mark.parametrize("what", ["system call: socket.send", "bowout's functions", "OpenSSL: _SSLSocket.read"])
+@pytest.mark.parametrize(("factor", "word"), [(1.5, "dearer"), (0.5, "cheaper")])
+def test_a_change_is_told_with_its_operation(
+    costs: ModuleType, baseline: dict[str, Any], measured: Any, what: str, factor: float, word: str
+) -> None:
+    counts, version = measured
+    counts["trio"]["64-byte round trip"][what] *= factor
+    (complaint,) = costs.complaints(counts, baseline, version)
+    assert complaint.startswith(f"64-byte round trip on trio: {word}: {what}")
+
+
+def test_a_new_kind_of_system_call_is_dearer(costs: ModuleType, baseline: dict[str, Any], measured: Any) -> None:
+    counts, version = measured
+    counts["asyncio"]["send of 16 MiB"]["system call: socket.sendto"] = 1
+    (complaint,) = costs.complaints(counts, baseline, version)
+    assert "dearer: system call: socket.sendto" in complaint
+
+
+def test_another_python_is_compared_by_its_calls_alone(
+    costs: ModuleType, baseline: dict[str, Any], measured: Any
+) -> None:
+    counts, _ = measured
+    counts["asyncio"]["send of 16 MiB"]["bowout's functions"] *= 2
+    assert costs.complaints(counts, baseline, "3.99") == []
