@@ -32,6 +32,7 @@ def test_the_ending_is_right_on_both_sides(run: Runner, entry: Entry, tls: TLSVe
     for met in mets:
         seen = f"{met.ending}\n{[str(report) for report in peer.reports]}\n{met.ending.ladder()}"
         assert (met.ending.how in right.how, met.outcome, met.data) == (True, right.outcome, right.data), seen
+        assert right.inbound in {None, met.ending.inbound}, seen
         assert met.plaintext == right.plaintext
         assert met.ending.discarded >= right.discarded, seen
         if right.alert is not None:

@@ -108,13 +108,44 @@ def test_a_refused_certificate_is_told_by_its_alert(tls: TLSVersion) -> None:
 
 
 def test_what_comes_in_plain_after_tls_is_kept() -> None:
-    with Peer("close_notify_then_plaintext") as peer, connected(peer) as sock:
-        assert sock.recv(100) == GREETING
+    def script(act: Act) -> None:
+        act.handshake()
+        act.close_notify()
+        act.expect_close_notify()
+        act.ready()
+
+    with Peer(script) as peer, connected(peer) as sock:
         raw = sock.unwrap()
-        assert raw.recv(100) == b"220 in plain again\r\n"
+        peer.wait_ready()
         raw.sendall(b"plain")
     assert peer.report.plaintext == b"plain"
     assert peer.report.after_close_notify == 0
+
+
+@pytest.mark.parametrize("tls", BOTH)
+@pytest.mark.parametrize(
+    ("name", "close_notify", "after"), [("data_after_close_notify", 1, 1), ("second_close_notify", 2, 1)]
+)
+def test_what_comes_after_close_notify_is_counted(name: str, close_notify: int, after: int, tls: TLSVersion) -> None:
+    with Peer(idle, tls=tls) as seeing, Peer(name, tls=tls, role="client", connect_to=seeing.address):
+        seeing.wait()
+    assert (seeing.report.close_notify, seeing.report.after_close_notify) == (close_notify, after)
+
+
+def test_a_reset_that_is_met_by_sending_is_no_fin() -> None:
+    def script(act: Act) -> None:
+        act.handshake()
+        act.send(b"unread")
+        act.ready()
+        act.wait_for_go()
+        act.flood(1 << 20)
+
+    with Peer(script) as peer:
+        with connected(peer):
+            peer.wait_ready()
+        peer.go()
+        peer.wait()
+    assert (peer.report.rst, peer.report.fin) == (True, False)
 
 
 def test_no_report_before_the_end() -> None:

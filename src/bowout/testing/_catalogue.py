@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from bowout.ending import How
+from bowout.ending import How, Inbound
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,6 +70,7 @@ class Expect:
         how: the verdicts of a `bowout.Ending` that are right; mostly there is one.
         outcome: what whoever receives meets in the end.
         data: all application data that must have been received by then.
+        inbound: how the peer's direction must have ended, where that says more than `outcome`.
         alert: the name of the peer's alert that the application should hear of.
         discarded: at least so many bytes of application data come after the close, for nobody.
         plaintext: what follows the peer's close_notify in plain, and is for whoever goes on with the TCP connection.
@@ -79,6 +80,7 @@ class Expect:
     how: frozenset[How]
     outcome: Outcome
     data: bytes = b""
+    inbound: Inbound | None = None
     alert: str | None = None
     discarded: int = 0
     plaintext: bytes = b""

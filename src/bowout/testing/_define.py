@@ -6,7 +6,7 @@ import dataclasses
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, get_args
 
-from bowout.ending import How
+from bowout.ending import How, Inbound
 from bowout.testing._catalogue import Entry, Expect, Outcome, PeerRole, Script, You
 from bowout.testing._identity import TLSVersion
 
@@ -42,6 +42,8 @@ CLOSED: Final = expect(How.CLEAN, Outcome.CLOSED)
 UNANSWERED: Final = expect(How.UNANSWERED, Outcome.CLOSED)
 #: RFC 8446 has close_notify sent unless an error alert was, and a truncation may be told by one.
 TRUNCATED: Final = expect(How.TRUNCATED, Outcome.TRUNCATED, close_notify={0, 1})
+INSIDE: Final = dataclasses.replace(TRUNCATED, inbound=Inbound.TRUNCATED_INSIDE_RECORD)
+AT_BOUNDARY: Final = dataclasses.replace(TRUNCATED, inbound=Inbound.TRUNCATED_AT_BOUNDARY)
 VIOLATION: Final = expect(How.ALERT, Outcome.VIOLATION, close_notify=0)
 NO_HANDSHAKE: Final = expect(How.FAILED_HANDSHAKE, Outcome.HANDSHAKE_ERROR, data=b"", close_notify=0)
 

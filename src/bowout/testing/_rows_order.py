@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 from bowout.ending import How
 from bowout.testing._catalogue import Outcome, You
 from bowout.testing._define import (
+    AT_BOUNDARY,
     CLEAN,
     CLOSED,
     GREETING,
+    INSIDE,
     LATE,
     NO_HANDSHAKE,
     PLAIN,
-    TRUNCATED,
     UNANSWERED,
     begin,
     begin_closing,
@@ -80,7 +81,7 @@ def close_notify_crossing(act: Act) -> None:
 # -- row 4
 
 
-@ending(4, You.READ, TRUNCATED)
+@ending(4, You.READ, AT_BOUNDARY)
 def fin_at_boundary(act: Act) -> None:
     """It sends FIN between two records, without close_notify."""
     begin(act)
@@ -90,7 +91,7 @@ def fin_at_boundary(act: Act) -> None:
 # -- row 5
 
 
-@ending(5, You.READ, TRUNCATED)
+@ending(5, You.READ, INSIDE)
 def fin_inside_record(act: Act) -> None:
     """It sends FIN in the middle of a record of data."""
     begin(act)
@@ -98,7 +99,7 @@ def fin_inside_record(act: Act) -> None:
     act.fin()
 
 
-@ending(5, You.READ, TRUNCATED)
+@ending(5, You.READ, INSIDE)
 def fin_inside_header(act: Act) -> None:
     """It sends FIN in the middle of a record's header."""
     begin(act)
@@ -106,7 +107,7 @@ def fin_inside_header(act: Act) -> None:
     act.fin()
 
 
-@ending(5, You.READ, TRUNCATED)
+@ending(5, You.READ, INSIDE)
 def fin_inside_close_notify(act: Act) -> None:
     """It sends FIN one byte before the end of its close_notify."""
     begin(act)
