@@ -1,0 +1,429 @@
+"""A stream in every order of things: tasks, bytes, time and the peer are moved by hand, one step at a time.
+
+What must always hold: the bytes received are a prefix of those sent, and b"" comes only after the peer's close_notify
+and everything before it; every close, abort and cancelled close leaves a closed descriptor and an ending, no later than
+its deadline; at most one close_notify leaves, nothing after it, and none after half a message; an ending is clean only
+where both close_notify were seen and nothing was lost; no task is left.
+
+    HYPOTHESIS_PROFILE=thorough python -m pytest tests/test_stream_machine.py      # for longer
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from typing import TYPE_CHECKING, Any, Final
+
+from hypothesis import event, note, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from bowout._options import StreamOptions
+from bowout.ending import How, Role
+from bowout.errors import BowoutError
+from helpers.simulation import Cancelled, Loop, SimulatedBackend, SimulatedEvent, SimulatedTransport, Task
+from helpers.wire import NAME, client_context, server_context
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from bowout.ending import OnError, TruncationPolicy
+    from bowout.stream import Stream
+    from helpers.wire import Version
+
+SIZES: Final = st.sampled_from([1, 2, 100, 16384, 16385, 70_000])
+BYTES: Final = st.sampled_from([1, 3, 5, 24, 31, 300, 5000, 17_000, 1 << 20])
+#: Seconds; 0 is what can be done at once.
+TIMEOUTS: Final = st.sampled_from([0.0, 0.3, 5.0])
+DELAYS: Final = st.sampled_from([0.005, 0.011, 0.2, 0.6, 1.0, 5.0])
+_PATTERN: Final = bytes((at * at + at // 251) & 0xFF for at in range(65_521))
+
+
+def stretch(start: int, count: int) -> bytes:
+    """So much of the peer's data, from there on."""
+    start %= len(_PATTERN)
+    return (_PATTERN * (2 + count // len(_PATTERN)))[start : start + count]
+
+
+class Peer:
+    """OpenSSL at the other end."""
+
+    def __init__(self, context: ssl.SSLContext, transport: SimulatedTransport, *, server_side: bool) -> None:
+        self._transport = transport
+        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        name = None if server_side else NAME
+        self._tls = context.wrap_bio(self._in, self._out, server_side=server_side, server_hostname=name)
+        self.shook_hands = False
+        #: On their way to the stream.
+        self.flight = bytearray()
+        self.fin_queued = False
+        self.gone = False
+        self.said = 0
+        self.close_notify_sent = False
+        self.spoilt = False
+        self.heard = bytearray()
+        self.close_notify_heard = False
+        self.failed = False
+
+    def take(self, count: int) -> None:
+        """Read what comes from the stream."""
+        data = self._transport.leave(count)
+        if self.gone or not data:
+            return
+        assert not self.close_notify_heard, "something follows close_notify"
+        self._in.write(data)
+        try:
+            if not self.shook_hands:
+                self._tls.do_handshake()
+                self.shook_hands = True
+            self._read()
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError:
+            self.failed = True  # We have sent an alert, or refuse the handshake.
+        self._emit()
+
+    def _read(self) -> None:
+        try:
+            while data := self._tls.read(1 << 16):
+                self.heard += data
+        except ssl.SSLZeroReturnError:
+            pass
+        self.close_notify_heard = True
+        assert not self._in.pending, "something follows close_notify"
+
+    def _emit(self) -> None:
+        data = self._out.read()
+        if not self.fin_queued:
+            self.flight += data
+
+    @property
+    def talks(self) -> bool:
+        """It can send application data."""
+        return self.shook_hands and not (self.close_notify_sent or self.fin_queued or self.gone or self.failed)
+
+    def say(self, count: int) -> None:
+        """Send application data."""
+        self._tls.write(stretch(self.said, count))
+        self.said += count
+        self._emit()
+
+    def close_notify(self) -> None:
+        """Send it."""
+        self.close_notify_sent = True
+        with contextlib.suppress(ssl.SSLError):
+            self._tls.unwrap()
+        self._emit()
+
+    def garbage(self) -> None:
+        """A record that cannot be decrypted."""
+        self.spoilt = True
+        self.flight += b"\x17\x03\x03\x00\x40" + bytes(64)
+
+
+class StreamMachine(RuleBasedStateMachine):
+    """One stream, its peer and the kernel between them."""
+
+    @initialize(
+        version=st.sampled_from(["1.3", "1.2"]),
+        role=st.sampled_from(list(Role)),
+        like_trio=st.booleans(),
+        truncation=st.sampled_from(["raise", "tolerate"]),
+        on_error=st.sampled_from(["truncate", "close"]),
+        tells=st.booleans(),
+        shake=st.sampled_from([True, True, True, False]),
+    )
+    def begin(
+        self,
+        version: Version,
+        role: Role,
+        like_trio: bool,
+        truncation: TruncationPolicy,
+        on_error: OnError,
+        tells: bool,
+        shake: bool,
+    ) -> None:
+        client = role is Role.CLIENT
+        self.tolerate = truncation == "tolerate"
+        self.vouch_anyway = on_error == "close"
+        self.loop = Loop(like_trio=like_trio)
+        self.transport = SimulatedTransport(self.loop)
+        self.transport.tells = tells
+        ours, theirs = (client_context, server_context) if client else (server_context, client_context)
+        self.peer = Peer(theirs(version), self.transport, server_side=client)
+        self.stream: Stream = StreamOptions(
+            context=ours(version),
+            role=role,
+            server_hostname=NAME if client else None,
+            truncation=truncation,
+            on_error=on_error,
+            handshake_timeout=3.0,
+        ).stream(SimulatedBackend(self.loop), self.transport)
+        self.received = bytearray()
+        self.ends = 0
+        self.messages: list[int] = []
+        self.sent_whole: set[int] = set()
+        self.deadlines: dict[Task, float] = {}
+        self.ending_tasks: list[Task] = []
+        self.unwraps: list[Task] = []
+        self.stays: list[SimulatedEvent] = []
+        if shake:
+            self.spawn("handshake", self.stream.handshake())
+            for _ in range(9):
+                self.settle()
+
+    def spawn(self, name: str, coroutine: Coroutine[Any, Any, Any]) -> Task:
+        return self.loop.spawn(name, coroutine)
+
+    def settle(self) -> None:
+        """Everything moves as it does on a good day."""
+        self.loop.run()
+        self.peer.take(1 << 20)
+        self.arrive(1 << 20)
+        self.loop.run()
+
+    def arrive(self, count: int) -> None:
+        data = bytes(self.peer.flight[:count])
+        del self.peer.flight[:count]
+        if data:
+            self.transport.arrive(data)
+        if self.peer.fin_queued and not self.peer.flight and not self.transport.fin_received:
+            self.transport.arrive_fin()
+
+    # -- the application -----------------------------------------------------------------------------------------------
+
+    @rule(count=SIZES)
+    def receive(self, count: int) -> None:
+        async def receive() -> None:
+            data = await self.stream.receive(count)
+            self.received += data
+            if not data:
+                self.note_end()
+
+        self.spawn("receive", receive())
+
+    @rule(count=SIZES)
+    def receive_exactly(self, count: int) -> None:
+        async def receive() -> None:
+            self.received += await self.stream.receive_exactly(count)
+
+        self.spawn("receive_exactly", receive())
+
+    def note_end(self) -> None:
+        """The stream says that it has given everything."""
+        if not (self.tolerate and self.peer.fin_queued and not self.peer.close_notify_sent):
+            assert self.peer.close_notify_sent, 'b"" without a close_notify'
+            assert len(self.received) == self.peer.said, f'b"" after {len(self.received)} of {self.peer.said} bytes'
+
+    @rule(count=SIZES)
+    def send(self, count: int) -> None:
+        if len(self.messages) == 200:
+            return
+        number = len(self.messages)
+        self.messages.append(count)
+
+        async def send() -> None:
+            await self.stream.send(bytes([number]) * count)
+            self.sent_whole.add(number)
+
+        self.spawn("send", send())
+
+    @rule()
+    def send_eof(self) -> None:
+        self.spawn("send_eof", self.stream.send_eof())
+
+    @rule(timeout=TIMEOUTS)
+    def close(self, timeout: float) -> None:
+        task = self.spawn("close", self.stream.close(timeout))
+        self.deadlines[task] = timeout
+        self.ending_tasks.append(task)
+
+    @rule(timeout=TIMEOUTS)
+    def unwrap(self, timeout: float) -> None:
+        task = self.spawn("unwrap", self.stream.unwrap(timeout))
+        self.unwraps.append(task)
+
+    @rule(chance=st.integers(0, 4))
+    def abort(self, chance: int) -> None:
+        if chance == 0:
+            assert self.stream.abort() is self.stream.ending
+            assert self.transport.closed
+
+    @rule()
+    def stay(self) -> None:
+        """A block that stays until it is told to leave by an error, or is cancelled."""
+        told = SimulatedEvent(self.loop)
+        self.stays.append(told)
+
+        async def block() -> None:
+            async with self.stream:
+                await told.wait()
+                raise ValueError
+
+        self.ending_tasks.append(self.spawn("block", block()))
+
+    @precondition(lambda self: self.stays)
+    @rule()
+    def fail_in_a_block(self) -> None:
+        self.stays.pop().set()
+
+    @rule(which=st.integers(0, 9), latest=st.booleans())
+    def cancel(self, which: int, latest: bool) -> None:
+        running = [task for task in self.loop.tasks if not task.done]
+        if running:
+            task = running[-1 if latest else which % len(running)]
+            note(f"cancels {task.name}")
+            task.cancel()
+
+    # -- the loop, the kernel and the clock ----------------------------------------------------------------------------
+
+    @rule(which=st.integers(0, 5))
+    def step(self, which: int) -> None:
+        self.loop.step(which)
+
+    @rule()
+    def run(self) -> None:
+        self.loop.run()
+
+    @rule(delay=DELAYS)
+    def pass_time(self, delay: float) -> None:
+        self.loop.run()
+        self.loop.advance(delay)
+        for task, timeout in self.deadlines.items():
+            late = task.began_at is not None and self.loop.now >= task.began_at + timeout
+            assert task.done or not late, f"{task.name} is late"
+
+    @rule(most=st.sampled_from([1, 7, 1000, 1 << 16]), capacity=st.sampled_from([0, 10, 20_000, 1 << 16]))
+    def tighten(self, most: int, capacity: int) -> None:
+        self.transport.most, self.transport.capacity = most, capacity
+
+    # -- the peer ------------------------------------------------------------------------------------------------------
+
+    @rule(count=BYTES)
+    def peer_reads(self, count: int) -> None:
+        self.peer.take(count)
+
+    @rule(count=BYTES)
+    def peer_arrives(self, count: int) -> None:
+        self.arrive(count)
+
+    @precondition(lambda self: self.peer.talks)
+    @rule(count=SIZES)
+    def peer_says(self, count: int) -> None:
+        self.peer.say(count)
+
+    @precondition(lambda self: self.peer.talks)
+    @rule()
+    def peer_sends_close_notify(self) -> None:
+        self.peer.close_notify()
+
+    @rule(chance=st.integers(0, 2))
+    def peer_sends_garbage(self, chance: int) -> None:
+        if chance == 0 and not self.peer.fin_queued:
+            self.peer.garbage()
+
+    @rule(lost=st.sampled_from([0, 0, 3]), chance=st.integers(0, 2))
+    def peer_sends_fin(self, lost: int, chance: int) -> None:
+        if chance == 0 and not self.peer.fin_queued:
+            if lost and self.peer.flight:
+                del self.peer.flight[-lost:]
+                self.peer.spoilt = True
+            self.peer.fin_queued = True
+
+    @rule(chance=st.integers(0, 4))
+    def peer_resets(self, chance: int) -> None:
+        if chance == 0:
+            self.peer.gone = self.peer.fin_queued = self.peer.spoilt = True
+            self.peer.flight.clear()
+            self.transport.arrive_reset()
+
+    # -- what must hold ------------------------------------------------------------------------------------------------
+
+    @invariant()
+    def received_is_a_prefix(self) -> None:
+        if hasattr(self, "received"):
+            assert self.received == stretch(0, len(self.received)), "received what was not sent"
+            assert len(self.received) <= self.peer.said
+
+    @invariant()
+    def tasks_fail_as_they_may(self) -> None:
+        for task in self.loop.tasks if hasattr(self, "loop") else ():
+            if not task.done or task.error is None:
+                continue
+            if isinstance(task.error, Cancelled):
+                assert task.cancelled, f"{task.name} was cancelled by nobody"
+            elif not (isinstance(task.error, ValueError) and task.name.startswith("block")):
+                assert isinstance(task.error, BowoutError), f"{task.name} raised {task.error!r}"
+
+    @invariant()
+    def who_ends_has_ended(self) -> None:
+        for task in self.ending_tasks if hasattr(self, "ending_tasks") else ():
+            if task.done and not self.never_began(task) and not self.left_it_to_another(task):
+                assert self.stream.ending is not None, f"{task.name} left no ending"
+                assert self.transport.closed, f"{task.name} left the descriptor open"
+
+    def never_began(self, task: Task) -> bool:
+        """It was cancelled before its first step."""
+        return isinstance(task.error, Cancelled) and task.began_at is None
+
+    def left_it_to_another(self, task: Task) -> bool:
+        """It waited for the end that another makes, and was cancelled: that leaves the other alone."""
+        others = [other for other in self.ending_tasks + self.unwraps if other is not task and not other.done]
+        return isinstance(task.error, Cancelled) and bool(others)
+
+    @invariant()
+    def close_notify_vouches(self) -> None:
+        if not hasattr(self, "peer"):
+            return
+        heard = bytes(self.peer.heard)
+        at = 0
+        while at < len(heard):
+            number = heard[at]
+            length = min(self.messages[number], len(heard) - at)
+            assert heard[at : at + length] == bytes([number]) * length, "messages are mixed"
+            at += length
+            if at == len(heard) and self.peer.close_notify_heard and not self.vouch_anyway:
+                assert length == self.messages[number], "close_notify after half a message"
+
+    def teardown(self) -> None:
+        if not hasattr(self, "stream"):
+            return
+        self.loop.run()
+        last = self.spawn("last close", self.stream.close(1.0))
+        self.ending_tasks.append(last)
+        self.loop.run()
+        self.loop.advance(1.0)
+        self.loop.run()
+        assert last.done, "the last close takes longer than its deadline"
+        for told in self.stays:
+            told.set()
+        self.loop.run()
+        left = [task.name for task in self.loop.tasks if not task.done]
+        assert not left, f"left: {left}"
+        self.who_ends_has_ended()
+        self.tasks_fail_as_they_may()
+        self.look_at_the_ending()
+
+    def look_at_the_ending(self) -> None:
+        ending = self.stream.ending
+        assert ending is not None
+        note(f"{ending}")
+        event(f"ends {ending.how}")
+        assert ending.received == len(self.received) + ending.discarded
+        clean = ending.how is How.CLEAN
+        if clean:
+            assert self.peer.close_notify_sent
+            assert ending.received == self.peer.said, "clean, and bytes of the peer are missing"
+            assert ending.close_notify_sent_at is not None
+        hurried = ending.deadline_hit or ending.cap_hit or ending.late_reset or ending.reason
+        if clean and not hurried and self.transport.tells and not self.peer.gone:
+            self.peer.take(1 << 20)
+            self.close_notify_vouches()
+            assert self.peer.close_notify_heard, "clean, and the peer never sees our close_notify"
+            heard = set(self.peer.heard)
+            assert self.sent_whole <= heard, "clean, and what was sent is lost"
+
+
+TestStreamMachine = StreamMachine.TestCase
+# The number of examples is the profile's: see tests/conftest.py.
+TestStreamMachine.settings = settings(stateful_step_count=60)
