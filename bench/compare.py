@@ -70,10 +70,10 @@ def plan(amount: str) -> list[Job]:
         Job("send", "send", size, 0, rounds),
         Job("echo64", "echo", 64, trips, rounds),
         Job("echo4k", "echo", 4096, trips, rounds),
-        Job("handshake", "handshake", choose(10, 100, 1_000), 0, rounds),
-        Job("many100", "many", choose(10, 100, 100), choose(2, 20, 200), rounds),
-        Job("many1000", "many", choose(20, 200, 1_000), choose(2, 10, 20), rounds),
-        Job("memory", "memory", choose(20, 100, 500), choose(1, 4, 20), choose(1, 1, 2)),
+        Job("handshake", "handshake", choose(10, 100, 500), 0, rounds),
+        Job("many100", "many", choose(10, 100, 100), choose(2, 20, 200), min(2, rounds)),
+        Job("many1000", "many", choose(20, 200, 1_000), choose(2, 10, 20), min(2, rounds)),
+        Job("memory", "memory", choose(20, 100, 500), choose(1, 4, 20), min(2, rounds)),
     ]
     if scale:
         size = choose(0, 3 * 10**7, _GB // 2)
@@ -173,7 +173,7 @@ def machine() -> dict[str, Any]:
     return {
         "cpu": cpu[0].partition(":")[2].strip() if cpu else platform.machine(),
         "cores": os.cpu_count(),
-        "kernel": f"{platform.system()} {platform.release()}",
+        "kernel": f"{platform.system()} {platform.release().partition('-')[0]}",
         "python": platform.python_version(),
         "openssl": ssl.OPENSSL_VERSION,
         **{name: metadata.version(name) for name in packages if _installed(name)},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from xml.sax.saxutils import escape
 
-from compare_figures import FIGURES, FLOOR, OURS, Value
+from compare_figures import FIGURES, FLOOR, OURS, Value, number
 
 if TYPE_CHECKING:
     from compare_figures import Figures
@@ -73,7 +73,7 @@ def _panel(top: int, title: str, values: list[tuple[str, Value]]) -> list[str]:
                 f'<path class="spread" d="M{_LABEL + low:.1f} {middle}H{_LABEL + high:.1f}'
                 f'M{_LABEL + low:.1f} {middle - 3}v6M{_LABEL + high:.1f} {middle - 3}v6"/>'
             )
-        parts.append(f'<text x="{_LABEL + high + 6:.1f}" y="{y + 14}">{value.median:.3g}</text>')
+        parts.append(f'<text x="{_LABEL + high + 6:.1f}" y="{y + 14}">{number(value.median)}</text>')
     return parts
 
 

@@ -121,6 +121,13 @@ class Figures:
         return min(values)[::-1] if values else None
 
 
+def number(value: float) -> str:
+    """Three digits that count, and no exponent."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """An aim, and what was found."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from compare_charts import CHARTS, chart
-from compare_figures import FIGURES, Document, Figures, verdicts
+from compare_figures import FIGURES, Document, Figures, number, verdicts
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 RESULTS: Final = ROOT / "bench" / "results"
@@ -104,13 +104,6 @@ def _with_spread(median: float, low: float, high: float) -> str:
     if low == high:
         return number(median)
     return f"{number(median)} ({number(low)}–{number(high)})"
-
-
-def number(value: float) -> str:
-    """Three digits that count, and no exponent."""
-    if abs(value) >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
 def _markdown(head: list[str], rows: list[list[str]]) -> str:
