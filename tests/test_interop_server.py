@@ -18,6 +18,7 @@ import pytest
 
 from bowout import How, Inbound, Side
 from helpers.commands import Running, ca_file, started
+from helpers.compiled import go_program, shared_directory
 from helpers.peers import require_program
 from helpers.serving import Serving, endings, serving
 from helpers.wire import PATIENCE, VERSIONS, Version
@@ -76,6 +77,40 @@ public class Client {
 }
 """
 
+GO: Final = """
+package main
+
+import (
+	"crypto/tls"
+	"fmt"
+	"io"
+	"os"
+)
+
+func main() {
+	port, version, verb := os.Args[1], os.Args[2], os.Args[3]
+	number := map[string]uint16{"1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13}[version]
+	config := tls.Config{InsecureSkipVerify: true, MinVersion: number, MaxVersion: number}
+	conn, err := tls.Dial("tcp", "127.0.0.1:"+port, &config)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	go func() {
+		io.Copy(conn, os.Stdin)
+		if verb == "Close" {
+			conn.Close()
+		} else {
+			conn.CloseWrite()
+		}
+	}()
+	if _, err := io.Copy(os.Stdout, conn); err != nil {
+		fmt.Fprintln(os.Stderr, err) // it was closed by the other goroutine
+	}
+	conn.Close()
+}
+"""
+
 
 @dataclass(frozen=True)
 class Client:
@@ -84,11 +119,13 @@ class Client:
     Attributes:
         version: the arguments with which it tells its version.
         arguments: those for talking to a port in a version of TLS; a file of the directory may be made for it.
+        source: what the program compiles; the arguments are those of what comes out.
     """
 
     program: str
     version: tuple[str, ...]
     arguments: Callable[[int, Version, Path], list[str]]
+    source: str = ""
 
 
 def java(verb: str) -> Callable[[int, Version, Path], list[str]]:
@@ -123,6 +160,8 @@ CLIENTS: Final = {
     ),
     "java close()": Client("java", ("--version",), java("close")),
     "java shutdownOutput()": Client("java", ("--version",), java("shutdownOutput")),
+    "go Close()": Client("go", ("version",), lambda port, version, _: [str(port), version, "Close"], GO),
+    "go CloseWrite()": Client("go", ("version",), lambda port, version, _: [str(port), version, "CloseWrite"], GO),
 }
 
 
@@ -142,7 +181,12 @@ FIN_FOR_ANSWER: Final = Verdict(How.UNANSWERED, Inbound.TRUNCATED_AT_BOUNDARY, S
 SILENT: Final = Verdict(How.UNANSWERED, Inbound.OPEN, Side.WE)
 
 #: What makes a client leave: a line that is a command, a signal, or the end of its stdin.
-LEAVE: Final[dict[str, bytes | signal.Signals | None]] = {"Q": b"Q\n", "Ctrl-C": signal.SIGINT, "end of stdin": None}
+LEAVE: Final[dict[str, bytes | signal.Signals | None]] = {
+    "Q": b"Q\n",
+    "Ctrl-C": signal.SIGINT,
+    "kill": signal.SIGKILL,
+    "end of stdin": None,
+}
 
 THEY_END: Final = {
     ("s_client", "Q"): POLITE,
@@ -158,6 +202,9 @@ THEY_END: Final = {
     ("node destroy()", "end of stdin"): BARE_FIN,
     ("java close()", "end of stdin"): POLITE,
     ("java shutdownOutput()", "end of stdin"): POLITE,
+    ("go Close()", "end of stdin"): POLITE,
+    ("go CloseWrite()", "end of stdin"): POLITE,
+    ("go Close()", "kill"): BARE_FIN,  # nobody is left to say more
 }
 
 #: What changed, and with which version.
@@ -173,6 +220,7 @@ WE_END: Final = {
     "socat": ANSWERED,
     "node end()": ANSWERED,
     "java close()": ANSWERED,
+    "go Close()": ANSWERED,
 }
 
 
@@ -197,9 +245,12 @@ def _numbers(version: str) -> list[int]:
     return [int(part) for part in version.split(".")]
 
 
-def running(name: str, server: Serving, version: Version, directory: Path) -> tuple[str, ...]:
+def running(name: str, server: Serving, version: Version, directory: Path, shared: Path) -> tuple[str, ...]:
     """The command."""
     client = CLIENTS[name]
+    if client.source:
+        program = go_program(client.source, shared)
+        return (program, *client.arguments(server.port, version, directory))
     return (require_program(client.program), *client.arguments(server.port, version, directory))
 
 
@@ -207,6 +258,11 @@ def verdict(server: Serving) -> Verdict:
     """The ending of its one connection."""
     (ending,) = endings(server.finish().out)
     return Verdict(How(ending["how"]), Inbound(ending["inbound"]), Side(ending["started_by"]))
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shared_directory(tmp_path_factory)
 
 
 def read_until(client: Running, text: bytes) -> None:
@@ -220,11 +276,11 @@ def read_until(client: Running, text: bytes) -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize(("name", "way"), THEY_END)
-def test_they_end(name: str, way: str, version: Version, tmp_path: Path) -> None:
+def test_they_end(name: str, way: str, version: Version, tmp_path: Path, shared: Path) -> None:
     require_program(CLIENTS[name].program)
     with (
         serving("--tls", version, "--naccept", "1", "--json=-") as server,
-        started(command=running(name, server, version, tmp_path)) as client,
+        started(command=running(name, server, version, tmp_path, shared)) as client,
     ):
         client.type(b"hello\n")
         read_until(client, b"hello\n")
@@ -242,14 +298,14 @@ def test_they_end(name: str, way: str, version: Version, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("name", WE_END)
-def test_we_end(name: str, version: Version, tmp_path: Path) -> None:
+def test_we_end(name: str, version: Version, tmp_path: Path, shared: Path) -> None:
     require_program(CLIENTS[name].program)
     (tmp_path / "body").write_bytes(BODY)
     wanted = expected(name, name, WE_END[name])
     options = ("--file", str(tmp_path / "body"), "--timeout", "0.5" if wanted is SILENT else "5")
     with (
         serving("--tls", version, "--naccept", "1", "--json=-", *options) as server,
-        started(command=running(name, server, version, tmp_path)) as client,
+        started(command=running(name, server, version, tmp_path, shared)) as client,
     ):
         shown = b""
         while not shown.endswith(BODY[-2:]):
