@@ -1,11 +1,11 @@
-"""Programs in Go, compiled once for all workers of a test session."""
+"""Programs in Go and Java, compiled once for all workers of a test session."""
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -24,20 +24,34 @@ def shared_directory(factory: pytest.TempPathFactory) -> Path:
     return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
-def go_program(source: str, directory: Path) -> str:
-    """The path of the executable that Go makes of a `main` package; whoever comes second waits for the first."""
+def go_program(source: Path, directory: Path) -> str:
+    """The path of the executable that Go makes of a `main` package."""
     go = require_program("go")
-    name = f"go-{hashlib.sha256(source.encode()).hexdigest()[:16]}"
-    text, made = directory / f"{name}.go", directory / name
-    with (directory / f"{name}.lock").open("w") as lock:
+
+    def compile_it(made: Path) -> None:
+        offline = {"GO111MODULE": "off", "GOFLAGS": "", "GOTOOLCHAIN": "local", "GOPROXY": "off"}
+        cache = str(directory / "go-cache")
+        _run([go, "build", "-o", str(made), str(source)], environment(CGO_ENABLED="0", GOCACHE=cache, **offline))
+
+    return _once(source, directory, compile_it)
+
+
+def java_classes(source: Path, directory: Path) -> str:
+    """The directory of the classes that Java makes of a file."""
+    javac = require_program("javac")
+    return _once(source, directory, lambda made: _run([javac, "-d", str(made), str(source)], environment()))
+
+
+def _once(source: Path, directory: Path, compile_it: Callable[[Path], None]) -> str:
+    """Compile what is not compiled yet; whoever comes second waits for the first."""
+    made = directory / f"compiled-{source.name}"
+    with made.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not made.exists():
-            text.write_text(source)
-            offline = {"GO111MODULE": "off", "GOFLAGS": "", "GOTOOLCHAIN": "local", "GOPROXY": "off"}
-            done = subprocess.run(
-                [go, "build", "-o", str(made), str(text)],
-                env=environment(CGO_ENABLED="0", GOCACHE=str(directory / "go-cache"), **offline),
-                capture_output=True, text=True, check=False, timeout=_TIMEOUT,
-            )  # fmt: skip
-            assert done.returncode == 0, done.stderr
+            compile_it(made)
     return str(made)
+
+
+def _run(command: list[str], env: dict[str, str]) -> None:
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=_TIMEOUT)
+    assert done.returncode == 0, done.stderr
