@@ -1,4 +1,8 @@
-"""The stacks of the matrix, each a small adapter."""
+"""The stacks of the matrix, each a small adapter.
+
+A new one is a `Stack` in one of these modules, its package in ``.ci/packages.txt`` or ``pyproject.toml``, and its lines
+in ``expectations.toml``: a case without a line fails, and prints it. Then run ``scripts/generate_interop.py``.
+"""
 
 from __future__ import annotations
 

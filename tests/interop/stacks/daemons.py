@@ -15,7 +15,6 @@ from interop.far import LOOPBACK, Far, SocketFar, dial, running
 from interop.stacks.base import Bench, Client, Server, Stack
 
 _NGINX: Final = """
-    load_module MODULES/ngx_stream_module.so;
     daemon off;
     master_process off;
     pid DIR/nginx.pid;
@@ -87,8 +86,10 @@ def _daemon(
             config = _filled(bench, text, port, behind.getsockname()[1], words[0])
             with running(command(config), bench.directory, piped=False) as process:
                 far = SocketFar(process, lambda: behind.accept()[0], port=port, stop=stop, last_words=last_words)
-                yield far
-                far.close()
+                try:
+                    yield far
+                finally:
+                    far.close()
 
     @contextmanager
     def client(bench: Bench, port: int, way: str) -> Iterator[Far]:
@@ -99,24 +100,23 @@ def _daemon(
                 process, lambda: dial(before, lambda: process.popen.poll() is None), stop=stop, last_words=last_words
             )
             far.begin()
-            yield far
-            far.close()
+            try:
+                yield far
+            finally:
+                far.close()
 
     return server, client
 
 
-def _modules() -> str:
-    """Where Debian puts the modules of nginx."""
-    return "/usr/lib/nginx/modules"
+def _nginx_command(config: str) -> list[str]:
+    module = f"load_module {require_program('ngx_stream_module.so')};"
+    return [require_program("nginx"), "-g", module, "-c", config, "-e", "stderr"]
 
 
 _nginx = _daemon(
     _NGINX,
-    (
-        {"TLS_IN": "ssl", "TLS_OUT": "", "MODULES": _modules()},
-        {"TLS_IN": "", "TLS_OUT": "proxy_ssl on;", "MODULES": _modules()},
-    ),
-    lambda config: [require_program("nginx"), "-c", config, "-e", "stderr"],
+    ({"TLS_IN": "ssl", "TLS_OUT": ""}, {"TLS_IN": "", "TLS_OUT": "proxy_ssl on;"}),
+    _nginx_command,
     stop=signal.SIGQUIT,
 )
 _haproxy = _daemon(
