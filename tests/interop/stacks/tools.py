@@ -90,7 +90,7 @@ STACKS: Final = (
         server=_server("socat", "STDIO", f"OPENSSL-LISTEN:PORT,bind={LOOPBACK},reuseaddr,cert=PEM,verify=0"),
         client=_client("socat", "STDIO", f"OPENSSL:{LOOPBACK}:PORT,verify=0"),
         ways=CTRL_C,
-        shows=r"(?<=socat\[).*",
+        shows=r"(?<=\] )E .*",
     ),
     Stack(
         name="ncat",
