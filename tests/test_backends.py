@@ -254,6 +254,131 @@ def test_a_cancelled_wait_for_either_can_be_repeated(run: Runner) -> None:
     assert run(main) == b"again"
 
 
+class Mover:
+    """Takes what arrives, or gives what there is, whoever calls it."""
+
+    def __init__(self, ends: Ends) -> None:
+        self.ends = ends
+        self.taken = b""
+        self.left = 1 << 20
+
+    def take(self) -> bool:
+        count = self.ends.transport.receive_into(self.ends.buffer)
+        self.taken += self.ends.buffer[: count or 0]
+        return count is not None
+
+    def give(self) -> bool:
+        while self.left:
+            count = self.ends.transport.send(memoryview(bytes(min(self.left, 1 << 14))))
+            if count is None:
+                return False
+            self.left -= count
+        return True
+
+    async def give_all(self) -> None:
+        while not self.give():
+            await self.ends.transport.wait_to_give(self.give)
+
+
+def test_what_arrives_is_taken(run: Runner) -> None:
+    async def main() -> bytes:
+        async with Ends() as ends, jobs() as group:
+            mover = Mover(ends)
+            for word in (b"one ", b"two"):
+                wait = group.start(lambda: ends.transport.wait_to_take(mover.take))
+                await settle()
+                assert not wait.done
+                ends.theirs.sendall(word)
+                await wait.result()
+            return mover.taken
+
+    assert run(main) == b"one two"
+
+
+def test_what_there_is_room_for_is_given(run: Runner) -> None:
+    async def main() -> tuple[int, int]:
+        async with Ends(small=True) as ends, jobs() as group:
+            mover = Mover(ends)
+            giver = group.start(mover.give_all)
+            await settle()
+            assert not giver.done
+            received = 0
+            while received < 1 << 20:
+                received += len(await in_thread(lambda: ends.theirs.recv(1 << 16)))
+            await giver.result()
+            return mover.left, received
+
+    assert run(main) == (0, 1 << 20)
+
+
+def test_wake_ends_the_waits_to_move(run: Runner) -> None:
+    async def main() -> bytes:
+        async with Ends(small=True) as ends, jobs() as group:
+            mover = Mover(ends)
+            taker = group.start(lambda: ends.transport.wait_to_take(mover.take))
+            giver = group.start(mover.give_all)
+            await settle()
+            mover.left = 0
+            ends.transport.wake()
+            await taker.result()
+            await giver.result()
+            ends.theirs.sendall(b"not for the one who was woken")
+            await settle()
+            return mover.taken
+
+    assert run(main) == b""
+
+
+def test_a_cancelled_wait_to_take_takes_nothing(run: Runner) -> None:
+    async def main() -> tuple[bytes, bytes]:
+        async with Ends() as ends, jobs() as group:
+            mover = Mover(ends)
+            taker = group.start(lambda: ends.transport.wait_to_take(mover.take))
+            await settle()
+            taker.cancel()
+            await taker.ended()
+            ends.theirs.sendall(b"for the next")
+            await settle()
+            return mover.taken, await ends.receive()
+
+    assert run(main) == (b"", b"for the next")
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_what_nobody_waits_for_does_not_keep_the_loop_busy(loop: str) -> None:
+    async def main() -> tuple[bool, bool, bytes]:
+        async with Ends() as ends, jobs() as group:
+            assert isinstance(ends.transport, ReadinessTransport)
+            mover = Mover(ends)
+            taker = group.start(lambda: ends.transport.wait_to_take(mover.take))
+            await settle()
+            ends.theirs.sendall(b"x")
+            await taker.result()
+            between = ends.transport._reading.watched
+            ends.theirs.sendall(b"y")
+            await settle()
+            return between, ends.transport._reading.watched, await ends.receive()
+
+    assert Runner(loop)(main) == (True, False, b"y")
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_reset_that_follows_data_is_met_by_the_next_wait(loop: str) -> None:
+    async def main() -> tuple[bytes, BaseException | None]:
+        async with Ends() as ends, jobs() as group:
+            mover = Mover(ends)
+            taker = group.start(lambda: ends.transport.wait_to_take(mover.take))
+            await settle()
+            ends.theirs.sendall(b"last")
+            ends.theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            ends.theirs.close()
+            await taker.result()
+            return mover.taken, await group.start(ends.receive).ended()
+
+    taken, error = Runner(loop)(main)
+    assert (taken, type(error)) == (b"last", ConnectionResetError)
+
+
 def test_closing_twice_is_no_error(run: Runner) -> None:
     async def main() -> None:
         async with Ends() as ends:

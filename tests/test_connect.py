@@ -36,6 +36,7 @@ from bowout import (
 )
 from bowout._backends.on_asyncio import AsyncioBackend
 from bowout._backends.on_trio import TrioBackend
+from bowout.client import _load_context
 from helpers.runners import Runner
 from helpers.tasks import jobs, on_trio, settle, turn
 from helpers.wire import (
@@ -228,6 +229,25 @@ def test_the_default_context_trusts_the_system_only(run: Runner) -> None:
 
 
 # -- no TCP connection -----------------------------------------------------------------------------------------------
+
+
+def test_the_systems_trust_is_loaded_once_for_what_it_depends_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[ssl.SSLContext] = []
+    load = ssl.create_default_context
+
+    def loading() -> ssl.SSLContext:
+        loaded.append(load())
+        return loaded[-1]
+
+    _load_context.cache_clear()
+    monkeypatch.setattr(ssl, "create_default_context", loading)
+    counts = []
+    for alpn in (None, None, ["h2"], ["h2"]):
+        bowout.connect("peer.example", 443, alpn=alpn)
+        counts.append(len(loaded))
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere")
+    bowout.connect("peer.example", 443)
+    assert (counts, len(loaded)) == ([1, 1, 2, 2], 3)
 
 
 def test_a_name_without_an_address(run: Runner) -> None:

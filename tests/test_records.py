@@ -19,7 +19,9 @@ def record(size: int, content_type: int = 23) -> bytes:
 def scanned(*pieces: bytes) -> RecordScanner:
     scanner = RecordScanner()
     for piece in pieces:
-        scanner.scan(piece)
+        at = 0
+        while at < len(piece):
+            at = scanner.scan(piece, at)
     return scanner
 
 
@@ -62,6 +64,29 @@ def test_a_memoryview_is_scanned_too() -> None:
     scanner = RecordScanner()
     scanner.scan(memoryview(record(7))[:6])
     assert scanner.inside_record
+
+
+def test_a_scan_stops_at_the_end_of_a_record() -> None:
+    data = record(3) + record(0) + record(7)
+    scanner = RecordScanner()
+    ends = [scanner.scan(data), scanner.scan(data, 8), scanner.scan(data, 13), scanner.scan(data[:3])]
+    assert ends == [8, 13, len(data), 3]
+
+
+@pytest.mark.parametrize(
+    ("header", "sound"),
+    [
+        ("1703034000", True),
+        ("1703034100", True),
+        ("1703034101", False),
+        ("1503030002", False),
+        ("1603030002", False),
+        ("1703020002", False),
+        ("1702030002", False),
+    ],
+)
+def test_only_a_record_that_can_be_application_data_is_waited_for(header: str, sound: bool) -> None:
+    assert scanned(bytes.fromhex(header)).sound is sound
 
 
 @pytest.mark.parametrize(

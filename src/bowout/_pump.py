@@ -30,8 +30,10 @@ _MIN_READ: Final = 17 << 10
 #: Answers that reading makes (to key updates, say) may wait for the kernel up to here; then reading waits for them.
 #: It is more than a send ever has in the queue: two peers that both send must not both stop reading.
 _OUTPUT_CAP: Final = 1 << 17
-#: So many operations may succeed without waiting before the task lets others run.
+#: Every so many operations the task lets others run, for each may have succeeded without waiting.
 _FAIR: Final = 32
+#: After so many waits it is tried whether the peer's next message is there without one.
+_PROBE: Final = 4
 #: Before an error is raised, the alert that goes with it gets so long to leave, in seconds.
 _ALERT_PATIENCE: Final = 1.0
 
@@ -41,13 +43,13 @@ _DEAD: Final = frozenset({Outbound.LOST, Outbound.FATAL_ALERT, Outbound.RESET})
 _scratch = threading.local()
 
 
-def _shared_scratch() -> memoryview:
-    """One receive buffer for every connection of a thread: it is only used between two awaits."""
+def _shared_scratch() -> tuple[memoryview, memoryview]:
+    """Memory for every connection of a thread, one for ciphertext and one for plaintext: used between two awaits."""
     try:
-        return _scratch.view  # type: ignore[no-any-return]
+        return _scratch.views  # type: ignore[no-any-return]
     except AttributeError:
-        _scratch.view = memoryview(bytearray(SCRATCH_SIZE))
-        return _scratch.view  # type: ignore[no-any-return]
+        _scratch.views = (memoryview(bytearray(SCRATCH_SIZE)), memoryview(bytearray(SCRATCH_SIZE)))
+        return _scratch.views  # type: ignore[no-any-return]
 
 
 class Pump(abc.ABC):
@@ -61,7 +63,7 @@ class Pump(abc.ABC):
         ending: how it ended, when the descriptor is closed.
         cut_short: half a message was sent, so that close_notify would vouch for too much.
         reason: for the ending, where somebody knows one.
-        scratch: memory that anybody may use between two awaits.
+        scratch: memory for plaintext that anybody may use between two awaits.
     """
 
     def __init__(
@@ -82,12 +84,15 @@ class Pump(abc.ABC):
             context, role=role, server_hostname=server_hostname, timeline=self._timeline, truncation=truncation
         )
         self._timeline.record(EventKind.CONNECTED, Side.WE if role is Role.CLIENT else Side.PEER, transport.peer)
-        self.scratch: memoryview = _shared_scratch()
+        self.scratch: memoryview
+        self._ciphertext, self.scratch = _shared_scratch()
         self._sends = Turns(backend)
         self._handshaking = Turns(backend)
         self._received = 0
         self._unencrypted = 0
-        self._without_waiting = 0
+        self._operations = 0
+        self._kernel_dry = self._eager = False
+        self._waits = 0
         self._reading = False
         self._send_held_up = False
         self._told_to_end = False
@@ -146,46 +151,70 @@ class Pump(abc.ABC):
     async def flush(self) -> None:
         """Hand the kernel all of the engine's output."""
         while not self.try_flush():
-            await self._transport.wait(read=False, write=True)
+            await self._transport.wait_to_give(self.try_flush)
             self._check_not_ended()
 
     def _receive(self, limit: int) -> int | None:
         """Move what the kernel has into the engine: a count, 0 at the end of input, None if nothing is there."""
+        count = self._receive_raw(limit)
+        if count:
+            self.engine.receive_data(self._ciphertext[:count])
+        return count
+
+    def _receive_raw(self, limit: int) -> int | None:
+        """Receive up to `limit` bytes of ciphertext; like `_receive`, but they are still to be given to the engine."""
         try:
-            count = self._transport.receive_into(self.scratch[:limit])
+            count = self._transport.receive_into(self._ciphertext[:limit])
         except OSError as error:
             self.engine.receive_reset(error.strerror or "")
             return 0
-        if count is not None and self._send_held_up:
+        if count is None:
+            self._kernel_dry, self._eager = True, False
+            return None
+        # Less than there was room for: that was all. Whatever comes next ends a wait.
+        self._kernel_dry = 0 < count < limit
+        self._received += count
+        if not count:
+            self.engine.receive_eof()
+        if self._send_held_up:
             self._send_held_up = False
             self._transport.wake()  # Whoever receives it, the sender waits for it, too.
-        if count:
-            self._received += count
-            self.engine.receive_data(self.scratch[:count])
-        elif count == 0:
-            self.engine.receive_eof()
         return count
 
-    async def _more_input(self, limit: int) -> None:
-        """Wait until the engine has more to read, or who reads is told to end. The stream may begin to close, too."""
+    def _take_input(self) -> bool:
+        """Have the engine take what has just arrived; tell whether there was anything."""
+        return self._receive(_MIN_READ) is not None
+
+    async def _more_input(self) -> None:
+        """Wait until the engine may have more to read, or who reads is told to end, or the stream begins to close."""
         while not self.try_flush() and self.engine.output_size > _OUTPUT_CAP:
             await self._wait(read=False, write=True)
-        while self._receive(limit) is None and not (self._told_to_end and self.engine.handshake_done):
-            await self._wait(read=True, write=not self.try_flush())
+        if self._told_to_end and self.engine.handshake_done:
+            return
+        self._waits += 1
+        self._eager = self._waits % _PROBE == 0
+        if self.try_flush():
+            await self._transport.wait_to_take(self._take_input)
+            self.check_staying()
+        else:
+            await self._wait(read=True, write=True)
+            self._take_input()
 
     async def _wait(self, *, read: bool, write: bool) -> None:
-        self._without_waiting = 0
         await self._transport.wait(read=read, write=write)
         self.check_staying()
         if write:
             self.try_flush()
 
-    async def be_fair(self) -> None:
-        """Let others run now and then, though there is always something to do here. Much may have changed then."""
-        self._without_waiting += 1
-        if self._without_waiting >= _FAIR:
-            self._without_waiting = 0
-            await self.backend.checkpoint()
+    def overdue(self) -> bool:
+        """Count an operation, which need not wait; True when it is time for `let_others_run`."""
+        self._operations += 1
+        return self._operations >= _FAIR
+
+    async def let_others_run(self) -> None:
+        """Let others run, though there is something to do here. Much may have changed then."""
+        self._operations = 0
+        await self.backend.checkpoint()
 
     # -- the handshake -------------------------------------------------------------------------------------------
 
@@ -206,8 +235,10 @@ class Pump(abc.ABC):
         try:
             async with self.backend.move_on_at(self.backend.time() + timeout) as scope:
                 while not self.engine.handshake():
-                    await self._more_input(_MIN_READ)
-                    await self.be_fair()
+                    if self._kernel_dry or not self._take_input():
+                        await self._more_input()
+                    if self.overdue():
+                        await self.let_others_run()
                 await self.flush()
             if scope.expired:
                 self.engine.give_up(
@@ -228,80 +259,89 @@ class Pump(abc.ABC):
 
     async def read_into(self, view: memoryview) -> int:
         """Decrypt into `view`; 0 at the end of the peer's direction."""
+        if self.overdue():
+            await self.let_others_run()
         self._reading = True
         try:
-            return await self._read_into(view)
+            while True:
+                if self.leaving or self.ending is not None:
+                    self.check_staying()
+                try:
+                    count = self._read_now(view)
+                except BowoutError as error:
+                    raise await self.die(error)  # noqa: B904  (it is the same error)
+                if self.engine.output_size:
+                    self.try_flush()
+                if count is not None or self._told_to_end:
+                    self._told_to_end = False
+                    return count or 0
+                if self._kernel_dry:
+                    await self._more_input()
+                else:
+                    await self.let_others_run()  # A flood of records without data must not keep others waiting.
         finally:
             self._reading = False
-
-    async def _read_into(self, view: memoryview) -> int:
-        limit = max(_MIN_READ, min(len(view), SCRATCH_SIZE))
-        await self.be_fair()
-        fruitless = False
-        while True:
-            self.check_staying()
-            try:
-                count = self._read_decrypted(view)
-            except BowoutError as error:
-                raise await self.die(error)  # noqa: B904  (it is the same error)
-            if self.engine.output_size:
-                self.try_flush()
-            if count is not None or self._told_to_end:
-                self._told_to_end = False
-                return count or 0
-            if fruitless:
-                await self.backend.checkpoint()  # A flood of records without data must not keep others waiting.
-                self.check_staying()
-            await self._more_input(limit)
-            fruitless = True
 
     def end_receive(self) -> None:
         """Have the read that is waiting give the end."""
         self._told_to_end = True
         self._transport.wake()
 
-    def _read_decrypted(self, view: memoryview) -> int | None:
-        """Fill `view` with as many records as there are. An end or an error after data waits for the next read."""
-        total = 0
-        while total < len(view):
-            try:
-                count = self.engine.read_into(view[total:])
-            except BowoutError:
-                if total:
-                    break
-                raise
-            if not count:
-                return total or count
-            total += count
-        return total
+    def _read_now(self, view: memoryview) -> int | None:
+        """Fill `view` from the engine and the kernel. An end or an error after data waits for the next read."""
+        total = self.engine.read_into(view)
+        if total is None:
+            if self._kernel_dry and not self._eager:
+                return None
+        elif self._kernel_dry or not 0 < total < len(view):
+            return total
+        room = view[total:] if total else view
+        size = len(room)
+        count = self._receive_raw(_MIN_READ if size < _MIN_READ else min(size, SCRATCH_SIZE))
+        if count is None or (total and not count):
+            return total
+        try:
+            more = self.engine.receive_and_read(self._ciphertext[:count], room)
+        except BowoutError:
+            if total:
+                return total
+            raise
+        return (total or 0) + more if more else total or more
 
     async def send(self, view: memoryview) -> None:
         """Encrypt and hand over all of `view`, after the sends that came before."""
-        await self.be_fair()
-        await self._take_send_turn()
+        if self.overdue():
+            await self.let_others_run()
+        if not self._sends.take_free():
+            await self._take_send_turn()
         try:
-            self.check_staying()
+            if self.leaving or self.ending is not None:
+                self.check_staying()
             if self.cut_short and self.engine.outbound is Outbound.OPEN:
                 raise SendInterrupted("an earlier send was cancelled halfway; what is sent now would be garbled")
-            await self.flush()  # What a cancelled send left behind: so cancelled sends do not pile up.
+            if self.engine.output_size:
+                await self.flush()  # What a cancelled send left behind: so cancelled sends do not pile up.
             await self._send_all(view)
         finally:
             self._give_send_turn()
 
     async def _send_all(self, view: memoryview) -> None:
-        done = 0
+        done, size = 0, len(view)
         try:
-            while done < len(view):
-                count = self.engine.write(view[done:])
+            while done < size:
+                count = self.engine.write(view[done:] if done else view)
                 if not count:
                     await self._receive_other_half()
                     continue
                 done += count
                 # Only now: a send that was refused cuts nothing.
-                self._unencrypted = len(view) - done
-                await self.flush()
-                await self.be_fair()
-                self._check_not_ended()
+                self._unencrypted = size - done
+                if not self.try_flush():
+                    await self.flush()
+                    self._check_not_ended()
+                elif done < size and self.overdue():
+                    await self.let_others_run()
+                    self._check_not_ended()
             if self.engine.outbound is Outbound.LOST:
                 raise self.engine.why_not_writable()
         except BowoutError as error:

@@ -19,10 +19,16 @@ class Turns:
         self._queue: deque[Event] = deque()
         self.busy = False
 
+    def take_free(self) -> bool:
+        """Take the turn if nobody has it; tell whether."""
+        if self.busy:
+            return False
+        self.busy = True
+        return True
+
     async def take(self) -> None:
         """Wait for the turn. Cancelled, the turn goes to the next."""
-        if not self.busy:
-            self.busy = True
+        if self.take_free():
             return
         granted = self._backend.event()
         self._queue.append(granted)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import functools
+import os
 import socket
 import ssl
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bowout import _backends
 from bowout._backends.sockets import host_port
+from bowout._core import messages
 from bowout._options import LINGER_BYTES, StreamOptions
 from bowout._starttls import PROTOCOLS
 from bowout._starttls_driver import negotiate
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
     from bowout.stream import Stream
 
 _MAX_PORT: Final = 65535
+#: OpenSSL and `ssl.create_default_context` look at these.
+_CONTEXT_VARIABLES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
 
 
 def connect(
@@ -61,7 +66,8 @@ def connect(
     Args:
         host: a name or an address; every address of a name is tried, by happy eyeballs (RFC 8305).
         port: the TCP port.
-        context: how to do TLS. None means the system's trust, with the certificate and the host name checked. On a
+        context: how to do TLS. None means the system's trust, with the certificate and the host name checked; it is
+            loaded once (again where ``SSL_CERT_FILE``, ``SSL_CERT_DIR`` or ``SSLKEYLOGFILE`` have changed). On a
             context of your own, ``OP_IGNORE_UNEXPECTED_EOF`` is cleared, ``OP_NO_RENEGOTIATION`` is set, and a message
             callback is installed in front of one that is there.
         server_hostname: the name for SNI, and to check the certificate against; None for `host`.
@@ -97,10 +103,10 @@ def connect(
     plan = _Plan(host, port, starttls, starttls_name, checked_timeout("connect_timeout", connect_timeout))
     plan.check()
     options = StreamOptions(
-        context=context if context is not None else ssl.create_default_context(),
+        context=context if context is not None else _default_context(alpn),
         role=Role.CLIENT,
         server_hostname=host if server_hostname is None else server_hostname,
-        alpn=alpn,
+        alpn=alpn if context is not None else None,
         handshake_timeout=handshake_timeout,
         close_timeout=close_timeout,
         linger_bytes=linger_bytes,
@@ -112,6 +118,21 @@ def connect(
     if over is not None:
         _check_socket(over)
     return Connecting(plan, options, over)
+
+
+def _default_context(alpn: Sequence[str] | None) -> ssl.SSLContext:
+    """The context for whoever gives none: loading the system's trust takes longer than a handshake."""
+    return _load_context(None if alpn is None else tuple(alpn), *map(os.environ.get, _CONTEXT_VARIABLES))
+
+
+@functools.lru_cache(maxsize=16)
+def _load_context(alpn: tuple[str, ...] | None, *_environment: str | None) -> ssl.SSLContext:
+    """Nobody changes it afterwards, so that all threads and streams can share it."""
+    context = ssl.create_default_context()
+    if alpn is not None:
+        context.set_alpn_protocols(list(alpn))
+    messages.prepare(context)
+    return context
 
 
 def wrap(  # noqa: D417  (the other arguments are those of `connect`)

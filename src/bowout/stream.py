@@ -110,11 +110,14 @@ class Stream:
             raise ValueError(f"max_bytes must be at least 1, not {max_bytes}")
         self._begin_receiving()
         try:
-            if await self._look_into_buffer():
+            if self._buffer and await self._look_into_buffer():
                 return self._take(min(max_bytes, len(self._buffer)))
-            view = self._connection.scratch[:max_bytes]
-            count = await self._read(view)
-            return bytes(view[:count])
+            connection = self._connection
+            if not connection.engine.handshake_done:
+                await self.handshake()
+            scratch = connection.scratch
+            count = await connection.read_into(scratch[:max_bytes])
+            return bytes(scratch[:count])
         finally:
             self._receiving = False
 
@@ -129,7 +132,7 @@ class Stream:
             raise ValueError("the buffer to receive into is empty")
         self._begin_receiving()
         try:
-            if await self._look_into_buffer():
+            if self._buffer and await self._look_into_buffer():
                 count = min(len(view), len(self._buffer))
                 view[:count] = self._take(count)
                 return count
@@ -214,14 +217,15 @@ class Stream:
 
     async def _look_into_buffer(self) -> bool:
         """Whether something is there already. It is readable after the peer's bad end, too, but not after ours."""
-        if self._buffer:
-            await self._connection.be_fair()
+        if self._buffer and self._connection.overdue():
+            await self._connection.let_others_run()
         if self._connection.leaving:
             self._connection.check_staying()
         return bool(self._buffer)
 
     async def _read(self, view: memoryview) -> int:
-        await self.handshake()
+        if not self._connection.engine.handshake_done:
+            await self.handshake()
         return await self._connection.read_into(view)
 
     async def _read_more(self) -> bool:
@@ -252,7 +256,8 @@ class Stream:
         stream any more, later sends fail, and `close` cuts it off (unless ``on_error="close"``).
         """
         view = memoryview(data).cast("B")
-        await self.handshake()
+        if not self._connection.engine.handshake_done:
+            await self.handshake()
         await self._connection.send(view)
 
     async def send_eof(self) -> None:

@@ -10,10 +10,12 @@ import pytest
 
 from bowout._core.engine import WRITE_SIZE
 from bowout._core.records import MAX_PLAINTEXT
+from bowout.errors import ProtocolViolation
 from helpers.engines import (
     close_notify,
     read,
     read_all,
+    read_out,
     send,
     take,
 )
@@ -176,13 +178,45 @@ def test_an_engine_is_small_again_after_reading_what_it_held(us: Engine, them: E
     assert held_after(burst) < 1 << 14
 
 
-def test_openssl_is_fed_about_a_record_at_a_time(us: Engine, them: Engine) -> None:
+def test_openssl_is_fed_a_record_at_a_time(us: Engine, them: Engine) -> None:
     send(them, bytes(1 << 18))
     us.receive_data(take(them))
     most = 0
-    while read(us):
-        most = max(most, us._incoming.pending)
-    assert 0 < most <= 2 * MAX_PLAINTEXT
+    while read(us, 1000):
+        most = max(most, us._input._bio.pending)
+    assert most == 0  # OpenSSL took out what it was given, and was given no more.
+
+
+def test_half_a_record_waits_in_openssl(us: Engine, them: Engine) -> None:
+    send(them, bytes(1 << 14))
+    data = take(them)
+    read_all(us)
+    us.receive_data(data[:10_000])
+    assert (read(us), us._input._bio.pending) == (None, 10_000)
+
+
+def test_a_broken_record_is_met_before_it_is_whole(us: Engine) -> None:
+    read_all(us)
+    us.receive_data(b"\x17\x03\x03\xff\xff")
+    data, error = read_out(us)
+    assert (data, type(error)) == (b"", ProtocolViolation)
+
+
+def test_several_records_fill_one_buffer(us: Engine, them: Engine) -> None:
+    for _ in range(5):
+        send(them, bytes(100))
+    us.receive_data(take(them))
+    assert [len(read(us, 250) or b"") for _ in range(2)] == [250, 250]
+
+
+def test_input_is_read_from_where_it_was_received(us: Engine, them: Engine) -> None:
+    for size in (100, 20_000, 1):
+        send(them, bytes(size))
+    memory = bytearray(take(them))
+    buffer = memoryview(bytearray(15_000))
+    first = us.receive_and_read(memoryview(memory), buffer)
+    memory[:] = bytes(len(memory))
+    assert (first, len(read_all(us))) == (15_000, 5_101)
 
 
 def test_every_byte_is_read_through_the_small_feed(us: Engine, them: Engine) -> None:

@@ -26,7 +26,7 @@ class Transport(Protocol):
     def receive_into(self, buffer: memoryview) -> int | None:
         """Receive: a count of bytes, 0 at the peer's FIN, None when nothing is there. OSError: it is gone."""
 
-    def send(self, data: memoryview) -> int | None:
+    def send(self, data: bytes | memoryview) -> int | None:
         """Hand bytes to the kernel: how many it took, or None when it takes none now. OSError: the connection is gone.
 
         After None the caller offers the same bytes again, and waits for writing only after that.
@@ -36,6 +36,19 @@ class Transport(Protocol):
         """Return when one of the wanted directions may move, or after `wake`; any number of tasks may wait.
 
         It may return early: whoever waits tries again. Cancelling it loses nothing.
+        """
+
+    async def wait_to_take(self, take: Callable[[], bool]) -> None:
+        """Like ``wait(read=True)`` for one task, but `take` is called as soon as something is there, and takes it.
+
+        That may be from the loop, outside any task; where `take` says that nothing was there, the wait goes on. So what
+        has arrived is out of the kernel before the loop looks at the socket again.
+        """
+
+    async def wait_to_give(self, give: Callable[[], bool]) -> None:
+        """Like ``wait(write=True)`` for one task, but `give` may be called as soon as there is room, and fills it.
+
+        That may be from the loop, outside any task; where `give` says that there is more to give, the wait goes on.
         """
 
     def wake(self) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import aiohappyeyeballs
 
-from bowout._backends.sockets import Endpoint, SocketTransport
+from bowout._backends.sockets import Endpoint, SocketTransport, numeric_address
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -76,7 +76,9 @@ class AsyncioBackend:
         return CompletionTransport(self._loop, sock, peer)
 
     async def resolve(self, host: str | None, port: int, flags: int = 0) -> list[Endpoint]:
-        return list(await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags))
+        return numeric_address(host, port, flags) or list(
+            await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+        )
 
     async def connect(self, host: str, port: int) -> socket.socket:
         return await aiohappyeyeballs.start_connection(
@@ -159,46 +161,121 @@ class ReadinessTransport(SocketTransport):
     def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, peer: str) -> None:
         super().__init__(sock, peer)
         self._loop = loop
-        self._readers: list[asyncio.Future[None]] = []
-        self._writers: list[asyncio.Future[None]] = []
+        self._reading = _Direction(loop.add_reader, loop.remove_reader, sock)
+        self._writing = _Direction(loop.add_writer, loop.remove_writer, sock)
         self._others: list[asyncio.Future[None]] = []
+        # uvloop tells of an error once, perhaps with the data before it, and forgets the descriptor.
+        self._tells_once = not isinstance(loop, asyncio.BaseEventLoop)
 
     async def wait(self, *, read: bool, write: bool) -> None:
         waiter: asyncio.Future[None] = self._loop.create_future()
-        lists = [self._readers] * read + [self._writers] * write or [self._others]
-        if read and not self._readers:
-            self._loop.add_reader(self._socket.fileno(), _release, self._readers)
-        if write and not self._writers:
-            self._loop.add_writer(self._socket.fileno(), _release, self._writers)
-        for waiters in lists:
-            waiters.append(waiter)
+        for direction, wanted in ((self._reading, read), (self._writing, write)):
+            if self._tells_once and direction.watched:
+                direction.stop()
+                direction.watch()
+            if wanted:
+                direction.enlist(waiter)
+        if not (read or write):
+            self._others.append(waiter)
         try:
             await waiter
         finally:
-            for waiters in lists:
-                with contextlib.suppress(ValueError):  # `wake` takes everybody off the lists.
+            for waiters in (self._reading.waiters, self._writing.waiters, self._others):
+                if waiter in waiters:
                     waiters.remove(waiter)
-            self._stop_watching(read=read, write=write)
+
+    async def wait_to_take(self, take: Callable[[], bool]) -> None:
+        # Behind what was taken last there may be an error that was told of already.
+        if self._tells_once and take():
+            return
+        await self._wait_to_move(self._reading, take)
+
+    async def wait_to_give(self, give: Callable[[], bool]) -> None:
+        await self._wait_to_move(self._writing, give)
+
+    async def _wait_to_move(self, direction: _Direction, move: Callable[[], bool]) -> None:
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        direction.enlist(waiter)
+        direction.move = move
+        try:
+            await waiter
+        finally:
+            direction.move = None
+            if waiter in direction.waiters:
+                direction.waiters.remove(waiter)
 
     def wake(self) -> None:
-        for waiters in (self._readers, self._writers, self._others):
-            _release(waiters)
-            waiters.clear()
-        self._stop_watching(read=True, write=True)
+        for direction in (self._reading, self._writing):
+            direction.move = None
+            _release(direction.waiters)
+        _release(self._others)
 
-    def _stop_watching(self, *, read: bool, write: bool) -> None:
-        if self._socket.fileno() < 0:
-            return
-        if read and not self._readers:
-            self._loop.remove_reader(self._socket.fileno())
-        if write and not self._writers:
-            self._loop.remove_writer(self._socket.fileno())
+    def close(self) -> None:
+        self._stop_watching()
+        super().close()
+
+    def detach(self) -> socket.socket:
+        self._stop_watching()
+        return super().detach()
+
+    def _stop_watching(self) -> None:
+        for direction in (self._reading, self._writing):
+            if direction.watched:
+                direction.stop()
+
+
+class _Direction:
+    """One direction of a socket, on the loop.
+
+    The loop goes on watching it between two waits: asking it to, and not to, costs as much as a small message. It stops
+    when something can move and nobody waits for it, or it would find that again and again. Until then the loop holds
+    the socket, as it holds the transports of asyncio.
+
+    Attributes:
+        waiters: who waits for it.
+        move: what the one waiter wants done as soon as possible, if that is known; it tells whether it is done.
+        watched: the loop is watching.
+    """
+
+    __slots__ = ("_add", "_remove", "_socket", "move", "waiters", "watched")
+
+    def __init__(self, add: Callable[..., object], remove: Callable[[int], object], sock: socket.socket) -> None:
+        self._add = add
+        self._remove = remove
+        self._socket = sock
+        self.waiters: list[asyncio.Future[None]] = []
+        self.move: Callable[[], bool] | None = None
+        self.watched = False
+
+    def enlist(self, waiter: asyncio.Future[None]) -> None:
+        """Let `waiter` go when something can move."""
+        if not self.watched:
+            self.watch()
+        self.waiters.append(waiter)
+
+    def watch(self) -> None:
+        """Have the loop watch."""
+        self._add(self._socket.fileno(), self._ready)
+        self.watched = True
+
+    def stop(self) -> None:
+        """Have the loop watch no longer."""
+        self.watched = False
+        self._remove(self._socket.fileno())
+
+    def _ready(self) -> None:
+        if not self.waiters:
+            self.stop()
+        elif self.move is None or self.move():
+            self.move = None
+            _release(self.waiters)
 
 
 def _release(waiters: list[asyncio.Future[None]]) -> None:
     for waiter in waiters:
         if not waiter.done():
             waiter.set_result(None)
+    waiters.clear()
 
 
 class CompletionTransport(SocketTransport):
@@ -224,7 +301,10 @@ class CompletionTransport(SocketTransport):
             if not self._receiving.done():
                 return None
             task, self._receiving = self._receiving, None
-            self._arrived = memoryview(task.result())
+            try:
+                self._arrived = memoryview(task.result())
+            finally:
+                del task  # Its error would hold it in a cycle.
             if not self._arrived:
                 return 0
         count = min(len(buffer), len(self._arrived))
@@ -232,12 +312,15 @@ class CompletionTransport(SocketTransport):
         self._arrived = self._arrived[count:]
         return count
 
-    def send(self, data: memoryview) -> int | None:
+    def send(self, data: bytes | memoryview) -> int | None:
         if self._sending is not None:
             if not self._sending.done():
                 return None
             task, self._sending = self._sending, None
-            return task.result()
+            try:
+                return task.result()
+            finally:
+                del task
         count = super().send(data)
         self._refused = bytes(data[:_CHUNK]) if count is None else b""
         return count

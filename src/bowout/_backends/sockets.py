@@ -8,7 +8,10 @@ import ipaddress
 import socket
 import struct
 import sys
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Endpoint = tuple[int, int, int, str, Any]
 """One row of ``getaddrinfo``: family, type, protocol, canonical name, address."""
@@ -33,7 +36,7 @@ class SocketTransport(abc.ABC):
         except (BlockingIOError, InterruptedError):
             return None
 
-    def send(self, data: memoryview) -> int | None:
+    def send(self, data: bytes | memoryview) -> int | None:
         try:
             return self._socket.send(data)
         except (BlockingIOError, InterruptedError):
@@ -72,12 +75,27 @@ class SocketTransport(abc.ABC):
     @abc.abstractmethod
     def wake(self) -> None: ...
 
+    async def wait_to_take(self, take: Callable[[], bool]) -> None:
+        await self.wait(read=True, write=False)
+        take()
+
+    async def wait_to_give(self, give: Callable[[], bool]) -> None:  # noqa: ARG002  (there is time for it later)
+        await self.wait(read=False, write=True)
+
     @abc.abstractmethod
     async def wait(self, *, read: bool, write: bool) -> None: ...
 
 
 #: ``struct linger``: on, zero seconds; two ints, but two shorts on Windows.
 _LINGER_NOT: Final = struct.pack("HH" if sys.platform == "win32" else "ii", 1, 0)
+
+
+def numeric_address(host: str | None, port: int, flags: int = 0) -> list[Endpoint]:
+    """What `host` stands for if it is an address and no name, without asking anybody; empty otherwise."""
+    try:
+        return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags | socket.AI_NUMERICHOST))
+    except (socket.gaierror, ValueError):
+        return []
 
 
 def peer_name(sock: socket.socket) -> str:

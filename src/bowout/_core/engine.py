@@ -4,7 +4,8 @@ It drives an `ssl.SSLObject` over two MemoryBIOs and touches nothing else: no so
 it is given. What the caller owes it:
 
 * after every call, send what `output` gives, and report it with `output_taken`;
-* call `receive_data` only when a read gave None, for then everything before is decrypted;
+* call `receive_data` only when a read gave None, for then everything before is decrypted; where the read's buffer is
+  at hand, `receive_and_read` does both with a copy less;
 * call `receive_eof` or `receive_reset` once, when the transport says so, and go on reading: what was held is delivered
   first, and then the end.
 
@@ -20,8 +21,9 @@ from typing import TYPE_CHECKING, Final
 from bowout._core import messages
 from bowout._core.evidence import Evidence
 from bowout._core.failures import alert_of_reason, handshake_cut, handshake_failure, words_of
+from bowout._core.input import InputQueue
 from bowout._core.output import Cargo, OutputQueue
-from bowout._core.records import MAX_PLAINTEXT, RecordScanner, looks_like_tls
+from bowout._core.records import MAX_PLAINTEXT, looks_like_tls
 from bowout._core.states import INBOUND_ENDED, OUTBOUND_WRITABLE, Signal
 from bowout.ending import Ending, EventKind, How, Inbound, Outbound, Role, Side, TruncationPolicy
 from bowout.errors import (
@@ -41,8 +43,6 @@ if TYPE_CHECKING:
 
     from bowout._core.timeline import Timeline
 
-#: OpenSSL is fed in slices of about one record: a MemoryBIO never gives back the memory that it once used.
-_SLICE: Final = MAX_PLAINTEXT + 512
 #: So much plaintext becomes one chunk of output: four full records.
 WRITE_SIZE: Final = 4 * MAX_PLAINTEXT
 #: Bytes after the peer's close_notify that are kept for `leftover`; more are only counted.
@@ -70,19 +70,19 @@ class Engine:
         timeline: Timeline,
         truncation: TruncationPolicy = "raise",
     ) -> None:
-        self._incoming = ssl.MemoryBIO()
+        incoming = ssl.MemoryBIO()
+        self._input = InputQueue(incoming)
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(
-            self._incoming, self._outgoing, server_side=role is Role.SERVER, server_hostname=server_hostname
+            incoming, self._outgoing, server_side=role is Role.SERVER, server_hostname=server_hostname
         )
+        self._timeline = timeline
         self._evidence = Evidence(timeline, role)
         self._halves = self._evidence.halves
         messages.attach(self._tls, self._evidence)
         self.role = role
         self._truncation = truncation
-        self._scanner = RecordScanner()
         self._queue = OutputQueue()
-        self._raw: memoryview = memoryview(b"")
         self._held = bytearray()
         self._sample = b""
         self._close_notify_owed = False
@@ -103,7 +103,7 @@ class Engine:
     @property
     def timeline(self) -> Timeline:
         """Where everything is recorded."""
-        return self._evidence.timeline
+        return self._timeline
 
     @property
     def outbound(self) -> Outbound:
@@ -140,10 +140,20 @@ class Engine:
             self._take_late(data)
         elif not self.handshake_done and (self._evidence.leaving or self._evidence.failed):
             pass  # There is nobody to read it.
-        elif len(self._raw) or len(data) > _SLICE:
-            self._raw = memoryview(bytes(self._raw) + bytes(data))
         else:
-            self._give(data)
+            self._input.lend(data)
+            self._input.keep()
+
+    def receive_and_read(self, data: bytes | memoryview, buffer: memoryview) -> int | None:
+        """`receive_data`, then `read_into`: what fits into `buffer` is copied once less."""
+        if not self.handshake_done or self._halves.inbound is not Inbound.OPEN:
+            self.receive_data(data)
+            return self.read_into(buffer)
+        self._input.lend(data)
+        try:
+            return self.read_into(buffer)
+        finally:
+            self._input.keep()
 
     def receive_eof(self) -> None:
         """Take note of the peer's FIN."""
@@ -172,7 +182,7 @@ class Engine:
         self._drop_output()
         self._evidence.apply(Signal.LOSE)
 
-    def output(self) -> memoryview | None:
+    def output(self) -> bytes | memoryview | None:
         """The next ciphertext to send, or None; the same bytes until `output_taken` reports them gone."""
         return self._queue.head()
 
@@ -183,7 +193,7 @@ class Engine:
             return
         cargo, plaintext = done
         if cargo is Cargo.DATA:
-            self.timeline.data(sent=plaintext)
+            self._timeline.data(sent=plaintext)
         elif cargo is Cargo.CLOSE_NOTIFY:
             self._evidence.apply(Signal.CLOSE_NOTIFY_TAKEN)
             self._evidence.sent_close_notify()
@@ -203,7 +213,7 @@ class Engine:
                 self._tls.do_handshake()
             except ssl.SSLWantReadError:
                 self._collect(Cargo.HANDSHAKE)
-                if self._feed():
+                if self._input.feed_all():
                     continue
                 if self._evidence.input_ended is None:
                     return False
@@ -219,22 +229,28 @@ class Engine:
         raise self._evidence.make_failure()
 
     def read_into(self, buffer: memoryview) -> int | None:
-        """Decrypt into `buffer`, which is not empty: a count of bytes, 0 at the end, None when more input is needed.
+        """Decrypt into `buffer`, which is not empty, as many records as are there and fit.
+
+        Returns:
+            A count of bytes, 0 at the end, None when more input is needed. An end or an error that follows data waits
+            for the next call.
 
         Raises:
             PeerError: the peer's direction ended badly; the same again at every later call.
         """
         if self._held:
             return self._read_held(buffer)
-        while not self._evidence.failed and self._halves.inbound not in INBOUND_ENDED:
-            count = self._decrypt(buffer)
-            if count:
-                self.timeline.data(received=count)
-                return count
-            if count is None and not self._feed():
-                if self._evidence.input_ended is None:
-                    return None
-                self._input_exhausted()
+        total, size = 0, len(buffer)
+        while (self._input.ready or self._input.raw) and total < size and self._more_to_decrypt():
+            total += self._decrypt(buffer[total:] if total else buffer)
+        return total or self._read_end()
+
+    def _read_end(self) -> int | None:
+        """Everything was read: tell whether that is the end."""
+        if self._halves.inbound not in INBOUND_ENDED and not self._evidence.failed:
+            if self._evidence.input_ended is None:
+                return None
+            self._input_exhausted()
         if self._evidence.failed:
             raise self._evidence.make_failure()
         return 0
@@ -252,9 +268,8 @@ class Engine:
         """
         if self._halves.outbound not in OUTBOUND_WRITABLE:
             raise self.why_not_writable()
-        chunk = data[:WRITE_SIZE]
         try:
-            count: int = self._tls.write(chunk)
+            count: int = self._tls.write(data if len(data) <= WRITE_SIZE else data[:WRITE_SIZE])
         except ssl.SSLError:
             return 0
         self._queue.append(self._outgoing.read(), Cargo.DATA, count)
@@ -262,9 +277,9 @@ class Engine:
 
     def hold(self) -> None:
         """Decrypt what was received, and keep it for the reader."""
-        self._hold_decrypted()
-        while self._feed():
-            self._hold_decrypted()
+        scratch = memoryview(bytearray(MAX_PLAINTEXT))
+        while self._more_to_decrypt():
+            self._held += scratch[: self._decrypt(scratch)]
 
     def why_not_writable(self) -> BowoutError:
         """The error to raise for a send that cannot be."""
@@ -290,7 +305,7 @@ class Engine:
     def queue_close_notify(self) -> None:
         """Queue our close_notify, if our direction is open; what is decrypted by then stays readable."""
         if self._halves.outbound is Outbound.OPEN:
-            self._hold_decrypted()
+            self.hold()  # An unwrap before that would fail and lose it (cpython#125981).
         if self._halves.outbound is Outbound.OPEN:
             self._evidence.blame(Side.WE)
             self._evidence.apply(Signal.QUEUE_CLOSE_NOTIFY)
@@ -330,9 +345,7 @@ class Engine:
 
     def leftover(self) -> bytes:
         """What followed the peer's close_notify on the transport: for whoever goes on in plain text there."""
-        rest = self._incoming.read() + bytes(self._raw)
-        self._raw = memoryview(b"")
-        return rest
+        return self._input.rest()
 
     def give_up(self, failure: Callable[[], BowoutError]) -> None:
         """Fail for a reason of the caller's, such as a deadline; an earlier failure stays the first."""
@@ -356,7 +369,7 @@ class Engine:
         """Draw up the `Ending`. The engine keeps its state, so that this can be asked for before the end, too."""
         late = 0
         if not unwrapped and self._halves.inbound is Inbound.CLOSE_NOTIFY:
-            late = self._incoming.pending + len(self._raw)
+            late = self._input.size
         sent_in_part, unsent = self._queue.plaintext()
         return self._evidence.draw_up(
             sent_in_part=self._sent_in_part + sent_in_part,
@@ -374,24 +387,17 @@ class Engine:
 
     # -- the inside ----------------------------------------------------------------------------------------------
 
-    def _give(self, data: bytes | memoryview) -> None:
-        self._scanner.scan(data)
-        self._incoming.write(data)
-
-    def _feed(self) -> bool:
-        """Give OpenSSL its next slice, if there is one."""
-        if not len(self._raw):
+    def _more_to_decrypt(self) -> bool:
+        """Give OpenSSL a record, if it needs one and there is one; tell whether it may have something to decrypt."""
+        if self._halves.inbound in INBOUND_ENDED or self._evidence.failed:
             return False
-        self._give(self._raw[:_SLICE])
-        # An empty view would keep the memory of what it was cut from.
-        self._raw = self._raw[_SLICE:] if len(self._raw) > _SLICE else memoryview(b"")
-        return True
+        return self._input.ready or self._input.feed()
 
     def _take_late(self, data: bytes | memoryview) -> None:
         """Keep what follows the peer's close_notify, within bounds: `unwrap` may want it."""
         if self._halves.inbound is Inbound.CLOSE_NOTIFY and not self._evidence.leaving:
-            room = _LEFTOVER_CAP - len(self._raw)
-            self._raw = memoryview(bytes(self._raw) + bytes(data[:room]))
+            room = max(0, _LEFTOVER_CAP - self._input.size)
+            self._input.append(data[:room])
             self._ignored += max(0, len(data) - room)
         elif self._halves.inbound is Inbound.CLOSE_NOTIFY:
             self._ignored += len(data)
@@ -403,13 +409,14 @@ class Engine:
             if not self._evidence.output_shut:
                 self._queue.append(data, cargo)
 
-    def _decrypt(self, buffer: memoryview) -> int | None:
-        """Read once: a count of bytes, None where OpenSSL wants more input, 0 where the peer's direction just ended."""
+    def _decrypt(self, buffer: memoryview) -> int:
+        """Read one record: a count of bytes; 0 where it held no data, or where the peer's direction just ended."""
         try:
             count: int = self._tls.read(len(buffer), buffer)  # type: ignore[assignment]  # It is a count, with a buffer.
         except ssl.SSLWantReadError:
+            self._input.ready = False
             self._after_read()
-            return None
+            return 0
         except ssl.SSLZeroReturnError:
             count = 0
         except ssl.SSLError as error:
@@ -419,23 +426,15 @@ class Engine:
                 self._broken(error)
                 return 0
             count = 0
-        self._after_read()
-        if not count:
+        if self._outgoing.pending or self._close_notify_owed:
+            self._after_read()
+        if count:
+            # A record that fits is read whole.
+            self._input.has_read(rest=count == len(buffer) and self._tls.pending() > 0)
+            self._timeline.data(received=count)
+        else:
             self._peer_closed()
         return count
-
-    def _hold_decrypted(self) -> None:
-        """Take what OpenSSL can decrypt out of it: an unwrap before that would fail and lose it (cpython#125981)."""
-        scratch = memoryview(bytearray(MAX_PLAINTEXT))
-        raw, self._raw = self._raw, memoryview(b"")
-        ended, self._evidence.input_ended = self._evidence.input_ended, None
-        held, self._held = self._held, bytearray()
-        try:
-            while count := self.read_into(scratch):
-                held += scratch[:count]
-        except BowoutError:
-            pass  # It is latched: the reader meets it after what is held.
-        self._held, self._raw, self._evidence.input_ended = held, raw, ended
 
     def _read_held(self, buffer: memoryview) -> int:
         count = min(len(buffer), len(self._held))
@@ -487,7 +486,7 @@ class Engine:
             self._evidence.apply(Signal.RST)
             self._evidence.fail(lambda: Reset("the peer reset the connection before its close_notify"))
             return
-        inside = self._scanner.inside_record
+        inside = self._input.inside_record
         self._evidence.cut(Signal.FIN_INSIDE_RECORD if inside else Signal.FIN_AT_BOUNDARY)
         if inside:
             self._evidence.fail(
@@ -520,6 +519,7 @@ class Engine:
 
     def _handshake_succeeded(self) -> None:
         self.handshake_done = True
+        self._input.ready = True  # The peer's first records may have come with its last handshake message.
         cipher = self._tls.cipher()
         self._evidence.shook_hands(self._tls.version() or "TLS", cipher[0] if cipher else "")
         self._evidence.apply(Signal.HANDSHAKE_DONE)
@@ -533,7 +533,7 @@ class Engine:
             self._evidence.apply(Signal.RST)
             self._evidence.fail(lambda: HandshakeReset("the peer reset the connection during the handshake"))
         else:
-            inside = self._scanner.inside_record
+            inside = self._input.inside_record
             self._evidence.apply(Signal.FIN_INSIDE_RECORD if inside else Signal.FIN_AT_BOUNDARY)
             sample = self._sample
             self._evidence.fail(lambda: handshake_cut(sample))

@@ -28,6 +28,7 @@ class Evidence:
         timeline: every event in order.
         halves: the two half-states; `apply` moves them.
         version, cipher: as the handshake agreed, or None before it.
+        failed: there is a failure.
         close_notify_seen: OpenSSL has met the peer's close_notify.
         alert: the fatal alert that ended the connection, the first one.
         leaving: somebody here has called a verb that ends the connection in both directions.
@@ -43,6 +44,7 @@ class Evidence:
         self._failure: Callable[[], BowoutError] | None = None
         self._started_by: Side | None = None
         self._close_notify_level = 1
+        self.failed = False
         self.close_notify_seen = False
         self._leaving_when_cut = False
         self._sent_at: float | None = None
@@ -66,11 +68,6 @@ class Evidence:
         """A fresh copy of the failure that there is."""
         assert self._failure is not None, "asked for only where `failed` says so"
         return self._failure()
-
-    @property
-    def failed(self) -> bool:
-        """There is a failure."""
-        return self._failure is not None
 
     @property
     def tls12(self) -> bool:
@@ -101,6 +98,7 @@ class Evidence:
         """Latch the first failure: OpenSSL mislabels whatever it says after it."""
         if self._failure is None:
             self._failure = failure
+            self.failed = True
             error = failure()
             self.timeline.record(EventKind.ERROR, Side.WE, f"{type(error).__name__}: {error}")
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 ALERT: Final = 21
 HANDSHAKE: Final = 22
+_NOTED: Final = frozenset({ALERT, HANDSHAKE})
 
 _HOOK: Final = "_msg_callback"
 _SINK: Final = "_bowout_sink"
@@ -31,24 +32,26 @@ class MessageSink(Protocol):
         """Take one message: `content_type` is ALERT or HANDSHAKE, `data` its bytes."""
 
 
-class _Dispatcher:
-    """The context's callback: it finds the connection's sink, and serves whoever was there before."""
+def _dispatcher(previous: Callable[..., Any] | None) -> Callable[..., None]:
+    """The context's callback: it finds the connection's sink, and serves whoever was there before.
 
-    def __init__(self, previous: Callable[..., Any] | None) -> None:
-        self.previous = previous
-        # What the property of ssl.SSLContext returns to somebody who asks for the callback.
-        self.user_function = getattr(previous, "user_function", previous)
+    OpenSSL calls it for the header of every record, too, and a function is called faster than an object.
+    """
 
-    def __call__(  # noqa: PLR0917  (CPython calls it like this)
-        self, conn: Any, direction: str, version: int, content_type: int, msg_type: int, data: bytes
+    def dispatch(  # noqa: PLR0917  (CPython calls it like this)
+        conn: Any, direction: str, version: int, content_type: int, msg_type: int, data: bytes
     ) -> None:
-        if content_type in (ALERT, HANDSHAKE):
+        if content_type in _NOTED:
             reference = getattr(conn, _SINK, None)
             sink = reference() if reference is not None else None
             if sink is not None:
                 sink.on_message(outgoing=direction == "write", content_type=int(content_type), data=data)
-        if self.previous is not None:
-            self.previous(conn, direction, version, content_type, msg_type, data)
+        if previous is not None:
+            previous(conn, direction, version, content_type, msg_type, data)
+
+    # What the property of ssl.SSLContext returns to somebody who asks for the callback.
+    dispatch.user_function = getattr(previous, "user_function", previous)  # type: ignore[attr-defined]
+    return dispatch
 
 
 def watch(context: ssl.SSLContext) -> bool:
@@ -58,8 +61,8 @@ def watch(context: ssl.SSLContext) -> bool:
         return False
     try:
         previous = slot.__get__(context)
-        if not isinstance(previous, _Dispatcher):
-            slot.__set__(context, _Dispatcher(previous))
+        if getattr(previous, "__module__", None) != __name__:
+            slot.__set__(context, _dispatcher(previous))
     except (AttributeError, TypeError):
         return False
     return True
@@ -77,8 +80,10 @@ def prepare(context: ssl.SSLContext) -> None:
     * ``OP_NO_RENEGOTIATION`` is set: a renegotiation in TLS 1.2 makes a write want a read, and a close fail.
     * The message hook is installed, in front of one that is there.
     """
-    context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
-    context.options |= ssl.OP_NO_RENEGOTIATION
+    options = context.options
+    wanted = options & ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0) | ssl.OP_NO_RENEGOTIATION
+    if options != wanted:  # It may be in use in another thread.
+        context.options = wanted
     watch(context)
 
 

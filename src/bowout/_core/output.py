@@ -21,7 +21,7 @@ class _Chunk:
     __slots__ = ("cargo", "data", "plaintext", "taken")
 
     def __init__(self, data: bytes, cargo: Cargo, plaintext: int) -> None:
-        self.data = memoryview(data)
+        self.data = data
         self.cargo = cargo
         self.plaintext = plaintext
         self.taken = 0
@@ -45,12 +45,12 @@ class OutputQueue:
         self._chunks.append(_Chunk(data, cargo, plaintext))
         self.size += len(data)
 
-    def head(self) -> memoryview | None:
+    def head(self) -> bytes | memoryview | None:
         """The bytes to send next, or None. The same bytes are given until `taken` says that they left."""
         if not self._chunks:
             return None
         chunk = self._chunks[0]
-        return chunk.data[chunk.taken :]
+        return memoryview(chunk.data)[chunk.taken :] if chunk.taken else chunk.data
 
     def taken(self, count: int) -> tuple[Cargo, int] | None:
         """Note that the kernel took `count` bytes of the head; give its cargo and plaintext if that was all of it."""

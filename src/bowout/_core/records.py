@@ -8,6 +8,10 @@ HEADER_SIZE: Final = 5
 #: The most plaintext in one record (RFC 8446 section 5.1).
 MAX_PLAINTEXT: Final = 16384
 
+#: The most that a record of TLS 1.3 holds (RFC 8446 section 5.2).
+_MAX_CIPHERTEXT: Final = MAX_PLAINTEXT + 256
+#: Content type and version, as TLS 1.2 and 1.3 write them.
+_APPLICATION_DATA: Final = b"\x17\x03\x03"
 #: Its handshake header and its one byte.
 _KEY_UPDATE_SIZE: Final = 5
 
@@ -18,32 +22,44 @@ _VERSION_MAJOR: Final = 3
 class RecordScanner:
     """Follows the record boundaries of a byte stream that comes in any pieces."""
 
-    __slots__ = ("_body", "_header")
+    __slots__ = ("_body", "_header", "sound", "whole")
 
     def __init__(self) -> None:
         self._header = b""
         self._body = 0
+        #: The stream is at a record boundary.
+        self.whole = True
+        #: What is known of the last record is as application data ought to be: the rest of it may be waited for.
+        self.sound = True
 
     @property
     def inside_record(self) -> bool:
         """The stream, if it ended here, would end inside a record or its header."""
-        return bool(self._header) or self._body > 0
+        return not self.whole
 
-    def scan(self, data: bytes | memoryview) -> None:
-        """Take the stream's next bytes."""
-        position, end = 0, len(data)
-        while position < end:
-            if self._body:
-                step = min(self._body, end - position)
-                self._body -= step
-                position += step
-                continue
-            step = min(HEADER_SIZE - len(self._header), end - position)
-            self._header += data[position : position + step]
-            position += step
-            if len(self._header) == HEADER_SIZE:
-                self._body = int.from_bytes(self._header[3:])
-                self._header = b""
+    def scan(self, data: bytes | memoryview, start: int = 0) -> int:
+        """Follow the stream to the end of its record, or of `data`; return where that is.
+
+        Args:
+            data: holds the stream's next bytes, at least one, from `start` on.
+            start: the end of the last scan, in the same data.
+        """
+        at, end = start, len(data)
+        if not self._body:
+            header = self._header + bytes(data[at : at + HEADER_SIZE - len(self._header)])
+            at += len(header) - len(self._header)
+            if len(header) < HEADER_SIZE:
+                self._header, self.whole = header, False
+                return at
+            self._header = b""
+            self._body = header[3] << 8 | header[4]
+            self.sound = header.startswith(_APPLICATION_DATA) and self._body <= _MAX_CIPHERTEXT
+        at += self._body
+        if at <= end:
+            self._body, self.whole = 0, True
+            return at
+        self._body, self.whole = at - end, False
+        return end
 
 
 def looks_like_tls(start: bytes) -> bool:

@@ -79,10 +79,10 @@ class Timeline:
 
     def data(self, *, sent: int = 0, received: int = 0) -> None:
         """Count application bytes, and fold them into the run of data that is going on."""
+        self.last_data_at = now = self._clock()
+        at = now - self._began
         self.sent += sent
         self.received += received
-        at = self.now()
-        self.last_data_at = at + self._began
         self.quiet = sent > 0
         run = self._run
         if run is None or not (run.exchange or (sent > 0) == (run.sent > 0)):
