@@ -345,7 +345,7 @@ def test_a_cancelled_wait_to_take_takes_nothing(run: Runner) -> None:
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_what_nobody_waits_for_does_not_keep_the_loop_busy(loop: str) -> None:
+def test_what_nobody_waits_for_does_not_keep_the_loop_busy(loop: Any) -> None:
     async def main() -> tuple[bool, bool, bytes]:
         async with Ends() as ends, jobs() as group:
             assert isinstance(ends.transport, ReadinessTransport)
@@ -363,7 +363,7 @@ def test_what_nobody_waits_for_does_not_keep_the_loop_busy(loop: str) -> None:
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_a_reset_that_follows_data_is_met_by_the_next_wait(loop: str) -> None:
+def test_a_reset_that_follows_data_is_met_by_the_next_wait(loop: Any) -> None:
     async def main() -> tuple[bytes, BaseException | None]:
         async with Ends() as ends, jobs() as group:
             mover = Mover(ends)

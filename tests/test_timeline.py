@@ -52,6 +52,29 @@ def test_reads_in_a_row_are_one_run() -> None:
     assert runs(timeline) == [(Side.PEER, 0, 7, 2)]
 
 
+def test_reads_of_the_same_moment_are_one_run() -> None:
+    timeline, _ = ticking()
+    timeline.data(received=3)
+    timeline.more_data(4)
+    assert (runs(timeline), timeline.received) == ([(Side.PEER, 0, 7, 2)], 7)
+
+
+def test_what_came_between_two_reads_of_a_moment_stands_between_them() -> None:
+    timeline, _ = ticking()
+    timeline.data(received=3)
+    timeline.record(EventKind.TICKET, Side.PEER)
+    timeline.more_data(4)
+    assert runs(timeline) == [(Side.PEER, 0, 3, 1), (Side.PEER, 0, 4, 1)]
+
+
+def test_an_observer_hears_of_every_read_of_a_moment() -> None:
+    heard: list[int] = []
+    timeline = Timeline(Clock(), lambda event: heard.append(event.received))
+    timeline.data(received=3)
+    timeline.more_data(4)
+    assert heard == [3, 4]
+
+
 def test_a_run_lasts_until_its_last_byte() -> None:
     timeline, clock = ticking()
     timeline.data(sent=3)

@@ -283,8 +283,9 @@ class Pump(abc.ABC):
             self._reading = False
 
     def end_receive(self) -> None:
-        """Have the read that is waiting give the end."""
+        """Have the read that is waiting give the end, after what has come by now."""
         self._told_to_end = True
+        self._kernel_dry = False
         self._transport.wake()
 
     def _read_now(self, view: memoryview) -> int | None:

@@ -109,7 +109,7 @@ def test_received_is_what_was_decrypted(us: Engine, them: Engine) -> None:
     ("taken", "sent"), [(0, 0), (100, 0), (MAX_PLAINTEXT + 100, MAX_PLAINTEXT), (50_000, 3 * MAX_PLAINTEXT)]
 )
 def test_records_that_were_not_wholly_taken_are_unsent(us: Engine, taken: int, sent: int) -> None:
-    total = WRITE_SIZE + 10
+    total = 2 * WRITE_SIZE + 10
     send(us, bytes(total))
     take(us, taken)
     end = us.finish()
@@ -217,6 +217,12 @@ def test_input_is_read_from_where_it_was_received(us: Engine, them: Engine) -> N
     first = us.receive_and_read(memoryview(memory), buffer)
     memory[:] = bytes(len(memory))
     assert (first, len(read_all(us))) == (15_000, 5_101)
+
+
+def test_input_after_the_end_is_read_as_the_end(us: Engine, them: Engine) -> None:
+    us.receive_data(close_notify(them))
+    buffer = memoryview(bytearray(100))
+    assert (read(us), us.receive_and_read(b"late", buffer)) == (b"", 0)
 
 
 def test_every_byte_is_read_through_the_small_feed(us: Engine, them: Engine) -> None:

@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 
     from bowout._core.timeline import Timeline
 
-#: So much plaintext becomes one chunk of output: four full records.
-WRITE_SIZE: Final = 4 * MAX_PLAINTEXT
+#: So much plaintext becomes one chunk of output: two full records, for a MemoryBIO never gives memory back.
+WRITE_SIZE: Final = 2 * MAX_PLAINTEXT
 #: Bytes after the peer's close_notify that are kept for `leftover`; more are only counted.
 _LEFTOVER_CAP: Final = 1 << 18
 _SAMPLE_SIZE: Final = 64
@@ -242,7 +242,7 @@ class Engine:
             return self._read_held(buffer)
         total, size = 0, len(buffer)
         while (self._input.ready or self._input.raw) and total < size and self._more_to_decrypt():
-            total += self._decrypt(buffer[total:] if total else buffer)
+            total += self._decrypt(buffer[total:], more=True) if total else self._decrypt(buffer)
         return total or self._read_end()
 
     def _read_end(self) -> int | None:
@@ -409,8 +409,13 @@ class Engine:
             if not self._evidence.output_shut:
                 self._queue.append(data, cargo)
 
-    def _decrypt(self, buffer: memoryview) -> int:
-        """Read one record: a count of bytes; 0 where it held no data, or where the peer's direction just ended."""
+    def _decrypt(self, buffer: memoryview, *, more: bool = False) -> int:
+        """Read one record: a count of bytes; 0 where it held no data, or where the peer's direction just ended.
+
+        Args:
+            buffer: is not empty.
+            more: another record was read just now.
+        """
         try:
             count: int = self._tls.read(len(buffer), buffer)  # type: ignore[assignment]  # It is a count, with a buffer.
         except ssl.SSLWantReadError:
@@ -426,12 +431,14 @@ class Engine:
                 self._broken(error)
                 return 0
             count = 0
-        if self._outgoing.pending or self._close_notify_owed:
-            self._after_read()
+        self._after_read()
         if count:
             # A record that fits is read whole.
             self._input.has_read(rest=count == len(buffer) and self._tls.pending() > 0)
-            self._timeline.data(received=count)
+            if more:
+                self._timeline.more_data(count)
+            else:
+                self._timeline.data(received=count)
         else:
             self._peer_closed()
         return count

@@ -95,6 +95,16 @@ class Timeline:
             by = Side.WE if sent else Side.PEER
             self._observer(Event(EventKind.DATA, by, at, sent=sent, received=received, until=at))
 
+    def more_data(self, received: int) -> None:
+        """Count application bytes that came in the same moment as the last: for them the clock stands still."""
+        run = self._run
+        if run is None or self.quiet or self._observer:
+            self.data(received=received)
+            return
+        self.received += received
+        run.received += received
+        run.count += 1
+
     def events(self) -> tuple[Event, ...]:
         """The timeline so far."""
         tail = () if self._run is None else (self._run.event(),)
