@@ -82,7 +82,7 @@ def hand_out_a_byte_more(broken: pytest.MonkeyPatch) -> None:
 
 
 def forget_the_first_failure(broken: pytest.MonkeyPatch) -> None:
-    broken.setattr(Evidence, "failed", property(lambda _: False))
+    broken.setattr(Evidence, "failed", property(lambda _: False, lambda *_: None), raising=False)
 
 
 def take_a_truncation_for_an_end(broken: pytest.MonkeyPatch) -> None:
@@ -90,18 +90,18 @@ def take_a_truncation_for_an_end(broken: pytest.MonkeyPatch) -> None:
 
 
 def lose_what_was_held(broken: pytest.MonkeyPatch) -> None:
-    hold = Engine._hold_decrypted
+    hold = Engine.hold
 
     def lose(self: Engine) -> None:
         hold(self)
         self._held.clear()
 
-    broken.setattr(Engine, "_hold_decrypted", lose)
+    broken.setattr(Engine, "hold", lose)
 
 
 def close_notify_before_it_left(broken: pytest.MonkeyPatch) -> None:
     taken = output.OutputQueue.taken
-    broken.setattr(output.OutputQueue, "taken", lambda self, count: taken(self, self._chunks[0].data.nbytes))
+    broken.setattr(output.OutputQueue, "taken", lambda self, count: taken(self, len(self._chunks[0].data)))
 
 
 def count_cut_records(broken: pytest.MonkeyPatch) -> None:

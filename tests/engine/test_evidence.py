@@ -253,7 +253,7 @@ def test_a_callback_that_was_there_gets_what_openssl_said(monkeypatch: pytest.Mo
     def before(*arguments: object) -> None:
         got.append(arguments)
 
-    dispatcher = messages._Dispatcher(before)
+    dispatcher = messages._dispatcher(before)
     dispatcher("conn", "read", 771, 22, 1, b"data")
     assert got == [("conn", "read", 771, 22, 1, b"data")]
-    assert dispatcher.user_function is before
+    assert vars(dispatcher)["user_function"] is before

@@ -366,7 +366,7 @@ class Trial:
     def _held(self) -> int:
         """Bytes of input inside of the engine: those that OpenSSL has not read, those before and those behind it."""
         us = self._us
-        return us._incoming.pending + len(us._raw) + len(us._held)
+        return us._input.size + len(us._held)
 
     def _check_failure(self, error: BowoutError) -> None:
         check(self._first_failure is None or self._first_failure == _told(error), "an error is not the first")

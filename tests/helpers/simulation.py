@@ -340,7 +340,7 @@ class SimulatedTransport:
             raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
         return 0 if self.fin_received or self.reset_received else None
 
-    def send(self, data: memoryview) -> int | None:
+    def send(self, data: bytes | memoryview) -> int | None:
         if self.closed:
             raise OSError(errno.EBADF, "Bad file descriptor")
         if self.reset_received or self.fin_sent:
@@ -353,6 +353,13 @@ class SimulatedTransport:
 
     async def wait(self, *, read: bool, write: bool) -> None:
         await self._lot.wait(lambda: self.closed or (read and self._readable()) or (write and self._writable()))
+
+    async def wait_to_take(self, take: Callable[[], bool]) -> None:
+        await self.wait(read=True, write=False)
+        take()
+
+    async def wait_to_give(self, give: Callable[[], bool]) -> None:
+        await self.wait(read=False, write=True)
 
     def _readable(self) -> bool:
         return bool(self.incoming) or self.fin_received or self.reset_received

@@ -78,11 +78,11 @@ class InputQueue:
 
     def feed_all(self) -> bool:
         """Give OpenSSL everything, as in a handshake, where calling it costs more; tell whether there was anything."""
-        if not self.raw:
-            return False
-        while self.raw:
-            self.feed()
-        return True
+        raw, self.raw = self.raw, _NOTHING
+        at = 0
+        while at < len(raw):
+            at = self._scanner.scan(raw, at)
+        return self._bio.write(raw) > 0
 
     def has_read(self, *, rest: bool) -> None:
         """Take note that OpenSSL gave data of a record; `rest`: not all of it."""
