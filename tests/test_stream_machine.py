@@ -11,21 +11,36 @@ where both close_notify were seen and nothing was lost; no task is left.
 from __future__ import annotations
 
 import contextlib
+import functools
 import ssl
 from typing import TYPE_CHECKING, Any, Final
 
-from hypothesis import event, note, settings
+import pytest
+from hypothesis import Phase, event, note, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.errors import FlakyFailure
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
+from bowout import _connection
+from bowout._connection import Connection
+from bowout._core.closing import Step, next_step
+from bowout._core.engine import Engine
 from bowout._options import StreamOptions
+from bowout._pump import Pump
 from bowout.ending import How, Role
 from bowout.errors import BowoutError
-from helpers.simulation import Cancelled, Loop, SimulatedBackend, SimulatedEvent, SimulatedTransport, Task
+from helpers.simulation import Cancelled, Loop, Scope, SimulatedBackend, SimulatedEvent, SimulatedTransport, Task
 from helpers.wire import NAME, client_context, server_context
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from bowout.ending import OnError, TruncationPolicy
     from bowout.stream import Stream
@@ -35,8 +50,17 @@ SIZES: Final = st.sampled_from([1, 2, 100, 16384, 16385, 70_000])
 BYTES: Final = st.sampled_from([1, 3, 5, 24, 31, 300, 5000, 17_000, 1 << 20])
 #: Seconds; 0 is what can be done at once.
 TIMEOUTS: Final = st.sampled_from([0.0, 0.3, 5.0])
+#: What ends things happens rarely: otherwise there is not much to end.
+RARELY: Final = st.sampled_from([True] + [False] * 5)
 DELAYS: Final = st.sampled_from([0.005, 0.011, 0.2, 0.6, 1.0, 5.0])
 _PATTERN: Final = bytes((at * at + at // 251) & 0xFF for at in range(65_521))
+
+
+@functools.cache
+def context(role: Role, version: Version, *, ours: bool) -> ssl.SSLContext:
+    """Contexts are dear, and an example is cheap."""
+    del ours  # Each side has its own: a stream changes the one that it is given.
+    return client_context(version) if role is Role.CLIENT else server_context(version)
 
 
 def stretch(start: int, count: int) -> bytes:
@@ -68,7 +92,7 @@ class Peer:
     def take(self, count: int) -> None:
         """Read what comes from the stream."""
         data = self._transport.leave(count)
-        if self.gone or not data:
+        if self.gone or (self.shook_hands and not data):
             return
         assert not self.close_notify_heard, "something follows close_notify"
         self._in.write(data)
@@ -131,7 +155,8 @@ class StreamMachine(RuleBasedStateMachine):
         truncation=st.sampled_from(["raise", "tolerate"]),
         on_error=st.sampled_from(["truncate", "close"]),
         tells=st.booleans(),
-        shake=st.sampled_from([True, True, True, False]),
+        shake=st.sampled_from([True] * 7 + [False]),
+        helpful=st.booleans(),
     )
     def begin(
         self,
@@ -142,17 +167,19 @@ class StreamMachine(RuleBasedStateMachine):
         on_error: OnError,
         tells: bool,
         shake: bool,
+        helpful: bool,
     ) -> None:
         client = role is Role.CLIENT
+        self.helpful = helpful
         self.tolerate = truncation == "tolerate"
         self.vouch_anyway = on_error == "close"
         self.loop = Loop(like_trio=like_trio)
         self.transport = SimulatedTransport(self.loop)
         self.transport.tells = tells
-        ours, theirs = (client_context, server_context) if client else (server_context, client_context)
-        self.peer = Peer(theirs(version), self.transport, server_side=client)
+        other = Role.SERVER if client else Role.CLIENT
+        self.peer = Peer(context(other, version, ours=False), self.transport, server_side=client)
         self.stream: Stream = StreamOptions(
-            context=ours(version),
+            context=context(role, version, ours=True),
             role=role,
             server_hostname=NAME if client else None,
             truncation=truncation,
@@ -175,6 +202,7 @@ class StreamMachine(RuleBasedStateMachine):
     def spawn(self, name: str, coroutine: Coroutine[Any, Any, Any]) -> Task:
         return self.loop.spawn(name, coroutine)
 
+    @rule()
     def settle(self) -> None:
         """Everything moves as it does on a good day."""
         self.loop.run()
@@ -228,30 +256,37 @@ class StreamMachine(RuleBasedStateMachine):
 
         self.spawn("send", send())
 
-    @rule()
-    def send_eof(self) -> None:
-        self.spawn("send_eof", self.stream.send_eof())
+    @rule(chance=RARELY)
+    def send_eof(self, chance: bool) -> None:
+        if chance:
+            self.spawn("send_eof", self.stream.send_eof())
 
-    @rule(timeout=TIMEOUTS)
-    def close(self, timeout: float) -> None:
+    @rule(timeout=TIMEOUTS, chance=RARELY)
+    def close(self, timeout: float, chance: bool) -> None:
+        if not chance:
+            return
         task = self.spawn("close", self.stream.close(timeout))
         self.deadlines[task] = timeout
         self.ending_tasks.append(task)
 
-    @rule(timeout=TIMEOUTS)
-    def unwrap(self, timeout: float) -> None:
+    @rule(timeout=TIMEOUTS, chance=RARELY)
+    def unwrap(self, timeout: float, chance: bool) -> None:
+        if not chance:
+            return
         task = self.spawn("unwrap", self.stream.unwrap(timeout))
         self.unwraps.append(task)
 
-    @rule(chance=st.integers(0, 4))
-    def abort(self, chance: int) -> None:
-        if chance == 0:
+    @rule(chance=RARELY)
+    def abort(self, chance: bool) -> None:
+        if chance:
             assert self.stream.abort() is self.stream.ending
             assert self.transport.closed
 
-    @rule()
-    def stay(self) -> None:
+    @rule(chance=RARELY)
+    def stay(self, chance: bool) -> None:
         """A block that stays until it is told to leave by an error, or is cancelled."""
+        if not chance:
+            return
         told = SimulatedEvent(self.loop)
         self.stays.append(told)
 
@@ -313,26 +348,27 @@ class StreamMachine(RuleBasedStateMachine):
         self.peer.say(count)
 
     @precondition(lambda self: self.peer.talks)
-    @rule()
-    def peer_sends_close_notify(self) -> None:
-        self.peer.close_notify()
+    @rule(chance=RARELY)
+    def peer_sends_close_notify(self, chance: bool) -> None:
+        if chance:
+            self.peer.close_notify()
 
-    @rule(chance=st.integers(0, 2))
-    def peer_sends_garbage(self, chance: int) -> None:
-        if chance == 0 and not self.peer.fin_queued:
+    @rule(chance=RARELY)
+    def peer_sends_garbage(self, chance: bool) -> None:
+        if chance and not self.peer.fin_queued:
             self.peer.garbage()
 
-    @rule(lost=st.sampled_from([0, 0, 3]), chance=st.integers(0, 2))
-    def peer_sends_fin(self, lost: int, chance: int) -> None:
-        if chance == 0 and not self.peer.fin_queued:
+    @rule(lost=st.sampled_from([0, 0, 3]), chance=RARELY)
+    def peer_sends_fin(self, lost: int, chance: bool) -> None:
+        if chance and not self.peer.fin_queued:
             if lost and self.peer.flight:
                 del self.peer.flight[-lost:]
                 self.peer.spoilt = True
             self.peer.fin_queued = True
 
-    @rule(chance=st.integers(0, 4))
-    def peer_resets(self, chance: int) -> None:
-        if chance == 0:
+    @rule(chance=RARELY)
+    def peer_resets(self, chance: bool) -> None:
+        if chance:
             self.peer.gone = self.peer.fin_queued = self.peer.spoilt = True
             self.peer.flight.clear()
             self.transport.arrive_reset()
@@ -389,12 +425,17 @@ class StreamMachine(RuleBasedStateMachine):
         if not hasattr(self, "stream"):
             return
         self.loop.run()
+        friendly = self.all_is_well()
+        note(f"ends {'well' if friendly else 'somehow'}")
         last = self.spawn("last close", self.stream.close(1.0))
         self.ending_tasks.append(last)
         self.loop.run()
+        for _ in range(20 if self.helpful else 0):
+            self.help_to_end()
         self.loop.advance(1.0)
         self.loop.run()
         assert last.done, "the last close takes longer than its deadline"
+        self.peer.take(1 << 20)
         for told in self.stays:
             told.set()
         self.loop.run()
@@ -402,7 +443,33 @@ class StreamMachine(RuleBasedStateMachine):
         assert not left, f"left: {left}"
         self.who_ends_has_ended()
         self.tasks_fail_as_they_may()
+        self.close_notify_vouches()
         self.look_at_the_ending()
+        if friendly:
+            self.look_at_a_good_ending()
+
+    def all_is_well(self) -> bool:
+        """Nobody has done anything that stands in the way of a clean end."""
+        stream, peer = self.stream, self.peer
+        spoilt = peer.spoilt or peer.fin_queued or peer.gone or peer.failed or not peer.shook_hands
+        ours = stream.ending or stream._connection.leaving or stream._connection.cut_short or self.stays
+        return self.helpful and not spoilt and not ours and stream._connection.engine.handshake_done
+
+    def help_to_end(self) -> None:
+        """The peer reads, and answers close_notify; some time passes."""
+        self.transport.most = self.transport.capacity = 1 << 20
+        self.peer.take(1 << 20)
+        if self.peer.close_notify_heard and self.peer.talks:
+            self.peer.close_notify()
+        self.arrive(1 << 20)
+        self.loop.run()
+        self.loop.advance(0.02)
+
+    def look_at_a_good_ending(self) -> None:
+        assert self.stream.ending is not None
+        assert self.stream.ending.how is How.CLEAN
+        assert self.peer.close_notify_heard
+        assert self.sent_whole <= set(self.peer.heard), "what was sent is lost"
 
     def look_at_the_ending(self) -> None:
         ending = self.stream.ending
@@ -427,3 +494,66 @@ class StreamMachine(RuleBasedStateMachine):
 TestStreamMachine = StreamMachine.TestCase
 # The number of examples is the profile's: see tests/conftest.py.
 TestStreamMachine.settings = settings(stateful_step_count=60)
+
+
+# -- a stream that is broken -------------------------------------------------------------------------------------------
+
+
+def lose_a_byte(broken: pytest.MonkeyPatch) -> None:
+    read = Pump.read_into
+
+    async def lose(self: Pump, view: memoryview) -> int:
+        return max(0, await read(self, view) - 1)
+
+    broken.setattr(Pump, "read_into", lose)
+
+
+def leave_the_descriptor_open(broken: pytest.MonkeyPatch) -> None:
+    broken.setattr(SimulatedTransport, "close", lambda self: None)
+
+
+def vouch_for_half_a_message(broken: pytest.MonkeyPatch) -> None:
+    broken.setattr(Connection, "_queue_close_notify", lambda self, *, notify: self.engine.queue_close_notify())
+
+
+def close_without_lingering(broken: pytest.MonkeyPatch) -> None:
+    def hasty(*states: Any, **facts: Any) -> Step:
+        step = next_step(*states, **facts)
+        return Step.RELEASE if step is Step.LINGER else step
+
+    broken.setattr(_connection, "next_step", hasty)
+
+
+def forget_the_deadline(broken: pytest.MonkeyPatch) -> None:
+    broken.setattr(SimulatedBackend, "move_on_at", lambda self, when: Scope(self._loop, when + 60))
+
+
+def take_every_end_for_close_notify(broken: pytest.MonkeyPatch) -> None:
+    broken.setattr(Engine, "_input_exhausted", lambda self: self._peer_closed())
+
+
+def swallow_a_cancelled_close(broken: pytest.MonkeyPatch) -> None:
+    broken.setattr(Connection, "_finish_without_waiting", lambda self, *, notify: None)
+
+
+@pytest.mark.parametrize(
+    "sabotage",
+    [
+        lose_a_byte,
+        leave_the_descriptor_open,
+        vouch_for_half_a_message,
+        close_without_lingering,
+        forget_the_deadline,
+        take_every_end_for_close_notify,
+        swallow_a_cancelled_close,
+    ],
+)
+def test_the_machine_finds_a_stream_that_is_broken(
+    monkeypatch: pytest.MonkeyPatch, sabotage: Callable[[pytest.MonkeyPatch], None]
+) -> None:
+    sabotage(monkeypatch)
+    until_found = settings(
+        max_examples=500, stateful_step_count=60, derandomize=True, database=None, phases=[Phase.generate]
+    )
+    with pytest.raises((AssertionError, FlakyFailure)):
+        run_state_machine_as_test(StreamMachine, settings=until_found)
