@@ -137,7 +137,12 @@ def test_smaller_records_before_a_shorter_one_carry_more_than_it() -> None:
     assert plaintext_taken(record(517) + record(517) + record(117), 1044, 1100) == 1000
 
 
-KEY_UPDATE = record(22)
+def test_padding_of_smaller_records_makes_no_fractions() -> None:
+    assert plaintext_taken(record(540) + record(540) + record(140), 545, 1101) == 500
+
+
+def test_padding_of_full_records_does_not_count() -> None:
+    assert plaintext_taken(record(16432) + record(1040), 16437, MAX_PLAINTEXT + 1000) == MAX_PLAINTEXT
 
 
 @pytest.mark.parametrize(

@@ -238,11 +238,14 @@ class Trial:
         if not data or self._input_over or self._released:
             return
         self._wire = [wire[len(data) :]]
-        before = self._held()
+        before, raw_before = self._held(), len(self._us._raw)
         self._us.receive_data(data)
         self._delivered += len(data)
         if self._us.inbound is Inbound.CLOSE_NOTIFY:
-            check(self._held() <= max(before, _LEFTOVER), "the engine keeps more than its cap after close_notify")
+            check(
+                len(self._us._raw) <= max(raw_before, _LEFTOVER),
+                "the engine keeps more than its cap after close_notify",
+            )
         elif self._us.inbound not in {Inbound.HANDSHAKE, Inbound.OPEN}:
             check(self._held() <= before, "the engine keeps what nobody will read")
 
