@@ -238,12 +238,12 @@ class Trial:
         if not data or self._input_over or self._released:
             return
         self._wire = [wire[len(data) :]]
-        before, raw_before = self._held(), len(self._us._raw)
+        before, late_before = self._held(), self._us._input.size
         self._us.receive_data(data)
         self._delivered += len(data)
         if self._us.inbound is Inbound.CLOSE_NOTIFY:
             check(
-                len(self._us._raw) <= max(raw_before, _LEFTOVER),
+                self._us._input.size <= max(late_before, _LEFTOVER),
                 "the engine keeps more than its cap after close_notify",
             )
         elif self._us.inbound not in {Inbound.HANDSHAKE, Inbound.OPEN}:
