@@ -215,7 +215,9 @@ def test_an_interrupt_in_the_handshake_takes_one_line() -> None:
 
 SLOW_DNS: Final = """
 import socket, sys, threading
-def getaddrinfo(*_, **__):
+def getaddrinfo(*_, flags=0, **__):
+    if flags & socket.AI_NUMERICHOST:
+        raise socket.gaierror  # nobody is asked
     sys.stdout.write("asked")
     sys.stdout.flush()
     threading.Event().wait()

@@ -19,7 +19,7 @@ from helpers.compiled import shared_directory
 from helpers.peers import ROOT
 from helpers.runners import Runner
 from helpers.wire import PATIENCE, VERSIONS, Version
-from interop.expectations import EXPECTED, Key, Observation, check, observation
+from interop.expectations import EXPECTED, Key, Observation, check, observation, words_differ
 from interop.far import LOOPBACK
 from interop.http import HTTP_KEYS
 from interop.ours import accepted, connected
@@ -32,6 +32,9 @@ from interop.stacks.base import Bench, Role, Stack
 ONCE: Final = {"both end", "upload", "download", "in flight"}
 #: Stacks that start at once: these meet us on trio as well.
 ON_TRIO: Final = {"OpenSSL s_server", "OpenSSL s_client", "GnuTLS cli", "Go", "socat"}
+
+#: So often a scenario is played again in which only the other stack's words are not as they were.
+_AGAIN: Final = 2
 
 
 @dataclass(frozen=True)
@@ -84,13 +87,25 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.backends("asyncio")
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_on_asyncio(case: Case, run: Runner, tmp_path: Path, shared: Path) -> None:
-    check(case.key, case.stack.here, observe(case, run, Bench(tmp_path, shared)))
+    compare(case, run, tmp_path, shared)
 
 
 @pytest.mark.backends("trio")
 @pytest.mark.parametrize("case", [case for case in CASES if case.stack.name in ON_TRIO], ids=str)
 def test_on_trio(case: Case, run: Runner, tmp_path: Path, shared: Path) -> None:
-    check(case.key, case.stack.here, observe(case, run, Bench(tmp_path, shared)))
+    compare(case, run, tmp_path, shared)
+
+
+def compare(case: Case, run: Runner, folder: Path, shared: Path) -> None:
+    """Hold what happens against the data. Our ending and what arrived must be right at once."""
+    seen = observe(case, run, Bench(folder, shared))
+    for number in range(_AGAIN):
+        if not words_differ(case.key, case.stack.here, seen):
+            break
+        another = folder / str(number)
+        another.mkdir()
+        seen = observe(case, run, Bench(another, shared))
+    check(case.key, case.stack.here, seen)
 
 
 def observe(case: Case, run: Runner, bench: Bench) -> Observation:
