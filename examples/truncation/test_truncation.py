@@ -1,0 +1,43 @@
+"""Which truncations does a client hide? ``pytest examples/truncation`` tells.
+
+What is known to be hidden is an xfail, and a strict one: whoever gets better, or worse, is told of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from answers import BODY, ENDS, End, answer, close_notify, fatal_alert, plaintext_close_notify, rst
+from clients import CLIENTS
+
+from pytest_bowout import TLSPeers
+
+
+def is_hidden(client: str, end: End) -> bool:
+    """Whether this client is known to take half a body for a whole one, where only the connection's end ends it."""
+    if client == "bowout" or end in {fatal_alert, plaintext_close_notify}:
+        return False
+    return end is not rst or client != "asyncio streams"
+
+
+def cases() -> Iterator[Any]:
+    for client in CLIENTS:
+        for end in ENDS:
+            known = [pytest.mark.xfail(reason="hidden", strict=True)] if is_hidden(client, end) else []
+            yield pytest.param(client, end, id=f"{client}-{end.__name__}", marks=known)
+
+
+@pytest.mark.parametrize(("client", "end"), list(cases()))
+def test_half_an_answer_is_an_error(tls_peer: TLSPeers, tls_ca_file: Path, client: str, end: End) -> None:
+    peer = tls_peer(answer("the end of the connection", end), connections=None)
+    with pytest.raises(Exception):  # noqa: B017, PT011  (each has errors of its own, and any will do)
+        CLIENTS[client](peer.host, peer.port, str(tls_ca_file))
+
+
+@pytest.mark.parametrize("client", list(CLIENTS))
+def test_a_whole_answer_is_none(tls_peer: TLSPeers, tls_ca_file: Path, client: str) -> None:
+    peer = tls_peer(answer("the end of the connection", close_notify, BODY), connections=None)
+    assert CLIENTS[client](peer.host, peer.port, str(tls_ca_file)) == BODY
