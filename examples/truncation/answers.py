@@ -47,18 +47,6 @@ def user_canceled(act: Act) -> None:
     act.fin()
 
 
-def fatal_alert(act: Act) -> None:
-    """The alert internal_error, FIN"""
-    act.alert("fatal", "internal_error")
-    act.fin()
-
-
-def plaintext_close_notify(act: Act) -> None:
-    """A close_notify injected in plain, FIN"""
-    act.plaintext_close_notify()
-    act.fin()
-
-
 def rst(act: Act) -> None:
     """RST"""
     act.rst()
@@ -71,8 +59,6 @@ ENDS: tuple[End, ...] = (
     fin_inside_header,
     fin_inside_close_notify,
     user_canceled,
-    fatal_alert,
-    plaintext_close_notify,
     rst,
 )
 
