@@ -1,6 +1,6 @@
 """Try a built wheel as a user gets it: ``try_wheel.py WHEEL VENV`` in an empty directory.
 
-The wheel holds every file of the package. Without extras, the library imports and the command says what it lacks. With
+The wheel holds every file of the packages. Without extras, the library imports and the command says what it lacks. With
 the extras, every module imports and the demo runs.
 """
 
@@ -41,7 +41,7 @@ def main(wheel: Path, venv: Path) -> None:
 
 def expect_whole(wheel: Path) -> None:
     held = set(zipfile.ZipFile(wheel).namelist())
-    files = (path for path in (SOURCE / "bowout").rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    files = (path for path in SOURCE.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     lost = {path.relative_to(SOURCE).as_posix() for path in files} - held
     if lost:
         sys.exit(f"error: the wheel lacks {sorted(lost)}")

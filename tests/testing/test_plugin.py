@@ -178,6 +178,13 @@ def test_it(tls_peer):
         result.assert_outcomes(failed=1)
         result.stdout.fnmatch_lines(["*assert 'this' == 'that'", "*the script stopped: expected close_notify*"])
 
+    def test_do_not_fail_a_test_that_is_skipped(self, suite: Suite) -> None:
+        suite(f"""{SCRIPTS}
+def test_it(tls_peer):
+    read_all(tls_peer(wants_close_notify))
+    pytest.skip("enough")
+""").assert_outcomes(skipped=1)
+
     def test_of_a_fixture_end_in_its_teardown(self, suite: Suite) -> None:
         """The client of the fixture outlives the test, so its close_notify must still be met."""
         text = f"""{SCRIPTS}
