@@ -325,12 +325,14 @@ class Act:
         """Say nothing.
 
         Args:
-            seconds: None until the other side has left; what it sends is read, unless after `stop_reading`.
+            seconds: None until the other side has reset the connection, or the test is over: after its FIN, too, the
+                TCP connection stays open. What it sends is read, unless after `stop_reading`.
         """
         if seconds is not None:
             self._wire.pause(seconds)
         elif self._reading:
             self.wait_for("rst")
+            self._wire.wait_gone()
         else:
             self._wire.wait_left()
 

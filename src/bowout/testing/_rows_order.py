@@ -337,7 +337,8 @@ def every_second_is_silent(act: Act) -> None:
     begin_closing(act)
     if act.number % 2:
         act.silence()
-    end(act)
+    else:
+        end(act)
 
 
 # -- row 30

@@ -10,6 +10,7 @@ import select
 import selectors
 import socket
 import struct
+import sys
 import threading
 import time
 from typing import Final
@@ -19,6 +20,10 @@ from typing import Final
 GRACE: Final = 0.25
 
 _CHUNK: Final = 1 << 16
+#: Seconds between two looks whether everything has arrived.
+_TICK: Final = 0.001
+#: The ioctl that tells how many bytes the other side's kernel has not acknowledged.
+_SIOCOUTQ: Final = 0x5411
 
 #: A selector without a descriptor of its own.
 _Selector: Final = getattr(selectors, "PollSelector", selectors.SelectSelector)
@@ -130,9 +135,19 @@ class Wire:
 
     def wait_left(self) -> None:
         """Wait, without reading, until the other side has left or the test or the time is over."""
+        self._wait_end(_POLLRDHUP)
+
+    def wait_gone(self) -> None:
+        """Wait until the connection is reset, or ended by both sides, or the test or the time is over."""
+        self._wait_end(0)
+
+    def _wait_end(self, mask: int) -> None:
+        """Wait for the end of TCP both ways, which poll always tells, or for what is in `mask`."""
+        if self.closed:
+            return
         if _POLLRDHUP:
             poll = select.poll()
-            poll.register(self._sock, _POLLRDHUP)
+            poll.register(self._sock, mask)
             poll.register(self._signals.wake, select.POLLIN)
             poll.poll(1000 * self._remaining())
         else:
@@ -151,7 +166,11 @@ class Wire:
             raise Gone(f"no FIN can be sent: {error}") from error
 
     def rst(self) -> None:
-        """Reset the connection; its descriptor is closed."""
+        """Reset the connection, when what was sent has arrived; its descriptor is closed."""
+        # The kernel drops what it could not send yet, such as the last of many small segments.
+        ends = time.monotonic() + GRACE  # whoever does not read gets it all the same
+        while self._unacknowledged() and time.monotonic() < ends and not self.pause(_TICK):
+            pass
         with contextlib.suppress(OSError):
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close()
@@ -160,6 +179,17 @@ class Wire:
         """Let the descriptor go."""
         self.closed = True
         self._sock.close()
+
+    def _unacknowledged(self) -> int:
+        """Bytes that the other side's kernel has not acknowledged; 0 where that cannot be known."""
+        if sys.platform != "linux":
+            return 0
+        import fcntl  # noqa: PLC0415  (not there on Windows)
+
+        try:
+            return int.from_bytes(fcntl.ioctl(self._sock.fileno(), _SIOCOUTQ, bytes(4)), sys.byteorder)
+        except (OSError, ValueError):
+            return 0
 
     def _remaining(self) -> float:
         return max(0.0, self.deadline - time.monotonic())
