@@ -1,17 +1,20 @@
-"""bowout meets an entry of the catalogue: it does what `Entry.you` says, and tells what it met."""
+"""bowout and a peer of the catalogue: how they meet, and what the application saw."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import select
 import socket
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import bowout
-from bowout.testing import GREETING, Entry, Outcome, Peer, PeerRole, TLSVersion, You
-from helpers.tasks import in_thread, jobs, settle
+from bowout import EventKind, Side
+from bowout.testing import Act, Entry, Outcome, Peer, PeerRole, TLSVersion
+from helpers.served import gate
+from helpers.tasks import in_thread
 
 #: Seconds for a close that cannot end before its deadline.
 SHORT: Final = 0.3
@@ -22,13 +25,11 @@ REPLY: Final = b"thank you\n"
 #: More than the buffers of any two kernels hold.
 MUCH: Final = bytes(32 << 20)
 UPLOAD: Final = bytes(range(256)) * 4096
-
-_OUTCOMES: Final[dict[type[BaseException], Outcome]] = {
-    bowout.Truncated: Outcome.TRUNCATED,
-    bowout.Reset: Outcome.RESET,
-    bowout.AlertReceived: Outcome.ALERT,
-    bowout.ProtocolViolation: Outcome.VIOLATION,
-}
+#: More than a kernel takes of a socket with the smallest buffer, for a peer that does not read yet.
+BLOCKING: Final = bytes(512 << 10)
+_SMALL: Final = 1
+#: Seconds without room in the kernel after which a send counts as blocked.
+_QUIET: Final = 0.02
 
 
 @dataclass
@@ -41,18 +42,49 @@ class Met:
     plaintext: bytes = b""
 
 
+class Watch:
+    """Tells when our close_notify has left, and when data came after that."""
+
+    def __init__(self) -> None:
+        self.left, self.late = gate(), gate()
+
+    def __call__(self, event: bowout.Event) -> None:
+        if event.kind is EventKind.CLOSE_NOTIFY and event.by is Side.WE:
+            self.left.set()
+        elif event.kind is EventKind.DATA and event.received and self.left.is_set():
+            self.late.set()
+
+
 @dataclass
 class Scene:
     """One connection of ours to a peer."""
 
     peer: Peer
     sock: socket.socket
-    stream: bowout.Stream
     entry: Entry
+    role: PeerRole
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.watch = Watch()
+        options: dict[str, Any] = {"on_event": self.watch, **self.options}
+        if self.role == "server":
+            context = self.peer.client_context()
+            self.stream = bowout.wrap(self.sock, context, server_hostname="localhost", **options)
+        else:
+            self.stream = bowout.wrap(self.sock, self.peer.server_context(), server_side=True, **options)
+
+    async def peer_is_done(self) -> None:
+        """Wait until the peer has done all that it does by itself, and what it sent has arrived."""
+        await in_thread(self.peer.wait_ready)
+
+    def small_buffer(self) -> None:
+        """Let sends block soon, while the peer does not read."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SMALL)
 
     def wait_full(self) -> None:
         """In a thread: wait until the kernels take no more from us."""
-        while select.select([], [self.sock], [], 0.1)[1]:
+        while select.select([], [self.sock], [], _QUIET)[1]:
             pass
 
 
@@ -76,135 +108,36 @@ def meeting(
         yield peer, socks
 
 
-def our_stream(peer: Peer, sock: socket.socket, role: PeerRole, **options: Any) -> bowout.Stream:
-    """Our end as a stream, with the role that the peer does not have."""
-    if role == "server":
-        return bowout.wrap(sock, peer.client_context(), server_hostname="localhost", **options)
-    return bowout.wrap(sock, peer.server_context(), server_side=True, **options)
+def told(entry: Entry, *, hold: bool) -> Entry:
+    """The same ending by a peer that says when it has done its part.
+
+    Args:
+        entry: of the catalogue.
+        hold: after its handshake the peer waits for `Peer.go`, and reads nothing meanwhile.
+    """
+
+    def script(act: Act) -> None:
+        for verb in ("wait_for", "silence", "flood", "drip"):
+            setattr(act, verb, _after(act.ready, getattr(act, verb)))
+        if hold:
+            act.handshake = _before(act.wait_for_go, act.handshake)  # type: ignore[method-assign]
+        entry.script(act)
+        act.ready()
+
+    return dataclasses.replace(entry, script=script)
 
 
-async def meet(peer: Peer, socks: list[socket.socket], entry: Entry, role: PeerRole) -> list[Met]:
-    """Do what the entry says, on every connection."""
-    if entry.you is You.DRAIN:
-        scenes = [Scene(peer, sock, our_stream(peer, sock, role), entry) for sock in socks]
-        async with jobs() as group:
-            running = [group.start(_MOVES[You.CLOSE_IN_TIME], scene) for scene in scenes]
-        return [await job.result() for job in running]
-    patience = {"handshake_timeout": SHORT} if entry.you is You.LEAVE_HANDSHAKE else {}
-    stream = our_stream(peer, socks[0], role, **patience)
-    return [await _MOVES[entry.you](Scene(peer, socks[0], stream, entry))]
+def _after(first: Callable[[], object], verb: Callable[..., Any]) -> Callable[..., Any]:
+    def both(*args: Any, **kwargs: Any) -> Any:
+        first()
+        return verb(*args, **kwargs)
+
+    return both
 
 
-async def _no_handshake(scene: Scene) -> Met:
-    try:
-        await scene.stream.handshake()
-    except bowout.HandshakeError:
-        return Met(await scene.stream.close(), Outcome.HANDSHAKE_ERROR)
-    return Met(await scene.stream.close(LONG), Outcome.EOF)
+def _before(last: Callable[[], object], verb: Callable[..., Any]) -> Callable[..., Any]:
+    def both(*args: Any, **kwargs: Any) -> None:
+        verb(*args, **kwargs)
+        last()
 
-
-async def _read_to_end(stream: bowout.Stream) -> tuple[bytes, Outcome]:
-    data = b""
-    try:
-        while chunk := await stream.receive():
-            data += chunk
-    except bowout.PeerError as error:
-        return data, _OUTCOMES[type(error)]
-    return data, Outcome.EOF
-
-
-async def _read(scene: Scene) -> Met:
-    data, outcome = await _read_to_end(scene.stream)
-    return Met(await scene.stream.close(LONG), outcome, data)
-
-
-async def _reply(scene: Scene) -> Met:
-    data, outcome = await _read_to_end(scene.stream)
-    await scene.stream.send(REPLY)
-    return Met(await scene.stream.close(LONG), outcome, data)
-
-
-async def _half_close(scene: Scene) -> Met:
-    await scene.stream.handshake()
-    await scene.stream.send_eof()
-    data, outcome = await _read_to_end(scene.stream)
-    return Met(await scene.stream.close(LONG), outcome, data)
-
-
-def _close(timeout: float) -> Callable[[Scene], Awaitable[Met]]:
-    async def close(scene: Scene) -> Met:
-        data = await scene.stream.receive_exactly(len(scene.entry.sends))
-        return Met(await scene.stream.close(timeout), Outcome.CLOSED, data)
-
-    return close
-
-
-async def _close_in_read(scene: Scene) -> Met:
-    data = b""
-    async for chunk in scene.stream:
-        data += chunk
-        await scene.stream.close(LONG)
-    return Met(await scene.stream.wait_ended(), Outcome.CLOSED, data)
-
-
-async def _cancel_read(scene: Scene) -> Met:
-    data = await scene.stream.receive_exactly(len(scene.entry.sends))
-    async with jobs() as group:
-        receiving = group.start(scene.stream.receive)
-        await settle()
-        receiving.cancel()
-    return Met(await scene.stream.close(LONG), Outcome.CLOSED, data)
-
-
-async def _cancel_close(scene: Scene) -> Met:
-    data = await scene.stream.receive_exactly(len(scene.entry.sends))
-    async with jobs() as group:
-        closing = [group.start(scene.stream.close, LONG) for _ in range(2)]
-        await settle()
-        closing[0].cancel()
-        await settle()
-        scene.peer.go()
-    return Met(await scene.stream.wait_ended(), Outcome.CLOSED, data)
-
-
-async def _blocked_send(scene: Scene) -> Met:
-    data = await scene.stream.receive_exactly(len(scene.entry.sends))
-
-    async with jobs() as group:
-        sending = group.start(scene.stream.send, MUCH)
-        await in_thread(scene.wait_full)
-        ending = await scene.stream.close(SHORT)
-        sending.cancel()
-    return Met(ending, Outcome.CLOSED, data)
-
-
-async def _upload(scene: Scene) -> Met:
-    await scene.stream.send(UPLOAD)
-    return Met(await scene.stream.close(LONG), Outcome.CLOSED, GREETING)
-
-
-async def _unwrap(scene: Scene) -> Met:
-    data = await scene.stream.receive_exactly(len(scene.entry.sends))
-    sock, rest = await scene.stream.unwrap(LONG)
-    with sock:
-        sock.send(REPLY)
-    ending = scene.stream.ending
-    assert ending is not None
-    return Met(ending, Outcome.EOF, data, rest)
-
-
-_MOVES: Final[dict[You, Callable[[Scene], Awaitable[Met]]]] = {
-    You.HANDSHAKE: _no_handshake,
-    You.LEAVE_HANDSHAKE: _no_handshake,
-    You.READ: _read,
-    You.REPLY: _reply,
-    You.CLOSE: _close(LONG),
-    You.CLOSE_IN_TIME: _close(SHORT),
-    You.HALF_CLOSE: _half_close,
-    You.CLOSE_IN_READ: _close_in_read,
-    You.CANCEL_READ: _cancel_read,
-    You.CANCEL_CLOSE: _cancel_close,
-    You.BLOCKED_SEND: _blocked_send,
-    You.UPLOAD: _upload,
-    You.UNWRAP: _unwrap,
-}
+    return both
