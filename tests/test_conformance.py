@@ -67,6 +67,9 @@ def expect_honesty(played: Round, picture: str) -> None:
             assert received is not None, picture
             assert ending.unsent == 0 or (ending.tls_version == "TLSv1.2" and received <= sent), picture
     if len(played.mets) == 1:
+        # Only a peer that may still say something is worth the whole deadline.
+        ending = played.mets[0].ending
+        assert not ending.deadline_hit or ending.inbound is Inbound.OPEN, picture
         claimed = played.mets[0].ending.close_notify_sent_at is not None
         # What left may be lost on the way, but what is seen there has left.
         assert played.reports[0].close_notify <= claimed, picture

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from bowout._core.closing import Step, next_step
+from bowout._core.states import INBOUND_SAID_ALL
 from bowout._pump import SCRATCH_SIZE, Pump
 from bowout.ending import Ending, EventKind, How, Inbound, Outbound, Role, Side
 from bowout.errors import BowoutError, NoCloseNotify, StreamClosed, Truncated
@@ -212,7 +213,7 @@ class Connection(Pump):
         )
 
     def _all_arrived(self) -> bool:
-        if self.engine.inbound is not Inbound.CLOSE_NOTIFY or not self.engine.fin_sent:
+        if self.engine.inbound not in INBOUND_SAID_ALL or not self.engine.fin_sent:
             return False
         unacknowledged = self._transport.unacknowledged()
         if unacknowledged is not None:
@@ -223,7 +224,7 @@ class Connection(Pump):
         return now >= self._fin_patience_ends
 
     async def _linger(self) -> None:
-        if self.engine.inbound is not Inbound.CLOSE_NOTIFY:
+        if self.engine.inbound not in INBOUND_SAID_ALL:
             await self._transport.wait(read=True, write=False)
             return
         async with self.backend.move_on_at(self.backend.time() + _ARRIVAL_TICK):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 
+from bowout._core.states import INBOUND_SAID_ALL
 from bowout.ending import Inbound, Outbound
 
 
@@ -51,8 +52,8 @@ def next_step(
         return Step.FIN
     if fin_received:
         return Step.RELEASE
-    # Both have said that they are done and the peer's kernel has every byte of ours: a peer that keeps the TCP
-    # connection open has no claim on our time.
-    if inbound is Inbound.CLOSE_NOTIFY and all_arrived:
+    # TLS is over both ways and the peer's kernel has every byte of ours: a peer that keeps the TCP connection open has
+    # no claim on our time, whether it said its close_notify, or a fatal alert, or what nobody can decrypt.
+    if inbound in INBOUND_SAID_ALL and all_arrived:
         return Step.RELEASE
     return Step.LINGER

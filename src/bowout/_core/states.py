@@ -94,6 +94,9 @@ INBOUND_ENDED: Final = frozenset(state for state, moves in INBOUND.items() if no
 #: The peer's FIN came without its close_notify.
 INBOUND_TRUNCATED: Final = frozenset({Inbound.TRUNCATED_AT_BOUNDARY, Inbound.TRUNCATED_INSIDE_RECORD})
 
+#: TLS has nothing more to carry to us, whatever may still come on TCP.
+INBOUND_SAID_ALL: Final = frozenset({Inbound.CLOSE_NOTIFY, Inbound.FATAL_ALERT, Inbound.UNDECRYPTABLE})
+
 #: `send` is possible only here; everything else has ended, or not begun.
 OUTBOUND_WRITABLE: Final = frozenset({Outbound.OPEN})
 
