@@ -140,7 +140,7 @@ def _seen(endings: Tree) -> str:
 def _columns(what: str) -> list[str]:
     parts = [part.strip() for part in what.split(";")]
     if len(parts) != 5:
-        return [what, "", "", "", ""]
+        return [*parts, *[""] * (5 - len(parts))]
     verdict, outcome, ours, theirs, notified = parts
     return [
         verdict,

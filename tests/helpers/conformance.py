@@ -118,7 +118,6 @@ def _ours(met: Met) -> str:
     ending = met.ending
     notes = [f"{ending.alert} by {ending.alert.by}"] if ending.alert else []
     notes += [words for words, holds in [("deadline", ending.deadline_hit), ("byte cap", ending.cap_hit)] if holds]
-    notes += ["late reset"] if ending.late_reset else []
     verdict = ending.how + (f" ({', '.join(notes)})" if notes else "")
     return f"{verdict}; {met.outcome.name.lower()}; we {ending.outbound}; peer {ending.inbound}"
 
@@ -277,8 +276,12 @@ def record_file() -> Path:
 
 def seen(case: Case, rounds: list[Round]) -> str:
     """What has to be the same the next time; of cancellations only what is left when none hits."""
+    hows = " or ".join(sorted(case.right.how))
     if case.entry.name in _RACES:
-        return f"{' or '.join(sorted(case.right.how))}; a race"
+        return f"{hows}; a race"
+    if case.way in _NOBODY_READS and case.right.how & {How.ALERT, How.RESET}:
+        # How much of it OpenSSL has met when close_notify is queued: then it is sent, or the alert in its place.
+        return f"{hows}; {case.right.outcome.name.lower()}; close_notify, or nothing after the error"
     return rounds[-1].seen
 
 
