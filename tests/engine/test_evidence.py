@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 import ssl
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import pytest
+import trustme
 
 from bowout._core import messages
+from bowout._core.engine import Engine
 from bowout._core.evidence import Evidence
 from bowout._core.failures import handshake_cut, handshake_failure, words_of
 from bowout._core.output import Cargo, OutputQueue
 from bowout._core.states import Halves, Signal
 from bowout._core.timeline import Timeline
 from bowout.ending import Alert, Ending, Event, EventKind, How, Inbound, Outbound, Role, Side
-from bowout.errors import HandshakeError, Reset
-from helpers.engines import Clock
+from bowout.errors import HandshakeError, HandshakeReset, HandshakeTruncated, NotTLS, Reset, Truncated
+from helpers.engines import (
+    NAME,
+    Clock,
+    Pair,
+    close_notify,
+    contexts,
+    cut,
+    engine,
+    established,
+    flipped,
+    read_out,
+    send,
+    take,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @pytest.fixture
@@ -257,3 +276,161 @@ def test_a_callback_that_was_there_gets_what_openssl_said(monkeypatch: pytest.Mo
     dispatcher("conn", "read", 771, 22, 1, b"data")
     assert got == [("conn", "read", 771, 22, 1, b"data")]
     assert vars(dispatcher)["user_function"] is before
+
+
+# -- what the engine adds ----------------------------------------------------------------------------------------------
+
+
+def test_an_engine_draws_up_what_it_is_told(us: Engine) -> None:
+    ending = us.finish(
+        peer="them", began=6.0, reason="why", deadline_hit=True, cap_hit=True, unacknowledged=3, unwrapped=True
+    )
+    told = (ending.peer, ending.began, ending.reason, ending.deadline_hit, ending.cap_hit, ending.unacknowledged)
+    assert (told, ending.unwrapped) == (("them", 6.0, "why", True, True, 3), True)
+
+
+def test_an_engine_that_is_told_nothing_makes_nothing_up(us: Engine) -> None:
+    ending = us.finish()
+    told = (ending.peer, ending.began, ending.reason, ending.deadline_hit, ending.cap_hit, ending.unacknowledged)
+    assert (told, ending.unwrapped) == (("", 0.0, "", False, False, None), False)
+
+
+def test_counts_add_up(us: Engine) -> None:
+    for count in (1, 2):
+        us.count_discarded(count)
+        us.count_unsent(count)
+    ending = us.finish()
+    assert (ending.discarded, ending.unsent) == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("act", "by", "kind"),
+    [
+        (Engine.receive_eof, Side.PEER, EventKind.FIN),
+        (Engine.receive_reset, Side.PEER, EventKind.RST),
+        (Engine.sent_fin, Side.WE, EventKind.FIN),
+        (Engine.sent_rst, Side.WE, EventKind.RST),
+    ],
+)
+def test_who_ends_the_transport_first_began_it(
+    us: Engine, act: Callable[[Engine], None], by: Side, kind: EventKind
+) -> None:
+    act(us)
+    last = us.timeline.events()[-1]
+    assert (us.finish().started_by, last.by, last.kind, last.detail) == (by, by, kind, "")
+
+
+def test_a_fin_after_a_failed_send_is_what_is_left_of_a_reset(us: Engine) -> None:
+    us.send_failed()
+    us.receive_eof()
+    assert us.timeline.events()[-1].kind is EventKind.RST
+
+
+def test_before_a_fin_none_was_sent(us: Engine) -> None:
+    before = us.fin_sent
+    us.sent_fin()
+    assert (before, us.fin_sent) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"),
+    [
+        (0, "the peer's FIN came without close_notify: what was received may not be all"),
+        (1, "the peer's FIN came inside a TLS record: bytes are missing"),
+    ],
+)
+def test_a_truncation_is_said_in_these_words(us: Engine, them: Engine, missing: int, words: str) -> None:
+    error = read_out(cut(us, them, missing))[1]
+    assert isinstance(error, Truncated)
+    assert (str(error), error.inside_record) == (words, missing == 1)
+
+
+def test_a_reset_is_said_in_these_words(us: Engine) -> None:
+    us.receive_reset()
+    assert str(read_out(us)[1]) == "the peer reset the connection before its close_notify"
+
+
+def test_our_answer_to_a_broken_record_is_named(us: Engine, them: Engine) -> None:
+    send(them, b"x")
+    us.receive_data(flipped(take(them)))
+    error = str(read_out(us)[1])
+    assert error.startswith("the peer broke the TLS protocol: ")
+    assert error.endswith(" (we answered with bad_record_mac)")
+
+
+def test_without_the_hook_our_answer_is_not_known(us: Engine, them: Engine) -> None:
+    send(them, b"x")
+    us._tls._bowout_sink = None  # type: ignore[attr-defined]
+    us.receive_data(flipped(take(them)))
+    with mock.patch.object(us._evidence, "on_message"):
+        error = str(read_out(us)[1])
+    assert error.startswith("the peer broke the TLS protocol: ")
+    assert "answered" not in error
+    assert "X" not in error
+
+
+@pytest.mark.parametrize(
+    ("act", "words"),
+    [
+        (Engine.send_failed, "the peer reset the connection while we were sending"),
+        (Engine.sent_fin, "our direction of the stream has ended: close_notify was queued, or it was cut off"),
+    ],
+)
+def test_why_nothing_can_be_sent_is_said_in_these_words(us: Engine, act: Callable[[Engine], None], words: str) -> None:
+    act(us)
+    assert str(us.why_not_writable()) == words
+
+
+def test_why_nothing_can_be_sent_after_a_close_notify_in_tls12(ca: trustme.CA) -> None:
+    two = established(ca, "1.2")
+    two.client.receive_data(close_notify(two.server))
+    read_out(two.client)
+    words = "the peer sent close_notify, which in TLS 1.2 ends both directions"
+    assert str(two.client.why_not_writable()) == words
+
+
+def unshaken(ca: trustme.CA) -> Engine:
+    client = engine(contexts(ca, "1.3")[0], Role.CLIENT)
+    assert not client.handshake()
+    return client
+
+
+def test_a_handshake_that_is_done_is_done_again(us: Engine) -> None:
+    assert us.handshake() is True
+
+
+def test_why_nothing_can_be_sent_before_the_handshake(ca: trustme.CA) -> None:
+    assert str(unshaken(ca).why_not_writable()) == "the handshake is not done"
+
+
+def test_a_reset_in_the_handshake_is_said_in_these_words(ca: trustme.CA) -> None:
+    client = unshaken(ca)
+    client.receive_reset()
+    with pytest.raises(HandshakeReset, match=r"^the peer reset the connection during the handshake$"):
+        client.handshake()
+
+
+def test_a_close_notify_in_the_handshake_is_said_in_these_words(ca: trustme.CA) -> None:
+    client = unshaken(ca)
+    client.receive_data(b"\x15\3\3\0\2\1\0")
+    with pytest.raises(HandshakeTruncated, match=r"^the peer sent close_notify during the handshake$"):
+        client.handshake()
+
+
+def test_of_plain_text_the_beginning_is_kept(ca: trustme.CA) -> None:
+    client = unshaken(ca)
+    text = bytes(range(65, 65 + 26)) * 4
+    for at in range(0, len(text), 13):
+        client.receive_data(text[at : at + 13])
+    with pytest.raises(NotTLS) as caught:
+        client.handshake()
+    assert caught.value.sample == text[:64]
+
+
+def test_a_truncation_is_raised_unless_told_otherwise(ca: trustme.CA) -> None:
+    client_context, server_context = contexts(ca, "1.3")
+    server = engine(server_context, Role.SERVER)
+    client = Engine(client_context, role=Role.CLIENT, server_hostname=NAME, timeline=Timeline(Clock()))
+    Pair(client, server).shake_hands()
+    client.receive_eof()
+    assert isinstance(read_out(client)[1], Truncated)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from bowout._backends.sockets import Endpoint
 
 _FULL: Final = 1 << 16
+#: More steps without news from outside than any that carry data a few bytes at a time.
+_BUSY: Final = 200_000
 
 
 class Cancelled(BaseException):
@@ -129,7 +131,7 @@ class Loop:
 
     def run(self) -> None:
         """Run until everybody waits for something outside."""
-        for _ in range(20_000):
+        for _ in range(_BUSY):
             if not self.ready:
                 return
             self.step()
