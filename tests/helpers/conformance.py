@@ -75,6 +75,12 @@ class Case:
         return f"{self.entry.row}-{self.entry.name}-{way}-{self.tls}-{self.we}-{self.backend}"
 
     @property
+    def cut_by_openssl(self) -> bool:
+        """OpenSSL 3.6 writes no more after user_canceled and close_notify, so what is being sent is cut in half."""
+        newest = ssl.OPENSSL_VERSION_INFO[:2] >= (3, 6) and self.tls == "1.3"
+        return newest and self.entry.name == "user_canceled_then_close_notify" and self.way is Way.SENDING
+
+    @property
     def right(self) -> Expect:
         """What the catalogue expects, as it looks in this situation."""
         right = self.entry.expect(self.tls, self.role)
@@ -92,6 +98,8 @@ class Case:
         # Sent before the alert, or before the peer was found at fault.
         if self.way in _NOBODY_READS and right.close_notify == frozenset({0}):
             changes["close_notify"] = frozenset({0, 1})
+        if self.cut_by_openssl:
+            changes |= {"how": frozenset({How.ABORTED}), "close_notify": frozenset({0})}
         if self.entry.row == 26:
             changes["how"] = {Way.AT_EACH_AWAIT: right.how, Way.BESIDE: frozenset({How.UNANSWERED})}.get(
                 self.way, frozenset({How.CLEAN})
