@@ -15,7 +15,7 @@ from helpers.runners import BACKENDS, Backend, Runner, warm_up
 
 # How long one example takes is no fact about the code. In CI, Hypothesis itself repeats the same examples every time.
 settings.register_profile("house", deadline=None)
-settings.register_profile("thorough", deadline=None, max_examples=3000, derandomize=False)
+settings.register_profile("thorough", deadline=None, max_examples=5000, derandomize=False)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "house"))
 
 _failed = pytest.StashKey[bool]()
