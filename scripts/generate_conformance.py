@@ -29,7 +29,10 @@ DIFFERS: Final[dict[str, str]] = {
         "this OpenSSL takes what follows user_canceled for a broken end and writes no more, so that a send under way "
         "is cut in half; close_notify would vouch for half a message, and is not sent."
     ),
-    "plaintext_close_notify": "the fatal alert with which OpenSSL answers what it cannot decrypt, which was internal_error, has a better name.",
+    "plaintext_close_notify": (
+        "the fatal alert with which OpenSSL answers what it cannot decrypt, which was internal_error, has a better "
+        "name."
+    ),
 }
 
 _PAGE: Final = """\
