@@ -22,20 +22,31 @@ _ARRIVES: Final = {You.UPLOAD: UPLOAD, You.REPLY: REPLY}
 _SENT: Final = frozenset({Outbound.CLOSE_NOTIFY_SENT, Outbound.FIN_SENT})
 
 
+#: So often a case is played again that ended right, and not as its record says: the scheduler may decide a detail.
+_AGAIN: Final = 2
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_it_ends_right(case: Case) -> None:
     require_module(case.backend)
+    before = recorded(case)
+    what, ladders = observe(case)
+    for _ in range(_AGAIN):
+        if before not in (None, what):
+            what, ladders = observe(case)
+    note(case, what)
+    assert before in (None, what), f"not as it was: see why, and run scripts/generate_conformance.py\n{ladders}"
+
+
+def observe(case: Case) -> tuple[str, str]:
+    """Let it happen; what was seen, in words and as ladders. What has to be right is right every time."""
     rounds = play(Runner(case.backend), case)
     for played in rounds:
         picture = "\n".join([*(met.ending.ladder() for met in played.mets), *(str(peer) for peer in played.reports)])
         expect_the_right_ending(case, played, picture)
         expect_honesty(played, picture)
         expect_all_that_was_sent(case, played, picture)
-    what = seen(case, rounds)
-    note(case, what)
-    before = recorded(case)
-    ladders = "\n".join(met.ending.ladder() for met in rounds[-1].mets)
-    assert before in (None, what), f"not as it was: see why, and run scripts/generate_conformance.py\n{ladders}"
+    return seen(case, rounds), "\n".join(met.ending.ladder() for met in rounds[-1].mets)
 
 
 def expect_the_right_ending(case: Case, played: Round, picture: str) -> None:
