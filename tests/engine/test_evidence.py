@@ -434,3 +434,28 @@ def test_a_truncation_is_raised_unless_told_otherwise(ca: trustme.CA) -> None:
     Pair(client, server).shake_hands()
     client.receive_eof()
     assert isinstance(read_out(client)[1], Truncated)
+
+
+def test_what_is_ignored_while_leaving_adds_up(us: Engine, them: Engine) -> None:
+    us.receive_data(close_notify(them))
+    read_out(us)
+    us.call("close()", leaving=True)
+    us.receive_data(b"12")
+    us.receive_data(b"345")
+    assert us.finish().ignored == 5
+
+
+def test_an_alert_in_the_handshake_ends_the_peers_direction(ca: trustme.CA) -> None:
+    client = unshaken(ca)
+    client.receive_data(b"\x15\3\3\0\2\2\x28")
+    with pytest.raises(HandshakeError):
+        client.handshake()
+    assert client.inbound is Inbound.FATAL_ALERT
+
+
+def test_what_is_read_where_it_was_received_is_not_copied(us: Engine, them: Engine) -> None:
+    send(them, b"x")
+    buffer = memoryview(bytearray(9))
+    with mock.patch.object(us, "receive_data") as copied:
+        assert us.receive_and_read(take(them), buffer) == 1
+    assert not copied.called

@@ -49,6 +49,7 @@ OPERATIONS: Final[dict[str, tuple[str, ...]]] = {
     "again": (),
     # The transport: so many bytes are delivered, 0 for all; so many are taken, 0 for all.
     "deliver": ("number",),
+    "pull": ("number", "number"),  # deliver so many bytes, and read into so large a buffer in the same call
     "fin": (),
     "rst": (),
     "lost": (),  # our send failed

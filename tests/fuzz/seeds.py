@@ -151,6 +151,12 @@ ENDINGS: Final[tuple[tuple[int, str, str, How | tuple[How | None, How | None]], 
     (0, "a_record_again", f"shake; data 5; again; {_READ}; take 0", How.ALERT),
     (0, "our_send_failed", f"shake; write 40000; take 20000; lost; data 5; {_READ}; fin; read 9", How.RESET),
     (0, "without_the_hook", f"hook off; shake; data 5; alert 1 0; {_READ}; {_CLOSE}", How.CLEAN),
+    (
+        23,
+        "close_notify_with_the_last_data_in_one_call",
+        f"shake; data 9999; pull 0 100; read 65536; data 16384; alert 1 0; pull 9000 9; {_READ}; read 9; {_CLOSE}",
+        How.CLEAN,
+    ),
 )
 
 

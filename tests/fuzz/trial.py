@@ -233,14 +233,11 @@ class Trial:
     # -- the transport -------------------------------------------------------------------------------------------------
 
     def _do_deliver(self, count: int) -> None:
-        wire = b"".join(self._wire)
-        data = wire[: count or None][: len(_BUFFER)]
-        if not data or self._input_over or self._released:
+        data = self._arriving(count)
+        if not data:
             return
-        self._wire = [wire[len(data) :]]
         before, late_before = self._held(), self._us._input.size
         self._us.receive_data(data)
-        self._delivered += len(data)
         if self._us.inbound is Inbound.CLOSE_NOTIFY:
             check(
                 self._us._input.size <= max(late_before, _LEFTOVER),
@@ -248,6 +245,24 @@ class Trial:
             )
         elif self._us.inbound not in {Inbound.HANDSHAKE, Inbound.OPEN}:
             check(self._held() <= before, "the engine keeps what nobody will read")
+
+    def _do_pull(self, count: int, size: int) -> None:
+        if not self._us.handshake_done:
+            return
+        memory = bytearray(self._arriving(count))
+        if memory:
+            self._read_once(size, functools.partial(self._us.receive_and_read, memoryview(memory)))
+            memory[:] = bytes(len(memory))  # It may be used again, says the engine.
+
+    def _arriving(self, count: int) -> bytes:
+        """What the transport gives next; nothing where it cannot."""
+        wire = b"".join(self._wire)
+        data = wire[: count or None][: len(_BUFFER)]
+        if self._input_over or self._released:
+            return b""
+        self._wire = [wire[len(data) :]]
+        self._delivered += len(data)
+        return data
 
     def _do_fin(self) -> None:
         if not self._released:
@@ -307,7 +322,7 @@ class Trial:
             self._read += got
         elif got is None:
             check(self._held() <= _ONE_RECORD, "the engine asks for more, and holds more than a record")
-        elif read == self._us.read_into:
+        elif read != self._us.discard:
             self._check_end()
 
     def _check_end(self) -> None:
