@@ -282,7 +282,8 @@ class TestAServerThatDoesNotPlayAlong:
         script = f'exec {require_program("openssl")} "$@" -naccept 1'
         done = bowout("demo", "--against", "openssl", env=fake_openssl(tmp_path, script))
         assert done.status == 1
-        assert "✗ ConnectRefused: " in acts_of(done.out)[0]
+        # It may close its listener before our connection comes, or with it in the backlog.
+        assert re.search("✗ (ConnectRefused|HandshakeReset): ", acts_of(done.out)[0])
         assert len(acts_of(done.out)) == 1
 
 

@@ -180,6 +180,18 @@ def test_what_came_before_a_bad_end_stays_readable(
         assert run(main) == (b"da", b"ta")
 
 
+def test_an_abort_after_a_bad_end_takes_nothing_away(run: Runner) -> None:
+    async def main() -> tuple[bool, bytes]:
+        stream = await opened(link)
+        with pytest.raises(bowout.ProtocolViolation):
+            await stream.receive_exactly(100)
+        before = stream.ending
+        return stream.abort() is before, await stream.receive()
+
+    with peer(garbage) as link:
+        assert run(main) == (True, b"data")
+
+
 @pytest.mark.parametrize(
     ("script", "inside"),
     [(fin, False), (fin_inside, True), (fin_inside_header, True)],

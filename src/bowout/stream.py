@@ -382,9 +382,9 @@ class Stream:
         return self._ended()
 
     def _drop_buffer(self) -> None:
-        if self._connection.ending is None:
+        if self._connection.ending is None:  # After a bad end, what came before it stays readable.
             self._connection.engine.count_discarded(len(self._buffer))
-        self._buffer.clear()
+            self._buffer.clear()
 
     def _ended(self) -> Ending:
         ending = self._connection.ending
