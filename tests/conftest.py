@@ -13,7 +13,7 @@ from helpers.leaks import no_leaks
 from helpers.peers import require_module
 from helpers.runners import BACKENDS, Backend, Runner, warm_up
 
-# How long one example takes is no fact about the code. In CI, Hypothesis itself repeats the same examples every time.
+# How long one example takes is no fact about the code.
 # The same examples every time: a run that fails tells of the change in it. "thorough" goes looking for more.
 settings.register_profile("house", deadline=None, derandomize=True)
 settings.register_profile("thorough", deadline=None, max_examples=5000, derandomize=False)
