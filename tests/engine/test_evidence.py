@@ -28,6 +28,7 @@ from helpers.engines import (
     engine,
     established,
     flipped,
+    pair,
     read_out,
     send,
     take,
@@ -459,3 +460,61 @@ def test_what_is_read_where_it_was_received_is_not_copied(us: Engine, them: Engi
     with mock.patch.object(us, "receive_data") as copied:
         assert us.receive_and_read(take(them), buffer) == 1
     assert not copied.called
+
+
+def test_the_call_that_ends_the_handshake_says_so(ca: trustme.CA, version: str) -> None:
+    two = pair(*contexts(ca, version))
+    for _ in range(3):
+        for side in (two.client, two.server):
+            assert side.handshake() is side.handshake_done
+            two.move(side)
+    assert two.client.handshake_done
+    assert two.server.handshake_done
+
+
+def test_after_another_event_runs_of_data_are_told_apart_anew(clock: Clock) -> None:
+    timeline = Timeline(clock)
+    timeline.record(EventKind.CALL, Side.WE)
+    for _ in range(9):
+        timeline.data(sent=1)
+        timeline.data(received=1)
+    runs = [(event.sent, event.received) for event in timeline.events()[1:]]
+    assert runs == [(1, 0), (0, 1)] * 3 + [(6, 6)]
+
+
+def test_a_clean_end_without_a_reset_has_no_late_one(us: Engine, them: Engine) -> None:
+    us.receive_data(close_notify(them))
+    read_out(us)
+    close_notify(us)
+    ending = us.finish()
+    assert ending.how is How.CLEAN
+    assert ending.late_reset is False
+
+
+def test_the_cap_after_close_notify_holds_for_what_is_read_where_it_was_received(us: Engine, them: Engine) -> None:
+    us.receive_data(close_notify(them))
+    read_out(us)
+    assert us.receive_and_read(bytes(300_000), memoryview(bytearray(9))) == 0
+    assert len(us.leftover()) == 1 << 18
+
+
+def test_each_read_has_its_own_time(us: Engine, them: Engine) -> None:
+    clock = us.timeline._clock
+    assert isinstance(clock, Clock)
+    for moment in (1.0, 2.0):
+        clock.now = moment
+        send(them, b"x")
+        us.receive_data(take(them))
+        read_out(us)
+        assert us.timeline.last_data_at == moment
+
+
+def test_a_handshake_that_comes_byte_by_byte_goes_on_at_the_last(ca: trustme.CA) -> None:
+    two = pair(*contexts(ca, "1.3"))
+    two.client.handshake()
+    two.move(two.client)
+    two.server.handshake()
+    for byte in take(two.server):
+        two.client.receive_data(bytes([byte]))
+        two.client.handshake()
+    assert two.client.handshake_done
