@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 from collections.abc import Generator, Iterator
 
 import pytest
@@ -20,6 +21,14 @@ settings.register_profile("thorough", deadline=None, max_examples=5000, derandom
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "house"))
 
 _failed = pytest.StashKey[bool]()
+
+
+def pytest_configure() -> None:
+    """Heed what a script in the background or ``nohup`` ignores: the programs that tests start inherit it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_finish() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import signal
 import sys
 import warnings
 from collections.abc import Iterator
@@ -40,11 +39,6 @@ def plain(**more: str) -> dict[str, str]:
     return environment(**{"NO_COLOR": "1", "PROMPT_TOOLKIT_NO_CPR": "1", **more})
 
 
-def heed_interrupts() -> None:
-    """Undo what a parent may have done that runs these tests in the background of a script."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 def told(child: pexpect.spawn[str]) -> str:
     """What it says up to its end."""
     child.expect(pexpect.EOF)
@@ -58,7 +52,6 @@ def spawn(command: str, *arguments: str, **more: str) -> pexpect.spawn[str]:
         warnings.simplefilter("ignore", DeprecationWarning)
         return pexpect.spawn(
             command, list(arguments), env=plain(**more), dimensions=(30, COLUMNS), encoding="utf-8", timeout=20,
-            preexec_fn=heed_interrupts,
         )  # fmt: skip
 
 

@@ -751,6 +751,20 @@ class TestSignals:
         with program(text, backend, str(self.pem(tmp_path))) as process:
             assert process.rest() == "0\n"
 
+    def test_afterwards_signals_do_what_they_did_before(self, run: Runner) -> None:
+        async def noted() -> None:
+            handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+            async with serve(echo, drain_on_signals=True):
+                pass
+            assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+        before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        try:
+            run(noted)
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
     @staticmethod
     def pem(directory: Path) -> Path:
         path = directory / "server.pem"

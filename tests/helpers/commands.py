@@ -133,15 +133,10 @@ def started(
     **options: Any,
 ) -> Iterator[Running]:
     """Start a command, and see that it is gone at the end."""
-    # Somebody may run these tests in the background of a script, where SIGINT is ignored, and children inherit that.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        process = subprocess.Popen(
-            [*command, *arguments], stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, bufsize=0,
-            **{"env": environment(), **options},
-        )  # fmt: skip
-    finally:
-        signal.signal(signal.SIGINT, before)
+    process = subprocess.Popen(
+        [*command, *arguments], stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, bufsize=0,
+        **{"env": environment(), **options},
+    )  # fmt: skip
     with process:
         try:
             yield Running(process)

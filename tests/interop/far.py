@@ -111,21 +111,16 @@ class Process:
 
     def __init__(self, command: list[str], log: Path, *, piped: bool) -> None:
         self._log = log
-        # In the background of a script SIGINT is ignored, and children inherit that.
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)
-        try:
-            with log.open("wb") as output:
-                self.popen = subprocess.Popen(
-                    command,
-                    stdin=subprocess.PIPE if piped else subprocess.DEVNULL,
-                    stdout=subprocess.PIPE if piped else output,
-                    stderr=output,
-                    bufsize=0,
-                    env=environment(PYTHONPATH=str(ROOT / "tests")),
-                    cwd=log.parent,
-                )
-        finally:
-            signal.signal(signal.SIGINT, before)
+        with log.open("wb") as output:
+            self.popen = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE if piped else subprocess.DEVNULL,
+                stdout=subprocess.PIPE if piped else output,
+                stderr=output,
+                bufsize=0,
+                env=environment(PYTHONPATH=str(ROOT / "tests")),
+                cwd=log.parent,
+            )
         self._watchdog = threading.Timer(2 * PATIENCE, self.popen.kill)
         self._watchdog.start()
 

@@ -67,7 +67,7 @@ class AsyncioBackend:
         queue: asyncio.Queue[int] = asyncio.Queue()
         with contextlib.ExitStack() as undo:
             for number in numbers:
-                undo.callback(_catch_signal(self._loop, number, queue))
+                _catch_signal(undo, self._loop, number, queue)
             yield _drain_queue(queue)
 
     def transport(self, sock: socket.socket, peer: str) -> SocketTransport:
@@ -131,14 +131,19 @@ class _Crew:
         return self._group.create_task(run(*args))
 
 
-def _catch_signal(loop: asyncio.AbstractEventLoop, number: int, queue: asyncio.Queue[int]) -> Callable[[], object]:
-    """Put a signal's number into `queue` whenever it comes; give back what undoes that."""
+def _catch_signal(
+    undo: contextlib.ExitStack, loop: asyncio.AbstractEventLoop, number: int, queue: asyncio.Queue[int]
+) -> None:
+    """Put a signal's number into `queue` whenever it comes, until `undo` puts back what there was."""
+    before = signal.getsignal(number)
+    if before is not None:  # None: a handler that is not Python's
+        undo.callback(signal.signal, number, before)  # the loops leave the default, not asyncio.run()'s, nor "ignored"
     try:
         loop.add_signal_handler(number, queue.put_nowait, number)
     except NotImplementedError:  # Windows
-        before = signal.signal(number, lambda *_: loop.call_soon_threadsafe(queue.put_nowait, number))
-        return lambda: signal.signal(number, before)
-    return lambda: loop.remove_signal_handler(number)
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(queue.put_nowait, number))
+    else:
+        undo.callback(loop.remove_signal_handler, number)
 
 
 async def _drain_queue(queue: asyncio.Queue[int]) -> AsyncIterator[int]:
