@@ -136,7 +136,9 @@ class Stream:
                 count = min(len(view), len(self._buffer))
                 view[:count] = self._take(count)
                 return count
-            return await self._read(view)
+            if not self._connection.engine.handshake_done:
+                await self.handshake()
+            return await self._connection.read_into(view)
         finally:
             self._receiving = False
 
@@ -153,9 +155,14 @@ class Stream:
             raise ValueError(f"count must not be negative, not {count}")
         self._begin_receiving()
         try:
-            await self._look_into_buffer()
+            if self._buffer or not count:
+                await self._look_into_buffer()
             while len(self._buffer) < count:
-                if not await self._read_more():
+                came = await self._read_some()
+                if len(came) == count and not self._buffer:
+                    return bytes(came)
+                self._buffer += came
+                if not came:
                     partial = self._take(len(self._buffer))
                     raise IncompleteRead(
                         f"the peer ended the stream after {len(partial)} of {count} bytes",
@@ -190,7 +197,9 @@ class Stream:
                 if len(self._buffer) >= limit:
                     raise LimitExceeded(f"no {separator!r} within {limit} bytes")
                 searched = max(0, len(self._buffer) - len(separator) + 1)
-                if not await self._read_more():
+                came = await self._read_some()
+                self._buffer += came
+                if not came:
                     partial = self._take(len(self._buffer))
                     raise IncompleteRead(
                         f"the peer ended the stream before {separator!r}", partial=partial, expected=None
@@ -223,16 +232,13 @@ class Stream:
             self._connection.check_staying()
         return bool(self._buffer)
 
-    async def _read(self, view: memoryview) -> int:
-        if not self._connection.engine.handshake_done:
+    async def _read_some(self) -> memoryview:
+        """Read into the shared scratch memory: what this gives is to be used before the next await."""
+        connection = self._connection
+        if not connection.engine.handshake_done:
             await self.handshake()
-        return await self._connection.read_into(view)
-
-    async def _read_more(self) -> bool:
-        view = self._connection.scratch[:_CHUNK]
-        count = await self._read(view)
-        self._buffer += view[:count]
-        return count > 0
+        scratch = connection.scratch
+        return scratch[: await connection.read_into(scratch[:_CHUNK])]
 
     def _take(self, count: int) -> bytes:
         taken = bytes(self._buffer[:count])

@@ -22,7 +22,7 @@ class TrioBackend:
     cancellations: tuple[type[BaseException], ...] = (trio.Cancelled,)
 
     def __init__(self) -> None:
-        self.time = trio.current_time
+        self.time = trio.lowlevel.current_clock().current_time
         self.event = trio.Event
 
     def move_on_at(self, when: float) -> _MoveOn:

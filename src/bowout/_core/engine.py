@@ -24,7 +24,7 @@ from bowout._core.failures import alert_of_reason, handshake_cut, handshake_fail
 from bowout._core.input import InputQueue
 from bowout._core.output import Cargo, OutputQueue
 from bowout._core.records import MAX_PLAINTEXT, looks_like_tls
-from bowout._core.states import INBOUND_ENDED, OUTBOUND_WRITABLE, Signal
+from bowout._core.states import Signal
 from bowout.ending import Ending, EventKind, How, Inbound, Outbound, Role, Side, TruncationPolicy
 from bowout.errors import (
     AlertReceived,
@@ -136,7 +136,7 @@ class Engine:
         """Take ciphertext. The memory of `data` may be used again as soon as this returns."""
         if not self.handshake_done and len(self._sample) < _SAMPLE_SIZE:
             self._sample += bytes(data[: _SAMPLE_SIZE - len(self._sample)])
-        if self._halves.inbound in INBOUND_ENDED:
+        if self._halves.inbound_ended:
             self._take_late(data)
         elif not self.handshake_done and (self._evidence.leaving or self._evidence.failed):
             pass  # There is nobody to read it.
@@ -247,7 +247,7 @@ class Engine:
 
     def _read_end(self) -> int | None:
         """Everything was read: tell whether that is the end."""
-        if self._halves.inbound not in INBOUND_ENDED and not self._evidence.failed:
+        if not (self._halves.inbound_ended or self._evidence.failed):
             if self._evidence.input_ended is None:
                 return None
             self._input_exhausted()
@@ -266,7 +266,7 @@ class Engine:
             StreamClosed: our direction has ended.
             BowoutError: the connection has failed; the error that ended it.
         """
-        if self._halves.outbound not in OUTBOUND_WRITABLE:
+        if not self._halves.writable:
             raise self.why_not_writable()
         try:
             count: int = self._tls.write(data if len(data) <= WRITE_SIZE else data[:WRITE_SIZE])
@@ -389,7 +389,7 @@ class Engine:
 
     def _more_to_decrypt(self) -> bool:
         """Give OpenSSL a record, if it needs one and there is one; tell whether it may have something to decrypt."""
-        if self._halves.inbound in INBOUND_ENDED or self._evidence.failed:
+        if self._halves.inbound_ended or self._evidence.failed:
             return False
         return self._input.ready or self._input.feed()
 
@@ -431,7 +431,8 @@ class Engine:
                 self._broken(error)
                 return 0
             count = 0
-        self._after_read()
+        if self._outgoing.pending or self._close_notify_owed:
+            self._after_read()
         if count:
             # A record that fits is read whole.
             self._input.has_read(rest=count == len(buffer) and self._tls.pending() > 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Final
 
 HEADER_SIZE: Final = 5
@@ -10,8 +11,11 @@ MAX_PLAINTEXT: Final = 16384
 
 #: The most that a record of TLS 1.3 holds (RFC 8446 section 5.2).
 _MAX_CIPHERTEXT: Final = MAX_PLAINTEXT + 256
-#: Content type and version, as TLS 1.2 and 1.3 write them.
-_APPLICATION_DATA: Final = b"\x17\x03\x03"
+#: Content type, version and length.
+_unpack_header: Final = struct.Struct(">BHH").unpack_from
+_APPLICATION_DATA: Final = 23
+#: As TLS 1.2 and 1.3 write it.
+_VERSION: Final = 0x0303
 #: Its handshake header and its one byte.
 _KEY_UPDATE_SIZE: Final = 5
 
@@ -46,14 +50,16 @@ class RecordScanner:
         """
         at, end = start, len(data)
         if not self._body:
-            header = self._header + bytes(data[at : at + HEADER_SIZE - len(self._header)])
-            at += len(header) - len(self._header)
-            if len(header) < HEADER_SIZE:
-                self._header, self.whole = header, False
-                return at
-            self._header = b""
-            self._body = header[3] << 8 | header[4]
-            self.sound = header.startswith(_APPLICATION_DATA) and self._body <= _MAX_CIPHERTEXT
+            header, offset = data, at
+            at += HEADER_SIZE - len(self._header)
+            if self._header or at > end:
+                header, offset, at = self._header + bytes(data[offset:at]), 0, min(at, end)
+                if len(header) < HEADER_SIZE:
+                    self._header, self.whole = header, False
+                    return at
+                self._header = b""
+            content_type, version, self._body = _unpack_header(header, offset)
+            self.sound = content_type == _APPLICATION_DATA and version == _VERSION and self._body <= _MAX_CIPHERTEXT
         at += self._body
         if at <= end:
             self._body, self.whole = 0, True

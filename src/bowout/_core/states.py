@@ -102,13 +102,18 @@ OUTBOUND_WRITABLE: Final = frozenset({Outbound.OPEN})
 
 
 class Halves:
-    """The two half-states of one connection. `apply` is the only way to move them."""
+    """The two half-states of one connection. `apply` is the only way to move them.
 
-    __slots__ = ("close_notify_sent", "inbound", "outbound")
+    Attributes:
+        writable, inbound_ended: what each send and each record asks, looked up in the sets above once.
+    """
+
+    __slots__ = ("close_notify_sent", "inbound", "inbound_ended", "outbound", "writable")
 
     def __init__(self) -> None:
         self.outbound = Outbound.HANDSHAKE
         self.inbound = Inbound.HANDSHAKE
+        self.writable = self.inbound_ended = False
         self.close_notify_sent = False
 
     def apply(self, signal: Signal, *, tls12: bool = False) -> None:
@@ -117,12 +122,14 @@ class Halves:
         before = self.inbound
         self.inbound = INBOUND[before].get(signal, before)
         if self.inbound is not before:
+            self.inbound_ended = self.inbound in INBOUND_ENDED
             joint = (JOINT_TLS12 if tls12 else JOINT).get(self.inbound)
             if joint is not None:
                 self._move_outbound(joint)
 
     def _move_outbound(self, signal: Signal) -> None:
         self.outbound = OUTBOUND[self.outbound].get(signal, self.outbound)
+        self.writable = self.outbound in OUTBOUND_WRITABLE
         if signal is Signal.CLOSE_NOTIFY_TAKEN and self.outbound is Outbound.CLOSE_NOTIFY_SENT:
             self.close_notify_sent = True
 
