@@ -45,6 +45,11 @@ def _per_gb(sample: Sample, job: dict[str, Any]) -> float:
     return float(sample["cpu"] / job["a"] * 1e9)
 
 
+def _of_both_per_gb(sample: Sample, job: dict[str, Any]) -> float:
+    """With the CPU of the peer: the kernel bills a loopback's work to whichever of the two happens to run."""
+    return float((sample["cpu"] + sample["peer_cpu"]) / job["a"] * 1e9)
+
+
 def _gb_per_second(sample: Sample, job: dict[str, Any]) -> float:
     return float(job["a"] / sample["wall"] / 1e9)
 
@@ -68,6 +73,8 @@ FIGURES: Final = {
         Figure("receive_rate", "receive", "Receive", "GB/s", _gb_per_second),
         Figure("receive_into", "receive_into", "Receive into a buffer", "CPU s/GB", _per_gb),
         Figure("send", "send", "Send", "CPU s/GB", _per_gb),
+        Figure("receive_both", "receive", "Receive, and the peer's sending", "CPU s/GB", _of_both_per_gb),
+        Figure("send_both", "send", "Send, and the peer's receiving", "CPU s/GB", _of_both_per_gb),
         Figure("send_rate", "send", "Send", "GB/s", _gb_per_second),
         Figure("echo64", "echo64", "Round trip of 64 bytes", "CPU µs", _cpu_per_trip),
         Figure("echo64_wall", "echo64", "Round trip of 64 bytes", "µs", _wall_per_trip),

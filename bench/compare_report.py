@@ -22,7 +22,8 @@ JSON: Final = RESULTS / "compare.json"
 DOCUMENTS: Final = (ROOT / "docs" / "benchmarks.md", ROOT / "README.md")
 
 _TABLES: Final = {
-    "bulk": ("receive", "receive_into", "send", "receive_rate", "send_rate"),
+    "bulk": ("receive", "receive_into", "send"),
+    "both": ("receive_both", "send_both", "receive_rate", "send_rate"),
     "round-trips": ("echo64", "echo64_wall", "echo4k", "many100", "many1000", "many10000"),
     "connections": ("handshake", "rate", "p50", "p95"),
     "memory": ("idle", "burst"),
