@@ -26,7 +26,7 @@ class Crowd:
     """So many idle connections, and what a drainer did with them: how many were ended when it let others run."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, count: int, *, leaving: bool = True) -> None:
-        backend = _backends.current()
+        self.backend = backend = _backends.current()
         checkpoint = backend.checkpoint
 
         async def counted() -> None:
@@ -92,6 +92,25 @@ def test_it_keeps_the_time_that_cutting_off_the_rest_takes(run: Runner, monkeypa
     monkeypatch.setattr(_drainer, "_CUT_COST", FAR / 10)
     crowd, left = run(main)
     assert len(crowd.cut) == 10
+    assert left > 0
+
+
+def test_it_learns_what_ending_one_takes_here(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closing the first batch takes a third of the time: so cutting off both would take two thirds."""
+    soon = 1.0
+    each = soon / (3 * _drainer.BATCH)
+
+    async def main() -> tuple[Crowd, float]:
+        crowd = Crowd(monkeypatch, 2 * _drainer.BATCH, leaving=False)
+        time = crowd.backend.time
+        crowd.drainer.deadline = time() + soon
+        monkeypatch.setattr(crowd.backend, "time", lambda: time() + each * min(len(crowd.closed), _drainer.BATCH))
+        await crowd.drainer.run()
+        return crowd, crowd.drainer.deadline - crowd.backend.time()
+
+    monkeypatch.setattr(_drainer, "_CUT_COST_CAP", soon)
+    crowd, left = run(main)
+    assert len(crowd.cut) == 2 * _drainer.BATCH
     assert left > 0
 
 

@@ -22,8 +22,10 @@ _SETTLE: Final = 4
 _FIRST_REQUEST: Final = 0.5
 #: So many connections are ended before the loop goes round: else it looks at the clock when thousands have had a turn.
 BATCH: Final = 64
-#: What cutting off one connection takes, generously, in seconds: the last of them is to be gone at the deadline.
+#: What cutting off one connection takes, in seconds, for the last of them is to be gone at the deadline: at least, as
+#: long as nobody knows what ending one takes here and now; and at most, whatever else keeps the loop busy.
 _CUT_COST: Final = 0.0002
+_CUT_COST_CAP: Final = 0.001
 #: After the deadline of a drain, handlers that are being cancelled get so long to clean up, in seconds.
 _LAST_PATIENCE: Final = 1.0
 
@@ -54,6 +56,7 @@ class Drainer:
         self._close = close
         self._cut_off = cut_off
         self.deadline: float = math.inf
+        self._cut_cost = _CUT_COST
 
     async def run(self) -> None:
         """End everybody. Handlers that go on after the deadline are waited for a little, and then no more."""
@@ -68,7 +71,7 @@ class Drainer:
             await self._wait(patience_ends)
 
     def _time_to_cut(self) -> float:
-        return self.deadline - len(self._roster) * _CUT_COST
+        return self.deadline - len(self._roster) * self._cut_cost
 
     def _is_time_to_cut(self) -> bool:
         return self._backend.time() >= self._time_to_cut()
@@ -81,15 +84,22 @@ class Drainer:
                 await self._roster.wait_for_change()
 
     async def _end_idle_ones(self) -> None:
-        ended = 0
+        ended, since = 0, self._backend.time()
         for served in list(self._roster.established):
             if served.closer is None and served in self._roster.established and self._is_idle(served):
                 self._end_idle(served)
                 ended += 1
                 if ended % BATCH == 0:
                     await self._backend.checkpoint()
+                    since = self._learn_cost(since)
                     if self._is_time_to_cut():
                         return
+
+    def _learn_cost(self, since: float) -> float:
+        """Take note of what a batch took: cutting one off is as much work as ending it. Gives the time."""
+        now = self._backend.time()
+        self._cut_cost = max(self._cut_cost, min((now - since) / BATCH, _CUT_COST_CAP))
+        return now
 
     def _is_idle(self, served: Served) -> bool:
         """Its handler waits for a request, and there is no reason to think that one is on its way."""
