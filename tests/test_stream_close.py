@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 import bowout
 from bowout import How, Inbound, Outbound, Side, StreamClosed
 from helpers.runners import Runner
 from helpers.tasks import in_thread, jobs, settle, turn
-from helpers.wire import ROLES, VERSIONS, Role, Version, Wire, deaf, flooding, leaving, peer, polite, silent
+from helpers.wire import PATIENCE, ROLES, VERSIONS, Role, Version, Wire, deaf, flooding, leaving, peer, polite, silent
 
 both_versions = pytest.mark.parametrize("version", VERSIONS)
 both_roles = pytest.mark.parametrize("we", ROLES)
@@ -899,6 +901,101 @@ def test_an_abort_ends_a_close_that_reads_a_flood(run: Runner) -> None:
 
     with peer(flooding) as link:
         run(main)
+
+
+@pytest.mark.parametrize("verb", ["close", "unwrap"])
+def test_an_abort_between_two_slices_of_a_flood_is_not_waited_for(
+    run: Runner, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    """The descriptor is gone then: there is nothing to wait for, and the loop would refuse to."""
+    monkeypatch.setattr("bowout._connection._DRAIN_SLICE", 1)
+
+    async def main() -> None:
+        stream = link.stream(linger_bytes=1 << 40)
+        await stream.handshake()
+        backend = stream._connection.backend
+        real = backend.checkpoint
+
+        async def abort_meanwhile() -> None:
+            stream.abort()
+            await real()
+
+        async with jobs() as group:
+            sender = group.start(stream.send, b"x" * 12_000_000)
+            await settle()
+            monkeypatch.setattr(backend, "checkpoint", abort_meanwhile)
+            leaver = group.start(getattr(stream, verb), 10_000)
+            error = await leaver.ended()
+            assert isinstance(error, StreamClosed if verb == "unwrap" else type(None))
+            assert isinstance(await sender.ended(), StreamClosed)
+        assert stream.ending is not None
+        assert stream.ending.how is How.ABORTED
+
+    with peer(flooding) as link:
+        run(main)
+
+
+def test_an_abort_while_unwrap_reads_a_flood_is_not_waited_for(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bowout._connection._DRAIN_SLICE", 1)
+
+    async def main() -> None:
+        stream = link.stream(linger_bytes=1 << 40)
+        await stream.handshake()
+        backend = stream._connection.backend
+        real = backend.checkpoint
+
+        async def abort_meanwhile() -> None:
+            stream.abort()
+            await real()
+
+        monkeypatch.setattr(backend, "checkpoint", abort_meanwhile)
+        with pytest.raises(StreamClosed):
+            await stream.unwrap(10_000)
+        assert stream.ending is not None
+        assert stream.ending.how is How.ABORTED
+
+    with peer(flooding) as link:
+        run(main)
+
+
+def test_a_send_that_ends_while_a_close_lets_others_run_is_not_waited_for(
+    run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The close has to look again: nobody will wake it."""
+    monkeypatch.setattr("bowout._connection._DRAIN_SLICE", 1)
+    reading = threading.Event()
+
+    def talk_then_read(wire: Wire) -> str:
+        wire.handshake()
+        wire.send(b"news")
+        assert reading.wait(PATIENCE)
+        how = wire.read_to_end()
+        wire.close_notify()
+        return how
+
+    async def main() -> bowout.Ending:
+        stream = link.stream()
+        await stream.handshake()
+        backend = stream._connection.backend
+        real = backend.checkpoint
+
+        async def let_the_send_end() -> None:
+            monkeypatch.setattr(backend, "checkpoint", real)
+            reading.set()
+            while not sender.done:
+                await turn()
+
+        async with jobs() as group:
+            sender = group.start(stream.send, b"x" * 12_000_000)
+            await settle()
+            assert not sender.done
+            monkeypatch.setattr(backend, "checkpoint", let_the_send_end)
+            return await stream.close()
+
+    with peer(talk_then_read) as link:
+        ending = run(main)
+    assert link.result == "close_notify"
+    assert (ending.how, ending.sent, ending.deadline_hit) == (How.CLEAN, 12_000_000, False)
 
 
 def test_an_abort_and_a_cancellation_at_once_leave_one_ending(run: Runner) -> None:

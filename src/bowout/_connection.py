@@ -179,11 +179,15 @@ class Connection(Pump):
         """Nobody has ended it more abruptly meanwhile, and there is room below the cap."""
         return self.ending is None and not self._cap_hit
 
+    def _waiting_for_send(self) -> bool:
+        return self._sends.busy and self._winding_down()
+
     async def _queue_last_words(self, *, notify: bool, to_close_notify: bool = False) -> None:
         """Let the send in flight finish, reading meanwhile: a peer that writes before it reads must not block us."""
-        while self._sends.busy and self._winding_down():
+        while self._waiting_for_send():
             await self._drain(to_close_notify=to_close_notify)
-            await self._transport.wait(read=not self._input_done(to_close_notify=to_close_notify), write=False)
+            if self._waiting_for_send():  # The send may have ended, or everything, while others had a turn.
+                await self._transport.wait(read=not self._input_done(to_close_notify=to_close_notify), write=False)
         self._queue_close_notify(notify=notify)
 
     def _queue_close_notify(self, *, notify: bool) -> None:
@@ -196,9 +200,11 @@ class Connection(Pump):
         """Send ours and read up to the peer's, and no further than the kernel gave with it."""
         while self._winding_down():
             await self._drain(to_close_notify=True)
+            if self.ending is not None:
+                return
             flushed = self.try_flush()
             waiting = self.engine.inbound is Inbound.OPEN
-            if flushed and not waiting:
+            if (flushed and not waiting) or self._cap_hit:
                 return
             await self._transport.wait(read=waiting, write=not flushed)
 
