@@ -192,6 +192,15 @@ def test_plain_text_is_an_undecryptable_end(fresh: Engine) -> None:
     assert client.inbound is Inbound.UNDECRYPTABLE
 
 
+def test_nobody_claims_an_answer_to_plain_text_that_was_not_given(fresh: Engine) -> None:
+    _, client = failed(fresh, b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    answer = take(client)  # OpenSSL 3.0 gives none
+    client.sent_fin()
+    ending = client.finish()
+    assert ending.outbound is (Outbound.FATAL_ALERT if answer else Outbound.CUT)
+    assert ("we " in str(ending).partition("(")[0]) == bool(answer)
+
+
 def test_a_fin_in_the_handshake(fresh: Engine) -> None:
     error, client = failed(fresh, then="FIN")
     assert isinstance(error, HandshakeTruncated)

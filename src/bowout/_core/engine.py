@@ -552,9 +552,11 @@ class Engine:
             self._evidence.alert = alert
             self._evidence.apply(Signal.FATAL_ALERT)
         else:
+            answered = self._outgoing.pending > 0
             self._collect(Cargo.FATAL_ALERT)
-            # What the peer sent can be read, and is refused; or it is no TLS at all.
-            self._evidence.apply(Signal.SEND_FATAL_ALERT if looks_like_tls(self._sample) else Signal.BAD_RECORD)
+            # What the peer sent can be read, and is refused; or it is no TLS at all, and OpenSSL says nothing to it.
+            signal = Signal.SEND_FATAL_ALERT if looks_like_tls(self._sample) else Signal.BAD_RECORD
+            self._evidence.apply(signal, answered=answered)
         sample = self._sample
         error.__traceback__ = None  # Its frames hold this engine, which is to hold it: a cycle for the collector.
         self._evidence.fail(lambda: handshake_failure(error, alert, sample))

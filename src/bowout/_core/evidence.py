@@ -85,9 +85,9 @@ class Evidence:
 
     # -- what happens --------------------------------------------------------------------------------------------
 
-    def apply(self, signal: Signal) -> None:
+    def apply(self, signal: Signal, *, answered: bool = True) -> None:
         """Move the half-states."""
-        self.halves.apply(signal, tls12=self.tls12)
+        self.halves.apply(signal, tls12=self.tls12, answered=answered)
 
     def blame(self, side: Side) -> None:
         """Take note of who ended the connection first."""

@@ -116,15 +116,21 @@ class Halves:
         self.writable = self.inbound_ended = False
         self.close_notify_sent = False
 
-    def apply(self, signal: Signal, *, tls12: bool = False) -> None:
-        """Move the directions that know `signal`, then apply the joint rule, if one fits. Late signals move nothing."""
+    def apply(self, signal: Signal, *, tls12: bool = False, answered: bool = True) -> None:
+        """Move the directions that know `signal`, then apply the joint rule, if one fits. Late signals move nothing.
+
+        Args:
+            signal: what happened.
+            tls12: the rules are those of TLS 1.2.
+            answered: False where OpenSSL gives no answer, to plain text: then no joint rule says that there is one.
+        """
         self._move_outbound(signal)
         before = self.inbound
         self.inbound = INBOUND[before].get(signal, before)
         if self.inbound is not before:
             self.inbound_ended = self.inbound in INBOUND_ENDED
             joint = (JOINT_TLS12 if tls12 else JOINT).get(self.inbound)
-            if joint is not None:
+            if joint is not None and answered:
                 self._move_outbound(joint)
 
     def _move_outbound(self, signal: Signal) -> None:
