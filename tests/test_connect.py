@@ -490,6 +490,12 @@ def test_a_server_side_stream_refuses_what_is_no_tls(run: Runner) -> None:
         {"linger_bytes": -1},
         {"truncation": "ignore"},
         {"on_error": "panic"},
+        {"server_hostname": ""},
+        {"server_hostname": ".bad"},
+        {"server_hostname": "nul\0"},
+        {"alpn": "h2"},
+        {"alpn": [""]},
+        {"alpn": ["h2", "x" * 256], "context": client_context()},
     ],
 )
 def test_misuse_is_told_before_anything_happens(options: dict[str, Any]) -> None:
@@ -537,7 +543,7 @@ def test_a_socket_with_tls_is_not_wrapped_again() -> None:
 def test_wrapping_needs_a_running_loop() -> None:
     ours, theirs = tcp_pair()
     with ours, theirs, pytest.raises(RuntimeError, match="running event loop"):
-        bowout.wrap(ours, client_context())
+        bowout.wrap(ours, client_context(), server_hostname=NAME)
 
 
 def test_a_context_for_the_other_side_is_refused_before_the_socket_is_taken() -> None:
@@ -548,14 +554,29 @@ def test_a_context_for_the_other_side_is_refused_before_the_socket_is_taken() ->
         assert ours.fileno() >= 0
 
 
-def test_a_name_that_tls_cannot_carry_closes_the_socket(run: Runner) -> None:
-    """The standard library refuses it, when the stream is made."""
+def test_a_name_that_tls_cannot_carry_is_refused_before_the_socket_is_taken() -> None:
+    ours, theirs = tcp_pair()
+    with ours, theirs:
+        for call in (
+            lambda: bowout.connect("peer..test", 443, over=ours, context=client_context()),
+            lambda: bowout.wrap(ours, client_context(), server_hostname=".bad"),
+            lambda: bowout.wrap(ours, client_context()),
+        ):
+            with pytest.raises(MisuseError, match="server_hostname"):
+                call()
+        assert ours.fileno() >= 0
+
+
+def test_a_stream_that_cannot_be_made_closes_the_socket(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ssl.SSLError("not today")
 
     async def main() -> None:
-        with pytest.raises(ValueError, match="idna"):
-            await bowout.connect("peer.test", 443, over=ours, context=client_context(), server_hostname=".bad")
+        with pytest.raises(ssl.SSLError, match="not today"):
+            await bowout.connect("peer.test", 443, over=ours, context=client_context())
         assert ours.fileno() == -1
 
+    monkeypatch.setattr("bowout._options.StreamOptions.stream", fail)
     ours, theirs = tcp_pair()
     with theirs:
         run(main)

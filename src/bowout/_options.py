@@ -25,6 +25,26 @@ LINGER_BYTES: Final = 16 << 20
 _OTHER_SIDE: Final = {Role.SERVER: ssl.PROTOCOL_TLS_CLIENT, Role.CLIENT: ssl.PROTOCOL_TLS_SERVER}
 
 
+_LONGEST_PROTOCOL: Final = 255
+
+
+def check_protocols(names: Sequence[str]) -> None:
+    """Raise MisuseError where ALPN cannot carry `names` (RFC 7301 section 3.1)."""
+    # One string is a sequence, too, but is not meant as one.
+    if isinstance(names, str) or not all(name.isascii() and 0 < len(name) <= _LONGEST_PROTOCOL for name in names):
+        raise MisuseError(f"alpn must be a sequence of names of 1 to 255 ASCII letters each, not {names!r}")
+
+
+def check_server_hostname(name: str) -> None:
+    """Raise MisuseError where TLS cannot carry `name` (RFC 6066 section 3)."""
+    try:
+        usable = bool(name) and not name.startswith(".") and "\0" not in name and bool(name.encode("idna"))
+    except UnicodeError:
+        usable = False
+    if not usable:
+        raise MisuseError(f"server_hostname cannot be {name!r}: TLS can carry a host's name or an address")
+
+
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
     """How to be a stream on a transport; `bowout.connect` documents them."""

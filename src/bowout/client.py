@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from bowout import _backends
 from bowout._backends.sockets import host_port
 from bowout._core import messages
-from bowout._options import LINGER_BYTES, StreamOptions
+from bowout._options import LINGER_BYTES, StreamOptions, check_protocols, check_server_hostname
 from bowout._starttls import PROTOCOLS
 from bowout._starttls_driver import negotiate
 from bowout.ending import Role
@@ -102,6 +102,10 @@ def connect(
     """
     plan = _Plan(host, port, starttls, starttls_name, checked_timeout("connect_timeout", connect_timeout))
     plan.check()
+    if server_hostname is not None or over is not None:  # Else resolving the host tells better what is wrong with it.
+        check_server_hostname(host if server_hostname is None else server_hostname)
+    if alpn is not None:
+        check_protocols(alpn)
     options = StreamOptions(
         context=context if context is not None else _default_context(alpn),
         role=Role.CLIENT,
@@ -156,7 +160,7 @@ def wrap(  # noqa: D417  (the other arguments are those of `connect`)
         context, server_hostname, …: as for `connect`.
 
     Raises:
-        MisuseError: `sock` is not a connected stream socket.
+        MisuseError: `sock` is not a connected stream socket, or `server_hostname` lacks or cannot be one.
         RuntimeError: no event loop is running.
     """
     _check_socket(sock)
@@ -173,6 +177,10 @@ def wrap(  # noqa: D417  (the other arguments are those of `connect`)
         on_event=on_event,
     )
     options.check()
+    if server_hostname is not None:
+        check_server_hostname(server_hostname)
+    elif context.check_hostname and not server_side:
+        raise MisuseError("this context checks the host name: give server_hostname, too")
     backend = _backends.current()
     return options.stream(backend, backend.transport(sock, ""))
 
