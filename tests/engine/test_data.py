@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import ssl
 import tracemalloc
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import pytest
 
 from bowout._core.engine import WRITE_SIZE
 from bowout._core.records import MAX_PLAINTEXT
-from bowout.errors import ProtocolViolation
+from bowout.errors import ProtocolViolation, StreamClosed
 from helpers.engines import (
     close_notify,
     read,
@@ -44,6 +45,28 @@ def test_a_large_message_arrives_whole(us: Engine, them: Engine) -> None:
 
 def test_one_write_takes_so_much_and_no_more(us: Engine) -> None:
     assert us.write(memoryview(bytes(1_000_000))) == WRITE_SIZE
+
+
+def test_an_openssl_that_writes_no_more_after_close_notify_is_not_waited_for(
+    us: Engine, them: Engine, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody will send the other half of a message then; OpenSSL 3.6 does it where user_canceled came first."""
+
+    class Mute:
+        def __getattr__(self, name: str) -> object:
+            return getattr(tls, name)
+
+        def write(self, data: memoryview) -> int:
+            raise ssl.SSLError(ssl.SSL_ERROR_SSL, f"no room for {len(data)}")
+
+    tls = us.tls
+    monkeypatch.setattr(us, "_tls", Mute())
+    if version == "1.3":  # in 1.2 the peer's close_notify ends our direction anyhow
+        assert us.write(memoryview(b"x")) == 0
+    us.receive_data(close_notify(them))
+    assert read(us) == b""
+    with pytest.raises(StreamClosed, match="the peer sent close_notify"):
+        us.write(memoryview(b"x"))
 
 
 def test_without_input_a_read_waits(us: Engine) -> None:

@@ -270,8 +270,11 @@ class Engine:
             raise self.why_not_writable()
         try:
             count: int = self._tls.write(data if len(data) <= WRITE_SIZE else data[:WRITE_SIZE])
-        except ssl.SSLError:
-            return 0
+        except ssl.SSLError as error:
+            if self._halves.inbound is not Inbound.CLOSE_NOTIFY:
+                return 0
+            # No other half can come. Some versions of OpenSSL (3.6) write no more after user_canceled and close_notify.
+            raise StreamClosed("the peer sent close_notify in a way after which OpenSSL writes no more") from error
         self._queue.append(self._outgoing.read(), Cargo.DATA, count)
         return count
 
