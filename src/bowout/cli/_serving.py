@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
-import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
 import bowout
 from bowout._escape import escape
@@ -17,6 +15,7 @@ from bowout.cli._served_counts import Counts
 from bowout.cli._signals import Signals
 from bowout.cli._threads import DaemonExecutor
 from bowout.cli._usage import UsageError
+from bowout.cli._where import shown
 from bowout.errors import MisuseError
 
 if TYPE_CHECKING:
@@ -25,15 +24,9 @@ if TYPE_CHECKING:
     from bowout import DrainReport
     from bowout._server import Server
     from bowout.cli._served_reports import ServedReports
+    from bowout.cli._where import Where
     from bowout.ending import Ending
     from bowout.stream import Stream
-
-
-_HINTS: Final = {
-    errno.EADDRINUSE: "another program listens there: choose another PORT, or 0 for any free one",
-    errno.EACCES: "ports below 1024 are for root: choose another PORT",
-    errno.EADDRNOTAVAIL: "--host needs an address of this machine",
-}
 
 
 class Leaving:
@@ -71,8 +64,7 @@ class Mode:
 class Plan:
     """All that the options say."""
 
-    host: str | None
-    port: int
+    where: Where
     mode: Mode
     context: ssl.SSLContext
     how_to_connect: str
@@ -134,8 +126,7 @@ async def _run(plan: Plan) -> int:
         try:
             serving = bowout.serve(
                 handle,
-                plan.host,
-                plan.port,
+                **plan.where.listening(),
                 context=plan.context,
                 max_connections=plan.max_connections,
                 idle_timeout=plan.idle_timeout,
@@ -150,7 +141,7 @@ async def _run(plan: Plan) -> int:
             try:
                 server = await stack.enter_async_context(serving)
             except OSError as error:
-                _say.error(_cannot_listen(error, plan), _hint(error))
+                _say.error(*plan.where.why_not(error))
                 return _say.NOT_CONNECTED
             stack.push_async_callback((await plan.mode.start(leaving)).stop)
             _announce(server, plan)
@@ -179,24 +170,10 @@ async def _hurry(server: Server, asked: asyncio.Task[bool]) -> None:
     await server.drain(0)
 
 
-def _cannot_listen(error: OSError, plan: Plan) -> str:
-    where = f"{plan.host or 'every address'}, port {plan.port}"
-    text = error.strerror or str(error)
-    return text if text.startswith("cannot listen") else f"cannot listen on {where}: {text}"
-
-
-def _hint(error: OSError) -> str | None:
-    if isinstance(error, socket.gaierror):
-        return "--host needs a name or an address of this machine"
-    return _HINTS.get(error.errno or 0)
-
-
 def _announce(server: Server, plan: Plan) -> None:
-    where = " and ".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in server.addresses)
-    _say.note(f"listening on {where}")
-    name = plan.host if plan.host not in {None, "0.0.0.0", "::"} else "localhost"  # noqa: S104  (no address to dial)
-    name = f"[{name}]" if ":" in (name or "") else name
-    _say.hint(f"bowout connect {name}:{server.port} {plan.how_to_connect}".rstrip())
+    _say.note(f"listening on {' and '.join(map(shown, server.addresses))}")
+    if (target := plan.where.to_dial(server.addresses)) is not None:
+        _say.hint(f"bowout connect {target} {plan.how_to_connect}".rstrip())
 
 
 def _tell(report: DrainReport) -> None:

@@ -14,6 +14,7 @@ from bowout.cli._identity import Identity
 from bowout.cli._interactive import Interactive
 from bowout.cli._served_reports import ServedReports
 from bowout.cli._usage import UsageError, seconds
+from bowout.cli._where import Where
 from bowout.cli._www import Www
 
 if TYPE_CHECKING:
@@ -35,9 +36,21 @@ _TELLING = "Telling"
 
 def serve(  # noqa: PLR0917  (typer makes arguments and options of them, none is passed by position)
     port: Annotated[
-        int, typer.Argument(metavar="[PORT]", min=0, max=65535, help="0 is any free one, which is told.")
-    ] = 4433,
-    host: Annotated[str, typer.Option(metavar="HOST", help="Where to listen; '*' is everywhere.")] = "localhost",
+        int | None,
+        typer.Argument(
+            metavar="[PORT]", min=0, max=65535, help="0 is any free one, which is told.", show_default="4433"
+        ),
+    ] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(metavar="HOST", help="Where to listen; '*' is everywhere.", show_default="localhost"),
+    ] = None,
+    path: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Listen on a Unix socket instead, made at FILE.")
+    ] = None,
+    systemd: Annotated[
+        bool, typer.Option("--systemd", help="Listen on the sockets that systemd hands over (LISTEN_FDS) instead.")
+    ] = False,
     echo: Annotated[
         bool, typer.Option("--echo", help="Send back what comes. This is the default.", rich_help_panel=_MODE)
     ] = False,
@@ -149,13 +162,13 @@ def serve(  # noqa: PLR0917  (typer makes arguments and options of them, none is
         raise UsageError(f"{' and '.join(given)} contradict each other", "a server has one way with its clients")
     if json == "-" and interactive:
         raise UsageError("--json: stdout carries the clients' bytes and nothing else", "--json alone writes to stderr")
+    where = Where(host, port, path, systemd)
     names = _tls.protocols(alpn or []) or (["http/1.1"] if www is not None else None)
     identity = Identity(cert, key, ca_out, client_ca, tls.value if tls else None, names)
     plan = _serving.Plan(
-        host=host if host not in ("", "*") else None,
-        port=port,
+        where=where,
         mode=_mode(interactive, www, file),
-        context=identity.context(host),
+        context=identity.context(where.name),
         how_to_connect=identity.advice(),
         max_connections=max_connections,
         naccept=naccept,
