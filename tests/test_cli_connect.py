@@ -137,6 +137,21 @@ def test_a_prompt_without_an_end_of_line_makes_us_quit_too() -> None:
     assert (done.status, done.out) == (0, b"login: ")
 
 
+def test_the_end_of_stdin_does_not_make_the_line_to_quit_on_wait_longer() -> None:
+    def prompt(wire: Wire) -> str:
+        wire.handshake()
+        wire.send(b"login: ")
+        wire.read_to_end()  # the half-close
+        return wire.read_to_tcp_end()
+
+    options = ("--cafile", ca_file(), "--quit-on", "login", "--eof-wait", "1000")
+    with listening(prompt) as server, started("connect", server.address, *options) as client:
+        assert client.read(7) == b"login: "
+        client.end_input()
+        assert client.finish().status == 0
+    assert server.results == ["FIN"]
+
+
 def test_what_we_send_does_not_make_us_quit() -> None:
     with listening(polite) as server:
         done = connect(server, "--quit-on", "QUIT", stdin=b"QUIT\n")

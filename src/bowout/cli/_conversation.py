@@ -131,8 +131,10 @@ class Conversation:
             return
         await self._stream.send_eof()
         self._input_ended = True
-        if self._silence is not None and self._manners.eof_wait is not None:
-            self._silence.reschedule(asyncio.get_running_loop().time() + self._manners.eof_wait)
+        silence = self._silence
+        # Where it has a limit already, that is for the line of --quit-on, which is not to wait longer.
+        if silence is not None and silence.when() is None and self._manners.eof_wait is not None:
+            silence.reschedule(asyncio.get_running_loop().time() + self._manners.eof_wait)
 
     # -- receiving -----------------------------------------------------------------------------------------------
 
