@@ -440,6 +440,31 @@ def test_what_a_pending_receive_takes_lets_such_a_send_go_on(run: Runner) -> Non
     assert link.result == b"data"
 
 
+def test_such_a_send_goes_on_though_it_is_woken_before_who_receives_the_rest(run: Runner) -> None:
+    """Received is not decrypted yet, and nobody would wake it a second time."""
+
+    async def main() -> bytes:
+        stream = link.stream()
+        await stream.handshake()
+        engine = stream._connection.engine
+        write = engine.write
+        engine.write = lambda data: write(data) if engine.timeline.received else 0  # type: ignore[method-assign]
+        async with jobs() as group:
+            sender = group.start(stream.send, b"data")
+            await settle()
+            reader = group.start(stream.receive)
+            await settle()
+            link.go.set()
+            await sender.result()
+            received: bytes = await reader.result()
+        await stream.close()
+        return received
+
+    with peer(give_then_collect, version="1.2") as link:
+        assert run(main) == b"the other half"
+    assert link.result == b"data"
+
+
 def test_such_a_send_fails_when_the_peer_leaves_instead(run: Runner) -> None:
     async def main() -> None:
         stream = link.stream()

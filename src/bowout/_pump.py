@@ -359,7 +359,8 @@ class Pump(abc.ABC):
         self._send_held_up = True
         await self._transport.wait(read=True, write=False)
         self._check_not_ended()
-        if not self._reading and self._receive(_MIN_READ) is not None:
+        # Whoever reads may have been woken for it after us, and will find it where it is held.
+        if self._reading or self._receive(_MIN_READ) is not None:
             self.engine.hold()
 
     def _count_unencrypted(self) -> None:
