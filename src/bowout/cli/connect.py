@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bowout import STARTTLS
-from bowout.cli import _session, _target, _tls
+from bowout.cli import _session, _shared, _target, _tls
 from bowout.cli._conversation import Manners
 from bowout.cli._reports import Reports
 from bowout.cli._usage import UsageError, seconds
@@ -29,10 +29,6 @@ if TYPE_CHECKING:
 else:
     _StartTls = enum.StrEnum("StartTls", {name: name for name in sorted(STARTTLS)})
 
-_TLS = "TLS"
-_LEAVING = "Leaving"
-_TELLING = "Telling"
-
 
 def connect(  # noqa: PLR0917  (typer makes arguments and options of them, none is passed by position)
     target: Annotated[
@@ -45,38 +41,31 @@ def connect(  # noqa: PLR0917  (typer makes arguments and options of them, none 
     ],
     cafile: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Trust the authorities in FILE (PEM) only.", rich_help_panel=_TLS),
+        typer.Option(metavar="FILE", help="Trust the authorities in FILE (PEM) only.", rich_help_panel=_shared.TLS),
     ] = None,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Do not check the certificate.", rich_help_panel=_TLS)
+        bool, typer.Option("--insecure", help="Do not check the certificate.", rich_help_panel=_shared.TLS)
     ] = False,
     servername: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="The name to ask for and to check; else HOST.", rich_help_panel=_TLS),
+        typer.Option(metavar="NAME", help="The name to ask for and to check; else HOST.", rich_help_panel=_shared.TLS),
     ] = None,
     alpn: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAMES", help="Protocols to offer: h2,http/1.1. Repeatable.", rich_help_panel=_TLS),
+        typer.Option(metavar="NAMES", help="Protocols to offer: h2,http/1.1. Repeatable.", rich_help_panel=_shared.TLS),
     ] = None,
-    cert: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Our certificate (PEM), and perhaps its key.", rich_help_panel=_TLS),
-    ] = None,
-    key: Annotated[
-        str | None, typer.Option(metavar="FILE", help="The key of --cert (PEM).", rich_help_panel=_TLS)
-    ] = None,
-    tls: Annotated[
-        _tls.Version | None, typer.Option(help="Speak this version of TLS only.", rich_help_panel=_TLS)
-    ] = None,
+    cert: _shared.Cert = None,
+    key: _shared.Key = None,
+    tls: _shared.Tls = None,
     starttls: Annotated[
         _StartTls | None,
         typer.Option(
-            metavar="NAME", help=f"Change to TLS from NAME: {', '.join(sorted(STARTTLS))}.", rich_help_panel=_TLS
+            metavar="NAME", help=f"Change to TLS from NAME: {', '.join(sorted(STARTTLS))}.", rich_help_panel=_shared.TLS
         ),
     ] = None,
     connect_timeout: Annotated[
         float,
-        typer.Option(metavar="SECONDS", help="For the TCP connection, and again for TLS.", rich_help_panel=_TLS),
+        typer.Option(metavar="SECONDS", help="For the TCP connection, and again for TLS.", rich_help_panel=_shared.TLS),
     ] = 30.0,
     crlf: Annotated[bool, typer.Option("--crlf", help="Send CR LF for each LF.")] = False,
     quit_on: Annotated[
@@ -84,7 +73,7 @@ def connect(  # noqa: PLR0917  (typer makes arguments and options of them, none 
         typer.Option(
             metavar="TEXT",
             help="When a line from the peer contains TEXT: print it, and close gracefully.",
-            rich_help_panel=_LEAVING,
+            rich_help_panel=_shared.LEAVING,
         ),
     ] = None,
     on_eof: Annotated[
@@ -92,7 +81,7 @@ def connect(  # noqa: PLR0917  (typer makes arguments and options of them, none 
         typer.Option(
             help="At the end of stdin: half-close says so and goes on receiving (a TLS 1.2 peer has to close then,"
             " and may drop what it had still to send); close leaves at once.",
-            rich_help_panel=_LEAVING,
+            rich_help_panel=_shared.LEAVING,
         ),
     ] = OnEof.HALF_CLOSE,
     eof_wait: Annotated[
@@ -100,23 +89,17 @@ def connect(  # noqa: PLR0917  (typer makes arguments and options of them, none 
         typer.Option(
             metavar="SECONDS",
             help="After a half-close, leave when the peer has been silent for so long; 0 is for ever.",
-            rich_help_panel=_LEAVING,
+            rich_help_panel=_shared.LEAVING,
         ),
     ] = 10.0,
-    timeout: Annotated[
-        float,
-        typer.Option(metavar="SECONDS", help="How long a graceful close may take.", rich_help_panel=_LEAVING),
-    ] = 5.0,
-    trace: Annotated[
-        bool,
-        typer.Option("--trace", help="Tell every event on stderr, one a line.", rich_help_panel=_TELLING),
-    ] = False,
+    timeout: _shared.Timeout = 5.0,
+    trace: _shared.Trace = False,
     ladder: Annotated[
         str | None,
         typer.Option(
             metavar="[FILE.svg]",
             help="Draw the ending on stderr, or into FILE.svg or FILE.txt. With another name: --ladder=FILE",
-            rich_help_panel=_TELLING,
+            rich_help_panel=_shared.TELLING,
         ),
     ] = None,
     json: Annotated[
@@ -124,7 +107,7 @@ def connect(  # noqa: PLR0917  (typer makes arguments and options of them, none 
         typer.Option(
             metavar="[FILE.json]",
             help="Write the ending as JSON: one line on stderr, or into FILE.json. With another name: --json=FILE",
-            rich_help_panel=_TELLING,
+            rich_help_panel=_shared.TELLING,
         ),
     ] = None,
 ) -> int:

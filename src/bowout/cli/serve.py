@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from bowout.cli import _serving, _tls
+from bowout.cli import _serving, _shared, _tls
 from bowout.cli._echo import Echo
 from bowout.cli._files import SendFile
 from bowout.cli._identity import Identity
@@ -29,9 +29,6 @@ SERVE_STATUSES: Final = (
 )
 
 _MODE = "What to do with a client"
-_TLS = "TLS"
-_LEAVING = "Leaving"
-_TELLING = "Telling"
 
 
 def serve(  # noqa: PLR0917  (typer makes arguments and options of them, none is passed by position)
@@ -67,31 +64,30 @@ def serve(  # noqa: PLR0917  (typer makes arguments and options of them, none is
     file: Annotated[
         str | None, typer.Option(metavar="FILE", help="Send FILE, then close.", rich_help_panel=_MODE)
     ] = None,
-    cert: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Our certificate (PEM), and perhaps its key.", rich_help_panel=_TLS),
-    ] = None,
-    key: Annotated[
-        str | None, typer.Option(metavar="FILE", help="The key of --cert (PEM).", rich_help_panel=_TLS)
-    ] = None,
+    cert: _shared.Cert = None,
+    key: _shared.Key = None,
     ca_out: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE", help="Write the authority of the throw-away certificate to FILE.", rich_help_panel=_TLS
+            metavar="FILE",
+            help="Write the authority of the throw-away certificate to FILE.",
+            rich_help_panel=_shared.TLS,
         ),
     ] = None,
     client_ca: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE", help="Insist on a client's certificate from an authority in FILE.", rich_help_panel=_TLS
+            metavar="FILE",
+            help="Insist on a client's certificate from an authority in FILE.",
+            rich_help_panel=_shared.TLS,
         ),
     ] = None,
-    tls: Annotated[
-        _tls.Version | None, typer.Option(help="Speak this version of TLS only.", rich_help_panel=_TLS)
-    ] = None,
+    tls: _shared.Tls = None,
     alpn: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAMES", help="Protocols to agree to: h2,http/1.1. Repeatable.", rich_help_panel=_TLS),
+        typer.Option(
+            metavar="NAMES", help="Protocols to agree to: h2,http/1.1. Repeatable.", rich_help_panel=_shared.TLS
+        ),
     ] = None,
     max_connections: Annotated[
         int | None,
@@ -104,37 +100,33 @@ def serve(  # noqa: PLR0917  (typer makes arguments and options of them, none is
             min=1,
             help="Stop when N connections have ended, failed handshakes included.",
             show_default=False,
-            rich_help_panel=_LEAVING,
+            rich_help_panel=_shared.LEAVING,
         ),
     ] = None,
-    timeout: Annotated[
-        float,
-        typer.Option(metavar="SECONDS", help="How long a graceful close may take.", rich_help_panel=_LEAVING),
-    ] = 5.0,
+    timeout: _shared.Timeout = 5.0,
     idle_timeout: Annotated[
         float,
         typer.Option(
             metavar="SECONDS",
             help="Close a connection that is silent for so long; 0 is never.",
-            rich_help_panel=_LEAVING,
+            rich_help_panel=_shared.LEAVING,
         ),
     ] = 0.0,
     drain_timeout: Annotated[
         float,
         typer.Option(
-            metavar="SECONDS", help="After a signal, connections get so long to finish.", rich_help_panel=_LEAVING
+            metavar="SECONDS",
+            help="After a signal, connections get so long to finish.",
+            rich_help_panel=_shared.LEAVING,
         ),
     ] = 10.0,
-    trace: Annotated[
-        bool,
-        typer.Option("--trace", help="Tell every event on stderr, one a line.", rich_help_panel=_TELLING),
-    ] = False,
+    trace: _shared.Trace = False,
     ladder: Annotated[
         str | None,
         typer.Option(
             metavar="[DIR]",
             help="Draw every ending on stderr, or into an SVG file of its own in DIR.",
-            rich_help_panel=_TELLING,
+            rich_help_panel=_shared.TELLING,
         ),
     ] = None,
     json: Annotated[
@@ -142,7 +134,7 @@ def serve(  # noqa: PLR0917  (typer makes arguments and options of them, none is
         typer.Option(
             metavar="[FILE]",
             help="Write every ending as a line of JSON: on stderr, or into FILE; - is stdout.",
-            rich_help_panel=_TELLING,
+            rich_help_panel=_shared.TELLING,
         ),
     ] = None,
 ) -> int:
