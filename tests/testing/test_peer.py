@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -10,7 +11,9 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -427,3 +430,72 @@ def test_the_keys_are_nobodys_business() -> None:
 
 def test_the_authority_is_one() -> None:
     assert default_ca() is default_ca()
+
+
+# -- mistakes of the test
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"role": "sever"}, "role='sever': known are 'server' and 'client'"),
+        ({"tls": "1.1"}, "tls='1.1': known are '1.2' and '1.3'"),
+        ({"tls": 1.3}, r"tls=1\.3: known are '1.2' and '1.3'"),
+        ({"connections": 0}, "connections=0: one at least"),
+        ({"timeout": -1}, "timeout=-1: it has to be more"),
+        (
+            {"context": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)},
+            "the peer is a server, and its context is of PROTO",
+        ),
+    ],
+)
+def test_an_argument_that_makes_no_sense_is_refused_at_once(arguments: dict[str, object], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        Peer("fin_at_boundary", **arguments)  # type: ignore[arg-type]
+
+
+async def coroutine(act: Act) -> None:
+    act.handshake()
+
+
+def generator(act: Act) -> Iterator[None]:
+    act.handshake()
+    yield
+
+
+@pytest.mark.parametrize("script", [123, None, coroutine, generator])
+def test_what_cannot_be_a_script_is_refused_at_once(script: object) -> None:
+    with pytest.raises(TypeError, match="a script is the name of an ending"):
+        Peer(script)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="an opening is a function") if script is not None else nullcontext():
+        Peer("fin_at_boundary", opening=script)  # type: ignore[arg-type]
+
+
+# -- a context for several
+
+
+def test_peers_share_a_context_whichever_ends_first() -> None:
+    context = server_context(default_ca())
+    outer = Peer("answers_close_notify", context=context, connections=2)
+    with outer:
+        with Peer("answers_close_notify", context=context) as inner:
+            visit(inner)
+            visit(outer)
+        visit(outer)
+        log = context.keylog_filename
+        assert Path(log).exists()
+    assert [report.close_notify for report in (inner.report, *outer.reports)] == [1, 1, 1]
+    assert not Path(log).exists()
+    assert context.keylog_filename is None
+
+
+def test_the_first_of_two_peers_of_a_context_can_end_first() -> None:
+    context = server_context(default_ca())
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(Peer("answers_close_notify", context=context))
+        with Peer("answers_close_notify", context=context) as second:
+            visit(first)
+            stack.close()
+            visit(second)
+    assert (first.report.close_notify, second.report.close_notify) == (1, 1)
+    assert context.keylog_filename is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import pytest
@@ -274,3 +274,71 @@ def test_tls12_has_no_key_update() -> None:
     direction, _ = tls12(Suite.of("ECDHE-ECDSA-AES128-GCM-SHA256"), bytes(48), bytes(32), bytes(32))
     with pytest.raises(ValueError, match="no KeyUpdate"):
         direction.update()
+
+
+# -- mistakes in a script
+
+
+@pytest.mark.parametrize(
+    ("mistake", "error", "told"),
+    [
+        (lambda act: act.send(b"x"), RuntimeError, "call handshake.. first; send_raw"),
+        (lambda act: act.receive(), RuntimeError, "receive..: call handshake.. first"),
+        (lambda act: act.expect_data(b"x"), RuntimeError, "expect_data..: call handshake.. first"),
+        (lambda act: act.handshake(stop_at="helo"), ValueError, "stop_at='helo': known are hello, flight"),
+        (lambda act: (act.handshake(), act.handshake()), RuntimeError, "done already"),
+        (
+            lambda act: (act.handshake(), act.wait_for("closenotify")),
+            ValueError,
+            "sight 'closenotify': known are close_n",
+        ),
+        (
+            lambda act: (act.handshake(), act.alert("fatel", 10)),
+            ValueError,
+            "no level 'fatel': known are warning",
+        ),
+        (lambda act: (act.handshake(), act.alert("fatal", "internal")), ValueError, "no alert 'internal'"),
+    ],
+)
+def test_a_mistake_is_told_of_and_says_what_there_is(
+    mistake: Callable[[Act], object], error: type[Exception], told: str
+) -> None:
+    with (
+        pytest.raises(error, match=told),
+        Peer(mistake) as peer,
+        suppress(OSError),
+        socket.create_connection(peer.address, timeout=10) as raw,
+    ):
+        peer.client_context().wrap_socket(raw, server_hostname="localhost").close()
+    assert peer.report.error is not None
+    assert error.__name__ in peer.report.error
+
+
+# -- segments
+
+
+def test_a_fin_in_a_segment_comes_after_its_data() -> None:
+    def script(act: Act) -> None:
+        act.handshake()
+        with act.one_segment():
+            act.send(b"all of it")
+            act.close_notify()
+            act.fin()
+
+    with met(script) as (peer, tls):
+        assert (tls.recv(100), tls.recv(100)) == (b"all of it", b"")
+    assert peer.report.finished
+
+
+def test_a_segment_within_a_segment_is_one_segment() -> None:
+    def script(act: Act) -> None:
+        act.handshake()
+        with act.one_segment():
+            with act.one_segment():
+                act.send(b"one ")
+            act.send(b"two")
+            act.close_notify()
+
+    with met(script) as (peer, tls):
+        assert (tls.recv(100), tls.recv(100), tls.recv(100)) == (b"one ", b"two", b"")
+    assert peer.report.finished

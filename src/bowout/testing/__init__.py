@@ -23,6 +23,7 @@ from bowout.testing._catalogue import Entry, Expect, Outcome, PeerRole, Script, 
 from bowout.testing._define import GREETING, LATE
 from bowout.testing._endings import ENDINGS
 from bowout.testing._identity import TLSVersion, client_context, default_ca, server_context
+from bowout.testing._opening import Opening
 from bowout.testing._peer import Peer
 from bowout.testing._report import Report
 
@@ -34,6 +35,7 @@ __all__ = [
     "Entry",
     "Expect",
     "ExpectationFailed",
+    "Opening",
     "Outcome",
     "Peer",
     "PeerRole",

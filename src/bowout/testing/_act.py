@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from bowout._core.records import HEADER_SIZE, MAX_PLAINTEXT, RecordScanner
 from bowout.ending import ALERT_NAMES, EventKind, Role
 from bowout.testing import _records
 from bowout.testing._records import ALERT, DATA, HANDSHAKE, LEGACY_VERSION
+from bowout.testing._session import Stage
 from bowout.testing._wire import Gone, Stopped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
-    from bowout.testing._session import Session, Stage
+    from bowout.testing._session import Session
     from bowout.testing._wire import Signals, Wire
     from bowout.testing._witness import Witness
 
@@ -61,7 +62,7 @@ class Act:
         self._scanner = RecordScanner()
         self._segment: bytearray | None = None
         self._reading = True
-        self._read_up_to = 0
+        self._begun = False
         self.role: Final = role.value
         self.number: Final = number
 
@@ -96,6 +97,11 @@ class Act:
             stop_at: ``"hello"``: the ClientHello has passed, and nothing after it. ``"flight"``: the server's answer
                 has passed too, and nothing after it.
         """
+        if stop_at not in {None, *get_args(Stage)}:
+            raise ValueError(f"stop_at={stop_at!r}: known are {_listed(get_args(Stage))}")
+        if self._witness.version is not None:
+            raise RuntimeError("handshake(): it is done already")
+        self._begun = True
         self._session.handshake(stop_at)
         if stop_at is not None:
             self._witness.did(f"stops the handshake after the {'ClientHello' if stop_at == 'hello' else 'flight'}")
@@ -213,14 +219,19 @@ class Act:
 
     @contextlib.contextmanager
     def one_segment(self) -> Iterator[None]:
-        """Hand everything that the block sends to the kernel at once, so that it travels together."""
+        """Hand everything that the block sends to the kernel at once, so that it travels together.
+
+        A `fin` or `rst` in it comes after what was sent before it.
+        """
+        if self._segment is not None:  # inside another one, which sends it all
+            yield
+            return
         self._segment = bytearray()
         try:
             yield
-            whole = bytes(self._segment)
+            self._flush()
         finally:
             self._segment = None
-        self._wire.put(whole)
 
     @contextlib.contextmanager
     def byte_by_byte(self) -> Iterator[None]:
@@ -268,11 +279,13 @@ class Act:
 
     def fin(self) -> None:
         """End our direction of TCP. Reading goes on."""
+        self._flush()
         self._wire.fin()
         self._witness.sent_fin(inside_record=self._scanner.inside_record)
 
     def rst(self) -> None:
         """Reset the connection. Nothing can be done on it after that."""
+        self._flush()
         self._wire.rst()
         self._witness.sent_rst()
 
@@ -314,7 +327,10 @@ class Act:
         Returns:
             False if it has left, or the test or the time was over, without it.
         """
-        seen = self._sights()[sight]
+        sights = self._sights()
+        if sight not in sights:
+            raise ValueError(f"there is no sight {sight!r}: known are {_listed(sights)}")
+        seen = sights[sight]
         with contextlib.suppress(Gone, Stopped):
             while not seen():
                 if self._witness.left or not self._session.read():
@@ -366,7 +382,9 @@ class Act:
             ExpectationFailed: they are others, or fewer.
         """
         with contextlib.suppress(Gone, Stopped):
-            self._read_while(lambda: len(self._session.inbox) < len(data) and not self.close_notify_seen, "")
+            self._read_while(
+                lambda: len(self._session.inbox) < len(data) and not self.close_notify_seen, "expect_data()"
+            )
         got = self._take(min(len(data), len(self._session.inbox)))
         if got != data:
             raise ExpectationFailed(f"expected {_shown(data)}, and got {_shown(got)}")
@@ -432,6 +450,7 @@ class Act:
         return "nothing came before the test or the time was over"
 
     def _read_while(self, wanting: Callable[[], bool], verb: str) -> None:
+        self._needs_handshake(verb)
         while wanting():
             if self._witness.left or not self._session.read():
                 raise Gone(f"the other side left, and the script was in {verb}")
@@ -442,6 +461,7 @@ class Act:
         return taken
 
     def _seal(self, content_type: int, data: bytes, *, version: bytes = LEGACY_VERSION, padding: int = 0) -> bytes:
+        self._needs_handshake("sending a record")
         writer = self._session.writer
         if writer is None:
             return _records.header(content_type, len(data), version) + data
@@ -463,9 +483,24 @@ class Act:
         else:
             self._wire.put(data)
 
+    def _flush(self) -> None:
+        """Let go what a segment holds back."""
+        if self._segment:
+            held, self._segment = bytes(self._segment), bytearray()
+            self._wire.put(held)
+
+    def _needs_handshake(self, verb: str) -> None:
+        """A script that forgets it would send records in plain, and read none."""
+        if not self._begun:
+            raise RuntimeError(f"{verb}: call handshake() first; send_raw() is there for bytes in plain")
+
 
 def _level(level: Level | int) -> int:
-    return level if isinstance(level, int) else _LEVELS[level]
+    if isinstance(level, int):
+        return level
+    if level not in _LEVELS:
+        raise ValueError(f"there is no level {level!r}: known are {_listed(_LEVELS)}, and numbers")
+    return _LEVELS[level]
 
 
 def _code(name: str | int) -> int:
@@ -474,6 +509,10 @@ def _code(name: str | int) -> int:
     if name not in _CODES:
         raise ValueError(f"there is no alert {name!r} in RFC 8446; use its number")
     return _CODES[name]
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names)
 
 
 def _shown(data: bytes) -> str:

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
+import ssl
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, Self, cast
+from typing import TYPE_CHECKING, Final, Literal, Self, cast, get_args
 
 from bowout.ending import Role
 from bowout.testing import _identity
 from bowout.testing._catalogue import Entry
 from bowout.testing._endings import find
-from bowout.testing._keylog import KeyLog
+from bowout.testing._keylog import keylog_of
 from bowout.testing._runner import Part, Runner
 
 if TYPE_CHECKING:
     import socket
-    import ssl
+    from collections.abc import Callable
     from types import TracebackType
 
     import trustme
 
     from bowout.testing._catalogue import Script
     from bowout.testing._identity import TLSVersion
+    from bowout.testing._opening import Opening
     from bowout.testing._report import Report
 
 _CA_FILE: Final = "ca.pem"
@@ -46,11 +49,14 @@ class Peer:
         tls: the one version of TLS that it speaks; None leaves that to `context`.
         host, port: where a server listens; port 0 is any that is free, and then the attribute `port` has it.
         connect_to: where a client connects to: host and port of the code under test, which listens already.
+        opening: what the peer says in plain before TLS begins, such as a server's part of STARTTLS: a function that
+            takes an `Opening`. It is called on every connection, before the script.
         sock: a connected socket, for one connection of either role; it is the peer's from then on.
         connections: how many connections a server takes, or a client makes, each in its own thread with the same
             script. None: a server takes any number until the block is left.
         context: how the peer does TLS instead of with a certificate by `ca`. On it, session tickets are switched off
-            and ``keylog_filename`` is set for the time of the block, for that is how the peer gets its keys.
+            and ``keylog_filename`` is set for the time of the block, for that is how the peer gets its keys. Peers may
+            share one.
         ca: the authority for the contexts; None for one that all peers of the process share.
         server_hostname: what a client asks for by SNI.
         timeout: seconds that any connection can last, and that a peer waits for its first; it is no time that a test
@@ -63,7 +69,8 @@ class Peer:
         entry: the entry of the catalogue, or None for a script of one's own.
 
     Raises:
-        ValueError: there is no such entry, or not for this role and version.
+        ValueError: there is no such entry, or not for this role and version; or an argument makes no sense.
+        TypeError: the script is none.
         ExpectationFailed: on leaving the block: an ``expect_…`` of the script was not met. Other exceptions of the
             script itself come out there, too. Neither replaces an error of the block.
     """
@@ -77,6 +84,7 @@ class Peer:
         host: str = "127.0.0.1",
         port: int = 0,
         connect_to: tuple[str, int] | None = None,
+        opening: Callable[[Opening], object] | None = None,
         sock: socket.socket | None = None,
         connections: int | None = 1,
         context: ssl.SSLContext | None = None,
@@ -86,9 +94,15 @@ class Peer:
         byte_by_byte: bool = False,
         data_cap: int = _DATA_CAP,
     ) -> None:
+        _check_numbers(connections, timeout)
+        _check_part(role, tls, context)
+        if opening is not None:
+            _check_callable(opening, "an opening is a function that takes an Opening")
         self.entry: Entry | None = (
             find(script) if isinstance(script, str) else script if isinstance(script, Entry) else None
         )
+        if self.entry is None:
+            _check_callable(script, "a script is the name of an ending, an Entry, or a function that takes an Act")
         if self.entry is not None and tls is not None:
             self.entry.expect(tls, role)
         if sock is None and (role == "client") != (connect_to is not None):
@@ -98,6 +112,7 @@ class Peer:
         self._connect_to, self._sock, self._connections, self._timeout = connect_to, sock, connections, timeout
         self._part = Part(
             script=self.entry.script if self.entry is not None else cast("Script", script),
+            opening=opening,
             name=self.entry.name if self.entry is not None else getattr(script, "__name__", "script"),
             role=Role(role),
             context=self._context,
@@ -198,8 +213,7 @@ class Peer:
         with contextlib.ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bowout-")))
             self._ca.cert_pem.write_to_path(folder / _CA_FILE)
-            keylog = KeyLog(self._context, folder / "keys")
-            stack.callback(keylog.close)
+            keylog = stack.enter_context(keylog_of(self._context))
             if self._part.role is Role.SERVER:
                 self._context.num_tickets = 0  # a ticket of OpenSSL's would take the first number of our records
             runner = Runner(self._part, keylog)
@@ -228,3 +242,27 @@ class Peer:
         if self._runner is None:
             raise RuntimeError("the block of the Peer was not entered")
         return self._runner
+
+
+def _check_numbers(connections: int | None, timeout: float) -> None:
+    if connections is not None and connections < 1:
+        raise ValueError(f"connections={connections}: one at least, or None for any number")
+    if timeout <= 0:
+        raise ValueError(f"timeout={timeout}: it has to be more than no time")
+
+
+def _check_part(role: str, tls: object, context: ssl.SSLContext | None) -> None:
+    if role not in ("server", "client"):
+        raise ValueError(f"role={role!r}: known are 'server' and 'client'")
+    if tls is not None and tls not in get_args(_identity.TLSVersion):
+        raise ValueError(f"tls={tls!r}: known are '1.2' and '1.3', and None leaves it to the context")
+    wrong = {"server": ssl.PROTOCOL_TLS_CLIENT, "client": ssl.PROTOCOL_TLS_SERVER}[role]
+    if context is not None and context.protocol is wrong:
+        raise ValueError(f"the peer is a {role}, and its context is of {wrong.name}")
+
+
+def _check_callable(function: object, what: str) -> None:
+    if not callable(function):
+        raise TypeError(f"{what}, and not {function!r}")
+    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+        raise TypeError(f"{what}, and no coroutine or generator: it runs in a thread of its own, and may block")

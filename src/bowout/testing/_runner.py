@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from bowout.testing._act import Act, ExpectationFailed
+from bowout.testing._opening import Opening
 from bowout.testing._session import TLS, HandshakeFailed, Session
 from bowout.testing._wire import Gone, Signals, Stopped, Wire, accept
 from bowout.testing._witness import Witness
@@ -37,6 +38,7 @@ class Part:
     """What to play on each connection; the fields are the arguments of `Peer`."""
 
     script: Script
+    opening: Callable[[Opening], object] | None
     name: str
     role: Role
     context: ssl.SSLContext
@@ -134,7 +136,8 @@ class Runner:
             tls = TLS(part.context, part.role, part.server_hostname)
             session = Session(wire, witness, tls, keylog=self._keylog, role=part.role)
             act = Act(session, wire, witness, signals=self.signals, role=part.role, number=number)
-            self._run(act, witness)
+            opening = Opening(wire, witness, role=part.role, number=number)
+            self._run(opening, act, witness)
             act.finish()
         except BaseException as error:  # noqa: BLE001  (it is raised again where the block is left)
             self._failures.append(error)
@@ -142,9 +145,12 @@ class Runner:
             wire.close()
             self._done(number, witness)
 
-    def _run(self, act: Act, witness: Witness) -> None:
+    def _run(self, opening: Opening, act: Act, witness: Witness) -> None:
         """Run the script. It ends early without being wrong where the other side leaves, or the test does."""
         try:
+            if self._part.opening is not None:
+                self._part.opening(opening)
+                opening.finish()
             self._part.script(act)
             witness.finished = True
         except (Gone, Stopped, HandshakeFailed) as stop:

@@ -108,8 +108,8 @@ class Wire:
                 self.lost = True
                 raise Gone(f"nothing can be sent: {error}") from error
 
-    def get(self) -> bytes:
-        """Receive what comes next; ``b""`` is the FIN.
+    def get(self, size: int = _CHUNK) -> bytes:
+        """Receive what comes next, so many bytes at most; ``b""`` is the FIN.
 
         Raises:
             Gone: RST.
@@ -119,7 +119,7 @@ class Wire:
             if self.closed:
                 raise Stopped("the script has reset the connection")
             try:
-                return self._sock.recv(_CHUNK)
+                return self._sock.recv(size)
             except BlockingIOError:
                 self._wait(selectors.EVENT_READ)
             except OSError as error:
