@@ -41,6 +41,7 @@ _TIMEOUT = "seconds that one connection of a tls_peer can last: the end of a han
 
 _peers = pytest.StashKey[TLSPeers]()
 _paper = pytest.StashKey[Paper]()
+_interrupted = pytest.StashKey[list[tuple[str, str]]]()
 
 # -- fixtures ---------------------------------------------------------------------------------------------------------
 
@@ -153,6 +154,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
         result = yield
     except BaseException as error:
         peers.end_call(error)
+        if isinstance(error, KeyboardInterrupt):
+            item.config.stash[_interrupted] = list(peers.sections(item.config.stash[_paper], error))
         raise
     peers.end_call()
     return result
@@ -172,6 +175,13 @@ def pytest_runtest_makereport(
     if peers is not None and call.when == "teardown":
         del item.stash[_peers]
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Show what the peers of a test saw that Ctrl-C has ended: such a test has no report, and it may have hung."""
+    for title, text in config.stash.get(_interrupted, ()):
+        terminalreporter.section(title, "-")
+        terminalreporter.write_line(text)
 
 
 def _add_section(report: pytest.TestReport, title: str, text: str) -> None:

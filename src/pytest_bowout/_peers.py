@@ -79,14 +79,14 @@ class TLSPeers:
         Raises:
             ValueError: there is no such ending, or not for this role and version.
         """
-        kit = testing()
+        __tracebackhide__ = True
         version = None if tls == "any" else tls or "1.3"
         if isinstance(script, TLSEnding):
             role, version = role or script.role, script.tls if tls is None else version
             script = script.entry
         role = role or "server"
         options = {"host": self._address[0], "port": self._address[1], "ca": self._ca} | options
-        peer: Peer = kit.Peer(
+        peer = self._made(
             script,
             role=role,
             tls=version,
@@ -100,6 +100,15 @@ class TLSPeers:
         peer.__enter__()
         self._running.append(peer)
         self._unseen.append(peer)
+        return peer
+
+    def _made(self, script: Any, **arguments: Any) -> Peer:
+        """A peer that does not run yet. What is wrong with its arguments is told at the line of the test."""
+        __tracebackhide__ = True
+        try:
+            peer: Peer = testing().Peer(script, **arguments)
+        except (TypeError, ValueError) as mistake:
+            raise mistake.with_traceback(None) from None
         return peer
 
     # -- for the plugin ---------------------------------------------------------------------------------------------

@@ -127,6 +127,7 @@ def test_it(tls_peer):
 """)
         result.assert_outcomes(failed=1)
         result.stdout.fnmatch_lines(["*there is no ending 'fin_inside_recrod'; did you mean fin_inside_record*"])
+        result.stdout.no_fnmatch_line("*_peer.py*")  # it is the test's line that is wrong
 
 
 SCRIPTS: Final = """
@@ -316,6 +317,7 @@ def test_it(tls_peer):
             apart=True,
         )
         assert result.ret == pytest.ExitCode.INTERRUPTED
+        result.stdout.fnmatch_lines(["*- TLS peer never_reads -*", "*- TLS peer interrupts -*", "*handshake done*"])
         assert left_nothing(result), result.stdout.str()
 
     def test_by_a_fixture_when_ctrl_c_comes(self, suite: Suite) -> None:

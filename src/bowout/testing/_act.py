@@ -34,6 +34,8 @@ _KEY_UPDATE: Final = b"\x18\0\0\1"
 class ExpectationFailed(AssertionError):
     """The code under test did not do what the script expects. It is raised where the block of the `Peer` is left."""
 
+    __module__ = "bowout.testing"  # where it is found, for who reads a traceback
+
 
 class Act:
     """One connection, seen by the script that acts on it.
@@ -381,6 +383,7 @@ class Act:
         Raises:
             ExpectationFailed: they are others, or fewer.
         """
+        __tracebackhide__ = True
         with contextlib.suppress(Gone, Stopped):
             self._read_while(
                 lambda: len(self._session.inbox) < len(data) and not self.close_notify_seen, "expect_data()"
@@ -395,6 +398,7 @@ class Act:
         Raises:
             ExpectationFailed: it did not come.
         """
+        __tracebackhide__ = True
         if not self.wait_for("close_notify"):
             raise ExpectationFailed(f"expected close_notify, and {self._how_it_left()}")
 
@@ -404,6 +408,7 @@ class Act:
         Raises:
             ExpectationFailed: it did not come.
         """
+        __tracebackhide__ = True
         if not self.wait_for("fin"):
             raise ExpectationFailed(f"expected FIN, and {self._how_it_left()}")
 
@@ -413,6 +418,7 @@ class Act:
         Raises:
             ExpectationFailed: it did not come.
         """
+        __tracebackhide__ = True
         code = _code(name)
         with contextlib.suppress(Gone, Stopped):
             while not self._witness.left and all(alert.code != code for alert in self._witness.alerts):

@@ -183,6 +183,7 @@ class Peer:
             TimeoutError: they are not.
             ExpectationFailed: as on leaving the block.
         """
+        __tracebackhide__ = True
         runner = self._entered()
         if not runner.join(2 * self._timeout if timeout is None else timeout):
             raise TimeoutError("the peer is not done: the code under test may still be connected")
@@ -230,6 +231,7 @@ class Peer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        __tracebackhide__ = True
         runner = self._entered()
         try:
             runner.end()

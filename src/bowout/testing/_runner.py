@@ -147,6 +147,7 @@ class Runner:
 
     def _run(self, opening: Opening, act: Act, witness: Witness) -> None:
         """Run the script. It ends early without being wrong where the other side leaves, or the test does."""
+        __tracebackhide__ = True
         try:
             if self._part.opening is not None:
                 self._part.opening(opening)
@@ -208,5 +209,6 @@ class Runner:
 
     def raise_failure(self) -> None:
         """Raise what went wrong first in a script, if anything did."""
+        __tracebackhide__ = True
         if self._failures:
             raise self._failures[0]
