@@ -91,7 +91,8 @@ class Pump(abc.ABC):
         self._received = 0
         self._unencrypted = 0
         self._operations = 0
-        self._kernel_dry = self._eager = False
+        self._kernel_dry = role is Role.CLIENT  # A server speaks only when it was spoken to.
+        self._eager = False
         self._waits = 0
         self._reading = False
         self._send_held_up = False

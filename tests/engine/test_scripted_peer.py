@@ -59,7 +59,8 @@ def test_an_end_of_input_that_openssl_makes_up_is_the_close_notify_that_it_met(
     ca: trustme.CA, tmp_path: Path, code: int, expected: object
 ) -> None:
     """OpenSSL 3.5 does so after user_canceled; of a real end it is never told."""
-    us, _ = scribe(*contexts(ca, "1.3"), "1.3", tmp_path / "keys")
+    us, pen = scribe(*contexts(ca, "1.3"), "1.3", tmp_path / "keys")
+    us.receive_data(pen.record(DATA, b"never read"))
 
     def made_up(*_: object) -> bytes:
         error = ssl.SSLEOFError(8, "EOF occurred in violation of protocol")

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import socket
+import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 import trio
 
-from bowout._backends.sockets import Endpoint, SocketTransport
+from bowout._backends.sockets import (
+    Endpoint,
+    SocketTransport,
+    begin_to_connect,
+    check_connected,
+    new_socket,
+    numeric_address,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -57,8 +65,22 @@ class TrioBackend:
         return list(await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags))
 
     async def connect(self, host: str, port: int) -> socket.socket:
-        stream = await trio.open_tcp_stream(host, port)
-        return socket.socket(fileno=stream.socket.detach())
+        endpoints = numeric_address(host, port)
+        if not endpoints:
+            stream = await trio.open_tcp_stream(host, port)
+            sock = socket.socket(fileno=stream.socket.detach())
+            if sys.platform == "linux":  # trio has the kernel hold 16 KiB at most; we wait for it less often.
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 0)
+            return sock
+        sock, address = new_socket(endpoints[0])
+        try:
+            if not begin_to_connect(sock, address):
+                await trio.lowlevel.wait_writable(sock)
+                check_connected(sock)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
 
 
 class _MoveOn:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import abc
 import contextlib
-import ipaddress
+import errno
+import os
 import socket
 import struct
 import sys
@@ -24,7 +25,8 @@ class SocketTransport(abc.ABC):
     """The calls of a transport that do not wait."""
 
     def __init__(self, sock: socket.socket, peer: str) -> None:
-        sock.settimeout(0)
+        if sock.gettimeout() != 0:
+            sock.settimeout(0)
         with contextlib.suppress(OSError):  # A Unix socket has no such option, and needs none.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket = sock
@@ -90,8 +92,48 @@ class SocketTransport(abc.ABC):
 _LINGER_NOT: Final = struct.pack("HH" if sys.platform == "win32" else "ii", 1, 0)
 
 
+#: A second call of connect() tells whether the first is done. Elsewhere that would use up the error of one that failed.
+_LOOKS_AGAIN: Final = sys.platform == "linux"
+_UNDER_WAY: Final = frozenset({errno.EINPROGRESS, errno.EALREADY, errno.EWOULDBLOCK})
+
+
+def new_socket(endpoint: Endpoint) -> tuple[socket.socket, Any]:
+    """A non-blocking socket that can be connected to `endpoint`, and the address to connect it to."""
+    family, kind, protocol, _, address = endpoint
+    sock = socket.socket(family, kind, protocol)
+    sock.settimeout(0)
+    return sock, address
+
+
+def begin_to_connect(sock: socket.socket, address: Any) -> bool:
+    """Begin to connect; tell whether that is done, as over loopback it is at once.
+
+    If not, wait until the socket is writable, and call `check_connected`.
+
+    Raises:
+        OSError: there will be no connection.
+    """
+    number = sock.connect_ex(address)
+    if number in _UNDER_WAY and _LOOKS_AGAIN:
+        number = sock.connect_ex(address)
+    if number and number not in _UNDER_WAY:
+        raise OSError(number, os.strerror(number))
+    return not number
+
+
+def check_connected(sock: socket.socket) -> None:
+    """Raise OSError if the attempt to connect `sock`, which has become writable, failed."""
+    number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if number:
+        raise OSError(number, os.strerror(number))
+
+
 def numeric_address(host: str | None, port: int, flags: int = 0) -> list[Endpoint]:
     """What `host` stands for if it is an address and no name, without asking anybody; empty otherwise."""
+    if host and host[-1].isdigit():  # The usual way to write one needs no getaddrinfo(), either.
+        with contextlib.suppress(OSError, ValueError):
+            socket.inet_pton(socket.AF_INET, host)
+            return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port))]
     try:
         return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags | socket.AI_NUMERICHOST))
     except (socket.gaierror, ValueError):
@@ -111,8 +153,4 @@ def peer_name(sock: socket.socket) -> str:
 
 def host_port(host: str, port: int) -> str:
     """``host:port``, with the brackets that an IPv6 address needs."""
-    try:
-        bare = ipaddress.ip_address(host.partition("%")[0]).version == 6
-    except ValueError:
-        bare = False
-    return f"[{host}]:{port}" if bare else f"{host}:{port}"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -209,12 +209,11 @@ class Engine:
         if self.handshake_done:
             return True
         while not self._evidence.failed:
+            self._input.feed_all()
             try:
                 self._tls.do_handshake()
             except ssl.SSLWantReadError:
                 self._collect(Cargo.HANDSHAKE)
-                if self._input.feed_all():
-                    continue
                 if self._evidence.input_ended is None:
                     return False
                 self._handshake_cut()
@@ -530,7 +529,8 @@ class Engine:
 
     def _handshake_succeeded(self) -> None:
         self.handshake_done = True
-        self._input.ready = True  # The peer's first records may have come with its last handshake message.
+        # The peer's first records may have come with its last handshake message.
+        self._input.has_read(rest=self._tls.pending() > 0)
         cipher = self._tls.cipher()
         self._evidence.shook_hands(self._tls.version() or "TLS", cipher[0] if cipher else "")
         self._evidence.apply(Signal.HANDSHAKE_DONE)

@@ -19,6 +19,8 @@ _CLOSE_NOTIFY: Final = 0
 _USER_CANCELED: Final = 90
 _FATAL: Final = 2
 _ALERT_SIZE: Final = 2
+#: Messages after the handshake, which an ending tells of.
+_KEPT: Final = {messages.NEW_SESSION_TICKET: EventKind.TICKET, messages.KEY_UPDATE: EventKind.KEY_UPDATE}
 
 
 class Evidence:
@@ -132,17 +134,17 @@ class Evidence:
 
     def on_message(self, *, outgoing: bool, content_type: int, data: bytes) -> None:
         """Take a handshake message or an alert as OpenSSL reports it."""
-        by = Side.WE if outgoing else Side.PEER
-        if content_type == messages.HANDSHAKE and data:
-            self._on_handshake_message(by, data[0])
+        if content_type == messages.HANDSHAKE:
+            # A handshake has many that nobody asked for.
+            if data and (data[0] in _KEPT or self.timeline.observed):
+                self._on_handshake_message(Side.WE if outgoing else Side.PEER, data[0])
         elif content_type == messages.ALERT and len(data) == _ALERT_SIZE:
-            self._on_alert(Alert(code=data[1], level=data[0], by=by))
+            self._on_alert(Alert(code=data[1], level=data[0], by=Side.WE if outgoing else Side.PEER))
 
     def _on_handshake_message(self, by: Side, message: int) -> None:
-        if message == messages.NEW_SESSION_TICKET:
-            self.timeline.record(EventKind.TICKET, by)
-        elif message == messages.KEY_UPDATE:
-            self.timeline.record(EventKind.KEY_UPDATE, by)
+        kind = _KEPT.get(message)
+        if kind is not None:
+            self.timeline.record(kind, by)
         else:
             name = messages.HANDSHAKE_NAMES.get(message, f"message {message}")
             self.timeline.mention(EventKind.HANDSHAKE_MESSAGE, by, name)

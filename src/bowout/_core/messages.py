@@ -21,6 +21,11 @@ ALERT: Final = 21
 HANDSHAKE: Final = 22
 _NOTED: Final = frozenset({ALERT, HANDSHAKE})
 
+#: The C base class gives an int, where the Python property takes as long as all the rest to make an enum of it.
+_OPTIONS: Final[Any] = ssl.SSLContext.__mro__[1].__dict__["options"]
+_KEPT_OPTIONS: Final = ~int(getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0))
+_ADDED_OPTIONS: Final = int(ssl.OP_NO_RENEGOTIATION)
+
 _HOOK: Final = "_msg_callback"
 _SINK: Final = "_bowout_sink"
 
@@ -41,11 +46,10 @@ def _dispatcher(previous: Callable[..., Any] | None) -> Callable[..., None]:
     def dispatch(  # noqa: PLR0917  (CPython calls it like this)
         conn: Any, direction: str, version: int, content_type: int, msg_type: int, data: bytes
     ) -> None:
-        if content_type in _NOTED:
-            reference = getattr(conn, _SINK, None)
-            sink = reference() if reference is not None else None
+        if content_type in _NOTED and (reference := getattr(conn, _SINK, None)) is not None:
+            sink = reference()
             if sink is not None:
-                sink.on_message(outgoing=direction == "write", content_type=int(content_type), data=data)
+                sink.on_message(outgoing=direction == "write", content_type=content_type, data=data)
         if previous is not None:
             previous(conn, direction, version, content_type, msg_type, data)
 
@@ -80,10 +84,10 @@ def prepare(context: ssl.SSLContext) -> None:
     * ``OP_NO_RENEGOTIATION`` is set: a renegotiation in TLS 1.2 makes a write want a read, and a close fail.
     * The message hook is installed, in front of one that is there.
     """
-    options = context.options
-    wanted = options & ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0) | ssl.OP_NO_RENEGOTIATION
+    options: int = _OPTIONS.__get__(context)
+    wanted = options & _KEPT_OPTIONS | _ADDED_OPTIONS
     if options != wanted:  # It may be in use in another thread.
-        context.options = wanted
+        context.options = ssl.Options(wanted)
     watch(context)
 
 

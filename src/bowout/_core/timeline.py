@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
@@ -42,6 +41,11 @@ class Timeline:
         self.last_data_at: float = self._began
         #: Nothing was received since we last sent.
         self.quiet: bool = True
+
+    @property
+    def observed(self) -> bool:
+        """Somebody wants to hear what is not kept, too."""
+        return self._observer is not None
 
     @property
     def omitted(self) -> int:
@@ -124,7 +128,7 @@ class Timeline:
     def _add(self, event: Event) -> None:
         last = self._last[-1] if self._last else self._first[-1] if self._first else None
         if last is not None and _same(last, event):
-            (self._last or self._first)[-1] = dataclasses.replace(last, count=last.count + 1, until=event.at)
+            (self._last or self._first)[-1] = _again(last, event.at)
         elif len(self._first) < _FIRST:
             self._first.append(event)
         else:
@@ -153,4 +157,9 @@ class _Run:
 
 def _same(a: Event, b: Event) -> bool:
     """A flood of one thing is one line with a count."""
-    return a.kind is not EventKind.DATA and (a.kind, a.by, a.detail, a.alert) == (b.kind, b.by, b.detail, b.alert)
+    return a.kind is b.kind is not EventKind.DATA and (a.by, a.detail, a.alert) == (b.by, b.detail, b.alert)
+
+
+def _again(event: Event, at: float) -> Event:
+    """The same, with what came again `at` that time."""
+    return Event(event.kind, event.by, event.at, event.detail, count=event.count + 1, until=at, alert=event.alert)
