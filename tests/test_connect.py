@@ -34,6 +34,8 @@ from bowout import (
     StartTLSError,
     Stream,
 )
+from bowout._backends import on_asyncio, sockets
+from bowout._backends import on_trio as on_trio_backend
 from bowout._backends.on_asyncio import AsyncioBackend
 from bowout._backends.on_trio import TrioBackend
 from bowout.client import _load_context
@@ -269,6 +271,41 @@ def test_a_closed_port(run: Runner, host: str) -> None:
     assert isinstance(error, ConnectRefused)
     assert isinstance(error, OSError)
     assert error.__cause__ is not None
+
+
+@pytest.mark.parametrize("listening", [True, False])
+def test_a_connect_that_is_not_done_at_once(run: Runner, monkeypatch: pytest.MonkeyPatch, listening: bool) -> None:
+    """As over any network; without the second look nobody knows that it is done."""
+    monkeypatch.setattr(sockets, "_LOOKS_AGAIN", False)
+    looked = []
+    check = sockets.check_connected
+
+    def note(sock: socket.socket) -> None:
+        looked.append(sock)
+        check(sock)
+
+    for module in (on_asyncio, on_trio_backend):
+        monkeypatch.setattr(module, "check_connected", note)
+    with server(tls(server_context()), accept=listening) as address:
+        if listening:
+            assert run(connect_and_close, address, {}).how is not How.FAILED_HANDSHAKE
+    if not listening:
+        assert isinstance(failure(run, address), ConnectRefused)
+    assert len(looked) == 1
+
+
+def test_a_connect_that_is_cancelled_closes_its_socket(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sockets, "_LOOKS_AGAIN", False)
+
+    async def main(address: tuple[str, int]) -> None:
+        async with jobs() as group:
+            connecting = group.start(connect, address)
+            await turn()
+            connecting.cancel()
+            await connecting.ended()
+
+    with server(tls(server_context()), accept=False) as address:
+        run(main, address)  # The guard looks for descriptors.
 
 
 def test_a_connect_that_nobody_answers(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,10 +40,21 @@ class Connection(Pump):
         context: prepared for endings.
         linger_bytes: how much a close reads and discards before it gives up.
         vouch_anyway: send close_notify even where a send was cut short.
-
-    Attributes:
-        ended: set when there is an `ending`.
     """
+
+    __slots__ = (
+        "_began",
+        "_cap_hit",
+        "_close_scope",
+        "_deadline_hit",
+        "_drained",
+        "_ended",
+        "_fin_patience_ends",
+        "_linger_bytes",
+        "_may_vouch",
+        "_unacknowledged",
+        "vouch_anyway",
+    )
 
     def __init__(
         self,
@@ -76,8 +87,8 @@ class Connection(Pump):
         self._cap_hit = False
         self._unacknowledged: int | None = None
         self._may_vouch = True
-        self.vouch_anyway = vouch_anyway
-        self.ended: LoopEvent = backend.event()
+        self.vouch_anyway: bool = vouch_anyway
+        self._ended: LoopEvent | None = None
 
     # -- leaving -------------------------------------------------------------------------------------------------
 
@@ -151,6 +162,15 @@ class Connection(Pump):
             return NoCloseNotify("the peer did not end TLS with its close_notify in time")
         return self.engine.failure or Truncated("the peer left without close_notify", inside_record=False)
 
+    async def wait_ended(self) -> None:
+        """Wait until there is an ending."""
+        if self.ending is not None:
+            await self.backend.checkpoint()
+            return
+        if self._ended is None:
+            self._ended = self.backend.event()
+        await self._ended.wait()
+
     # -- the close, step by step ---------------------------------------------------------------------------------
 
     async def _wind_down(self, *, notify: bool) -> None:
@@ -166,9 +186,10 @@ class Connection(Pump):
             step = self._next_step()
             if step is Step.FIN:
                 self._send_fin()
-            elif step is Step.RELEASE or self._cap_hit:
+                step = self._next_step()
+            if step is Step.RELEASE or self._cap_hit:
                 return
-            elif step is Step.FLUSH:
+            if step is Step.FLUSH:
                 # A close_notify that waits for the rest of a handshake message has nothing to write yet.
                 writable = self.engine.output() is not None
                 await self._transport.wait(read=not self.engine.input_ended, write=writable)
@@ -219,8 +240,8 @@ class Connection(Pump):
         )
 
     def _all_arrived(self) -> bool:
-        if self.engine.inbound not in INBOUND_SAID_ALL or not self.engine.fin_sent:
-            return False
+        if self.engine.inbound not in INBOUND_SAID_ALL or not self.engine.fin_sent or self.engine.input_ended:
+            return False  # or it does not matter any more
         unacknowledged = self._transport.unacknowledged()
         if unacknowledged is not None:
             return unacknowledged == 0
@@ -297,7 +318,8 @@ class Connection(Pump):
         self._count_unencrypted()
         self._timeline.record(EventKind.RELEASED, Side.WE, "the TCP connection goes on" if unwrapped else "")
         self._note_ending(self._draw_up(unwrapped=unwrapped))
-        self.ended.set()
+        if self._ended is not None:
+            self._ended.set()
 
     def _draw_up(self, *, unwrapped: bool = False) -> Ending:
         return self.engine.finish(

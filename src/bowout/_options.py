@@ -81,7 +81,6 @@ class StreamOptions:
             self.connection(backend, transport),
             handshake_timeout=self.handshake_timeout,
             close_timeout=self.close_timeout,
-            draining=backend.event(),
         )
 
     def connection(self, backend: Backend, transport: Transport) -> Connection:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ class Turns:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._queue: deque[Event] = deque()
+        self._queue: list[Event] = []  # An empty deque weighs ten times as much.
         self.busy = False
 
     def take_free(self) -> bool:
@@ -44,6 +43,6 @@ class Turns:
     def give(self) -> None:
         """Pass the turn on."""
         if self._queue:
-            self._queue.popleft().set()
+            self._queue.pop(0).set()
         else:
             self.busy = False

@@ -40,11 +40,10 @@ class Stream:
     """
 
     def __init__(
-        self, connection: Connection, *, handshake_timeout: float, close_timeout: float, draining: Event
+        self, connection: Connection, *, handshake_timeout: float, close_timeout: float, draining: Event | None = None
     ) -> None:
         self._connection = connection
-        #: Set when our server drains: poll it with ``is_set()``, or await its ``wait()``. A client's is never set.
-        self.draining = draining
+        self._draining = draining
         self._handshake_timeout = handshake_timeout
         self._close_timeout = close_timeout
         self._buffer = bytearray()
@@ -65,6 +64,13 @@ class Stream:
     def ending(self) -> Ending | None:
         """How the connection ended; None while it has not."""
         return self._connection.ending
+
+    @property
+    def draining(self) -> Event:
+        """Set when our server drains: poll it with ``is_set()``, or await its ``wait()``. A client's is never set."""
+        if self._draining is None:
+            self._draining = self._connection.backend.event()
+        return self._draining
 
     @property
     def tls_version(self) -> str | None:
@@ -348,7 +354,7 @@ class Stream:
 
     async def wait_ended(self) -> Ending:
         """Wait until the connection has ended, whoever ends it. It has no deadline of its own and ends nothing."""
-        await self._connection.ended.wait()
+        await self._connection.wait_ended()
         return self._ended()
 
     async def __aenter__(self) -> Self:
@@ -374,7 +380,7 @@ class Stream:
             await connection.backend.checkpoint()
         elif connection.leaving:
             connection.hurry(deadline)
-            await connection.ended.wait()
+            await connection.wait_ended()
         else:
             self._drop_buffer()
             connection.begin_leaving(verb)

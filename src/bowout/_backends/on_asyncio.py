@@ -120,7 +120,7 @@ class _MoveOn:
         self.expired = False
 
     async def __aenter__(self) -> Self:
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._loop)
         assert task is not None, "a coroutine of asyncio runs in a task"
         self._task = task
         self._cancelling = task.cancelling()

@@ -129,7 +129,7 @@ class TrioTransport(SocketTransport):
         super().__init__(sock, peer)
         self._reading = _Leader(trio.lowlevel.wait_readable)
         self._writing = _Leader(trio.lowlevel.wait_writable)
-        self._idle = trio.lowlevel.ParkingLot()
+        self._idle = _Lot()
 
     async def wait(self, *, read: bool, write: bool) -> None:
         if read and write:
@@ -162,13 +162,33 @@ class TrioTransport(SocketTransport):
             trio.lowlevel.notify_closing(self._socket)
 
 
+class _Lot:
+    """A `trio.lowlevel.ParkingLot` that weighs little as long as nobody came."""
+
+    __slots__ = ("_lot",)
+
+    def __init__(self) -> None:
+        self._lot: trio.lowlevel.ParkingLot | None = None
+
+    async def park(self) -> None:
+        if self._lot is None:
+            self._lot = trio.lowlevel.ParkingLot()
+        await self._lot.park()
+
+    def unpark_all(self) -> None:
+        if self._lot is not None:
+            self._lot.unpark_all()
+
+
 class _Leader:
     """Waits for one direction of a socket, once for everybody who wants it."""
+
+    __slots__ = ("_followers", "_led", "_wait")
 
     def __init__(self, wait: Callable[[socket.socket], Awaitable[None]]) -> None:
         self._wait = wait
         self._led = False
-        self._followers = trio.lowlevel.ParkingLot()
+        self._followers = _Lot()
 
     async def wait(self, sock: socket.socket) -> None:
         if self._led:

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Final
 from bowout._core import messages
 from bowout._core.evidence import Evidence
 from bowout._core.failures import alert_of_reason, handshake_cut, handshake_failure, words_of
-from bowout._core.input import InputQueue
+from bowout._core.input import InputQueue, make_room
 from bowout._core.output import Cargo, OutputQueue
-from bowout._core.records import MAX_PLAINTEXT, looks_like_tls
+from bowout._core.records import FULL_RECORD, MAX_PLAINTEXT, looks_like_tls
 from bowout._core.states import Signal
 from bowout.ending import Ending, EventKind, How, Inbound, Outbound, Role, Side, TruncationPolicy
 from bowout.errors import (
@@ -48,6 +48,8 @@ WRITE_SIZE: Final = 2 * MAX_PLAINTEXT
 #: Bytes after the peer's close_notify that are kept for `leftover`; more are only counted.
 _LEFTOVER_CAP: Final = 1 << 18
 _SAMPLE_SIZE: Final = 64
+#: So little input is given to OpenSSL at once where it is discarded: its MemoryBIO is no larger for it.
+_FEW_RECORDS: Final = 1 << 12
 
 
 class Engine:
@@ -84,6 +86,7 @@ class Engine:
         self._truncation = truncation
         self._queue = OutputQueue()
         self._held = bytearray()
+        self._roomy = False
         self._sample = b""
         self._close_notify_owed = False
         self._ignored = 0
@@ -140,6 +143,9 @@ class Engine:
             self._take_late(data)
         elif not self.handshake_done and (self._evidence.leaving or self._evidence.failed):
             pass  # There is nobody to read it.
+        elif self._evidence.leaving and len(data) <= _FEW_RECORDS:
+            self._input.lend(data)
+            self._input.feed_all()  # They are discarded: tickets and close_notify in one call of OpenSSL.
         else:
             self._input.lend(data)
             self._input.keep()
@@ -267,6 +273,9 @@ class Engine:
         """
         if not self._halves.writable:
             raise self.why_not_writable()
+        if len(data) > MAX_PLAINTEXT and not self._roomy:
+            self._roomy = True
+            make_room(self._outgoing, WRITE_SIZE // MAX_PLAINTEXT * FULL_RECORD)
         try:
             count: int = self._tls.write(data if len(data) <= WRITE_SIZE else data[:WRITE_SIZE])
         except ssl.SSLError as error:

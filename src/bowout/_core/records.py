@@ -11,6 +11,8 @@ MAX_PLAINTEXT: Final = 16384
 
 #: The most that a record of TLS 1.3 holds (RFC 8446 section 5.2).
 _MAX_CIPHERTEXT: Final = MAX_PLAINTEXT + 256
+#: A full record with its header, as it is without padding: no cipher suite adds more to the plaintext.
+FULL_RECORD: Final = MAX_PLAINTEXT + 96
 #: Content type, version and length.
 _unpack_header: Final = struct.Struct(">BHH").unpack_from
 _APPLICATION_DATA: Final = 23
@@ -40,6 +42,11 @@ class RecordScanner:
     def inside_record(self) -> bool:
         """The stream, if it ended here, would end inside a record or its header."""
         return not self.whole
+
+    @property
+    def missing(self) -> int:
+        """How many bytes of the record that the stream is inside of are still to come, if its header is known."""
+        return self._body
 
     def scan(self, data: bytes | memoryview, start: int = 0) -> int:
         """Follow the stream to the end of its record, or of `data`; return where that is.

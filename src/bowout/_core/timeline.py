@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from bowout.ending import Alert, Event, EventKind, Side
@@ -31,7 +30,7 @@ class Timeline:
         self._began = clock()
         self._observer = observer
         self._first: list[Event] = []
-        self._last: deque[Event] = deque()
+        self._last: list[Event] = []
         self._omitted = 0
         self._run: _Run | None = None
         self._runs = 0
@@ -133,7 +132,7 @@ class Timeline:
             self._first.append(event)
         else:
             if len(self._last) == _LAST:
-                self._last.popleft()
+                del self._last[0]
                 self._omitted += 1
             self._last.append(event)
 
