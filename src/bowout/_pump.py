@@ -68,6 +68,7 @@ class Pump(abc.ABC):
 
     # More than 30 attributes in a dictionary would weigh 1.3 KiB more.
     __slots__ = (
+        "__weakref__",
         "_ciphertext",
         "_eager",
         "_handshaking",
