@@ -252,10 +252,16 @@ class Connection(Pump):
 
     async def _linger(self) -> None:
         if self.engine.inbound not in INBOUND_SAID_ALL:
-            await self._transport.wait(read=True, write=False)
+            await self._transport.wait_to_take(self._take_to_discard)
             return
         async with self.backend.move_on_at(self.backend.time() + _ARRIVAL_TICK):
             await self._transport.wait(read=True, write=False)
+
+    def _take_to_discard(self) -> bool:
+        """Have the engine take what has just arrived; tell whether there was anything."""
+        count = self._receive(min(SCRATCH_SIZE, self._linger_bytes - self._drained))
+        self._drained += count or 0
+        return count is not None
 
     async def _drain(self, *, to_close_notify: bool = False) -> None:
         """Read and discard what is there, within the byte cap."""

@@ -288,6 +288,8 @@ class Engine:
 
     def hold(self) -> None:
         """Decrypt what was received, and keep it for the reader."""
+        if not self._more_to_decrypt():
+            return
         scratch = memoryview(bytearray(MAX_PLAINTEXT))
         while self._more_to_decrypt():
             self._held += scratch[: self._decrypt(scratch)]
