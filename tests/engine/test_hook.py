@@ -103,6 +103,13 @@ def test_a_watched_engine_is_freed_like_any_other(ca: trustme.CA) -> None:
     assert tls._bowout_sink() is None  # type: ignore[attr-defined]
 
 
+def test_a_message_after_the_engine_is_gone_is_nobodys(ca: trustme.CA) -> None:
+    tls = established(ca, "1.3").client.tls
+    gc.collect()
+    with pytest.raises(ssl.SSLWantReadError):
+        tls.unwrap()  # It sends an alert, of which the hook hears.
+
+
 def test_where_there_is_no_hook_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(messages, "_HOOK", "_no_such_attribute")
     assert not messages.watch(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
