@@ -18,13 +18,14 @@ except ModuleNotFoundError as _error:
         f"bowout.testing needs the package {_error.name}: pip install 'bowout[testing]'", name=_error.name
     ) from _error
 
-from bowout.testing._act import Act, ExpectationFailed
+from bowout.testing._act import Act
 from bowout.testing._catalogue import Entry, Expect, Outcome, PeerRole, Script, You
 from bowout.testing._define import GREETING, LATE
 from bowout.testing._endings import ENDINGS
 from bowout.testing._identity import TLSVersion, client_context, default_ca, server_context
 from bowout.testing._opening import Opening
 from bowout.testing._peer import Peer
+from bowout.testing._receiving import ExpectationFailed
 from bowout.testing._report import Report
 
 __all__ = [

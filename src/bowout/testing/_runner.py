@@ -13,8 +13,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from bowout.testing._act import Act, ExpectationFailed
+from bowout.testing._act import Act
 from bowout.testing._opening import Opening
+from bowout.testing._receiving import ExpectationFailed
 from bowout.testing._session import TLS, HandshakeFailed, Session
 from bowout.testing._wire import Gone, Signals, Stopped, Wire, accept
 from bowout.testing._witness import Witness
