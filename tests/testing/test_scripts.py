@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 
 from bowout.testing import Act, ExpectationFailed, Peer, Report, Script, TLSVersion
-from bowout.testing._records import DATA, Record, Suite, tls12, tls13
+from bowout.testing._records import DATA, Direction, Record, Suite, tls12, tls13
 
 BOTH: Final[tuple[TLSVersion, ...]] = ("1.2", "1.3")
 
@@ -265,6 +265,21 @@ def test_what_is_sealed_opens_in_order_only(name: str) -> None:
     assert reader.open(Record(third[0], third[1:3], third[5:])) == (DATA, b"three")
 
 
+@pytest.mark.parametrize(
+    ("direction", "padding"),
+    [
+        (tls13(Suite.of("TLS_AES_128_GCM_SHA256"), bytes(32)), 0),
+        (tls13(Suite.of("TLS_CHACHA20_POLY1305_SHA256"), bytes(32)), 1000),
+        (tls12(Suite.of("ECDHE-ECDSA-AES128-GCM-SHA256"), bytes(48), bytes(32), bytes(32))[0], 0),
+        (tls12(Suite.of("ECDHE-ECDSA-AES128-GCM-SHA256"), bytes(48), bytes(32), bytes(32))[1], 1000),  # has none
+        (tls12(Suite.of("ECDHE-ECDSA-CHACHA20-POLY1305"), bytes(48), bytes(32), bytes(32))[0], 0),
+    ],
+)
+def test_there_is_room_in_a_record_up_to_the_greatest_length_of_its_header(direction: Direction, padding: int) -> None:
+    record = direction.seal(DATA, bytes(direction.room(padding)), padding=padding)
+    assert (record[3:5], len(record)) == (b"\xff\xff", 5 + 0xFFFF)
+
+
 def test_a_suite_that_cannot_be_written() -> None:
     with pytest.raises(ValueError, match="only AES-GCM and ChaCha20"):
         Suite.of("ECDHE-RSA-AES128-SHA")
@@ -298,6 +313,13 @@ def test_tls12_has_no_key_update() -> None:
             "no level 'fatel': known are warning",
         ),
         (lambda act: (act.handshake(), act.alert("fatal", "internal")), ValueError, "no alert 'internal'"),
+        (lambda act: (act.handshake(), act.alert(300, 0)), ValueError, "alert level 300: .* 0 to 255"),
+        (lambda act: (act.handshake(), act.alert("fatal", -1)), ValueError, "alert -1: .* 0 to 255"),
+        (lambda act: (act.handshake(), act.split_alert(1, 257)), ValueError, "alert 257: .* 0 to 255"),
+        (lambda act: (act.handshake(), act.expect_alert(256)), ValueError, "alert 256: .* 0 to 255"),
+        (lambda act: (act.handshake(), act.record(256, b"")), ValueError, "content type 256: .* 0 to 255"),
+        (lambda act: (act.handshake(), act.record(DATA, b"", version=b"\3")), ValueError, "two bytes; send_raw"),
+        (lambda act: (act.handshake(), act.record(DATA, b"", padding=-1)), ValueError, "padding=-1: it is a number of"),
     ],
 )
 def test_a_mistake_is_told_of_and_says_what_there_is(
@@ -312,6 +334,68 @@ def test_a_mistake_is_told_of_and_says_what_there_is(
         peer.client_context().wrap_socket(raw, server_hostname="localhost").close()
     assert peer.report.error is not None
     assert error.__name__ in peer.report.error
+
+
+@pytest.mark.parametrize(
+    ("verb", "name"),
+    [
+        (lambda act: act.send("text"), "send"),
+        (lambda act: act.send_raw("text"), "send_raw"),
+        (lambda act: act.record(DATA, "text"), "record"),
+        (lambda act: act.cut_record("text"), "cut_record"),
+        (lambda act: act.drip("text"), "drip"),
+        (lambda act: act.read_until("text"), "read_until"),
+        (lambda act: act.expect_data("text"), "expect_data"),
+    ],
+)
+def test_text_is_to_be_encoded(verb: Callable[[Act], object], name: str) -> None:
+    told = rf"^{name}\(\) is for bytes, and not for str: encode it first, as with data.encode\(\)$"
+    with pytest.raises(TypeError, match=told), met(after_handshake(verb)) as (_, sock):
+        drain(sock)
+
+
+def test_what_is_neither_bytes_nor_text() -> None:
+    script = after_handshake(lambda act: act.send(5))  # type: ignore[arg-type]
+    with (
+        pytest.raises(TypeError, match=r"send\(\) is for bytes, and not for int: give it bytes"),
+        met(script) as (_, sock),
+    ):
+        drain(sock)
+
+
+@pytest.mark.parametrize("data", [bytearray(b"data"), memoryview(b"data")])
+def test_what_is_like_bytes_is_sent(data: bytes) -> None:
+    with met(after_handshake(lambda act: act.send(data), Act.close_notify)) as (_, sock):
+        assert drain(sock) == (b"data", "")
+
+
+@pytest.mark.parametrize(
+    ("tls", "padding", "told"),
+    [
+        ("1.3", 0, r"cannot carry 70,000 B: .* room for 65,518 B; send\(\) makes"),
+        ("1.3", 100, r"room for 65,418 B beside 100 B of padding"),
+        ("1.3", 70_000, r"room for 0 B beside 70,000 B of padding"),
+        ("1.2", 0, r"cannot carry 70,000 B: .* room for 65,5(11|19) B; send\(\) makes"),
+    ],
+)
+def test_a_record_that_is_too_much_for_one_says_how_much_is_not(tls: TLSVersion, padding: int, told: str) -> None:
+    script = after_handshake(lambda act: act.record(DATA, bytes(70_000), padding=padding))
+    with pytest.raises(ValueError, match=told), met(script, tls=tls) as (_, sock):
+        drain(sock)
+
+
+def test_a_record_in_plain_that_is_too_much_for_one() -> None:
+    def script(act: Act) -> None:
+        act.handshake(stop_at="hello")
+        act.record(DATA, bytes(0x10000))
+
+    with (
+        pytest.raises(ValueError, match=r"cannot carry 65,536 B: .* room for 65,535 B; send"),
+        Peer(script) as peer,
+        suppress(OSError),
+        socket.create_connection(peer.address, timeout=10) as raw,
+    ):
+        peer.client_context().wrap_socket(raw, server_hostname="localhost").close()
 
 
 # -- segments

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from bowout.testing._arguments import octets
 from bowout.testing._wire import Gone
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Opening:
 
     def send(self, data: bytes) -> None:
         """Send bytes in plain."""
+        data = octets(data, "send()")
         self._wire.put(data)
         self._sent += len(data)
 
@@ -57,7 +59,7 @@ class Opening:
             separator: what they end with.
             limit: bytes; if it has not come by then, it is as if it never came.
         """
-        data = bytearray()
+        data, separator = bytearray(), octets(separator, "read_until()")
         while not data.endswith(separator):
             if len(data) >= limit:
                 raise Gone(f"{separator!r} did not come in {limit:,} bytes of the opening")

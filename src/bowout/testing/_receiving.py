@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Literal
 
-from bowout.testing._arguments import CLOSE_NOTIFY, alert_code, listed
+from bowout.testing._arguments import CLOSE_NOTIFY, alert_code, listed, octets
 from bowout.testing._verbs import Verbs
 from bowout.testing._wire import Gone, Stopped
 
@@ -45,7 +45,7 @@ class Receiving(Verbs):
 
     def read_until(self, separator: bytes) -> bytes:
         """Application data up to and with the next `separator`; its end before that ends the script."""
-        inbox = self._session.inbox
+        inbox, separator = self._session.inbox, octets(separator, "read_until()")
         self._read_while(lambda: separator not in inbox and not self.close_notify_seen, f"read_until({separator!r})")
         found = inbox.find(separator)
         if found < 0:
@@ -106,6 +106,7 @@ class Receiving(Verbs):
             ExpectationFailed: they are others, or fewer.
         """
         __tracebackhide__ = True
+        data = octets(data, "expect_data()")
         with contextlib.suppress(Gone, Stopped):
             self._read_while(
                 lambda: len(self._session.inbox) < len(data) and not self.close_notify_seen, "expect_data()"

@@ -25,6 +25,9 @@ ALERT: Final = 21
 HANDSHAKE: Final = 22
 DATA: Final = 23
 
+#: The most that the length in a record's header can say.
+MAX_LENGTH: Final = 0xFFFF
+
 #: Every record since TLS 1.2 says that it is TLS 1.2.
 LEGACY_VERSION: Final = b"\x03\x03"
 
@@ -122,6 +125,12 @@ class Direction:
         self._iv = iv
         self._count = count
         self._secret = secret  # of TLS 1.3; None says that it is TLS 1.2
+
+    def room(self, padding: int = 0) -> int:
+        """The most plaintext that the length in a record's header can tell of, beside so many bytes of padding."""
+        if self._secret is not None:
+            return MAX_LENGTH - _TAG_SIZE - 1 - padding  # the content type stands inside
+        return MAX_LENGTH - _TAG_SIZE - (0 if self._suite.chacha else _EXPLICIT_NONCE_SIZE)
 
     def seal(self, content_type: int, data: bytes, *, version: bytes = LEGACY_VERSION, padding: int = 0) -> bytes:
         """One whole record.

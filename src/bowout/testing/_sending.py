@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 from bowout._core.records import HEADER_SIZE, MAX_PLAINTEXT
 from bowout.ending import EventKind, Role
 from bowout.testing import _records
-from bowout.testing._arguments import CLOSE_NOTIFY, alert_code, alert_level
-from bowout.testing._records import ALERT, DATA, HANDSHAKE, LEGACY_VERSION
+from bowout.testing._arguments import CLOSE_NOTIFY, alert_code, alert_level, octets, one_byte
+from bowout.testing._records import ALERT, DATA, HANDSHAKE, LEGACY_VERSION, MAX_LENGTH
 from bowout.testing._verbs import Verbs
 from bowout.testing._wire import Gone, Stopped
 
@@ -30,6 +30,7 @@ class Sending(Verbs):
 
     def send(self, data: bytes) -> None:
         """Send application data, in as many records as it takes."""
+        data = octets(data, "send()")
         for start in range(0, len(data), MAX_PLAINTEXT):
             piece = data[start : start + MAX_PLAINTEXT]
             self._emit(self._seal(DATA, piece))
@@ -80,11 +81,17 @@ class Sending(Verbs):
         """Send any record under the connection's keys; nothing checks that it is legal.
 
         Args:
-            content_type: 20 to 23 are known, RFC 8446 section 5.1.
-            payload: the plaintext.
+            content_type: 20 to 23 are known, RFC 8446 section 5.1; or any other byte.
+            payload: the plaintext; as much as the length in the header can say, which is more than TLS allows.
             version: the two bytes in the header.
             padding: zero bytes after the plaintext, in TLS 1.3.
         """
+        payload, version = octets(payload, "record()"), octets(version, "record(version=…)")
+        one_byte(content_type, "content type")
+        if len(version) != len(LEGACY_VERSION):
+            raise ValueError(f"version={version!r}: it has two bytes; send_raw() is there for a header that is none")
+        if padding < 0:
+            raise ValueError(f"padding={padding}: it is a number of bytes")
         self._emit(self._seal(content_type, payload, version=version, padding=padding))
         self._witness.did(f"record of type {content_type}, {len(payload):,} B")
 
@@ -118,6 +125,7 @@ class Sending(Verbs):
 
     def send_raw(self, data: bytes) -> None:
         """Send bytes on TCP as they are."""
+        data = octets(data, "send_raw()")
         self._emit(data)
         self._witness.did(f"{len(data):,} B in plain")
 
@@ -129,7 +137,7 @@ class Sending(Verbs):
             at: how many bytes of it to send: up to 4 are inside its header, a negative number leaves out so many;
                 None for half of it.
         """
-        self._cut(self._seal(DATA, data), at)
+        self._cut(self._seal(DATA, octets(data, "cut_record()")), at)
 
     def cut_close_notify(self, *, at: int | None = None) -> None:
         """Send the beginning of a close_notify; see `cut_record`."""
@@ -169,7 +177,7 @@ class Sending(Verbs):
             data: every byte of it has its own record.
             interval: seconds between two.
         """
-        for byte in data:
+        for byte in octets(data, "drip()"):
             self.send(bytes([byte]))
             if self._wire.pause(interval):
                 return
@@ -214,6 +222,12 @@ class Sending(Verbs):
     def _seal(self, content_type: int, data: bytes, *, version: bytes = LEGACY_VERSION, padding: int = 0) -> bytes:
         self._needs_handshake("sending a record")
         writer = self._session.writer
+        room = writer.room(padding) if writer is not None else MAX_LENGTH
+        if len(data) > room:
+            raise ValueError(
+                f"a record cannot carry {len(data):,} B: the length in its header leaves room for {max(0, room):,} B"
+                f"{f' beside {padding:,} B of padding' if padding else ''}; send() makes as many records as it takes"
+            )
         if writer is None:
             return _records.header(content_type, len(data), version) + data
         return writer.seal(content_type, data, version=version, padding=padding)
