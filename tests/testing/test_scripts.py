@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -10,8 +11,9 @@ from typing import Final
 
 import pytest
 
+from bowout.ending import EventKind
 from bowout.testing import Act, ExpectationFailed, Peer, Report, Script, TLSVersion
-from bowout.testing._records import DATA, Direction, Record, Suite, tls12, tls13
+from bowout.testing._records import DATA, HANDSHAKE, Direction, Record, Suite, tls12, tls13
 
 BOTH: Final[tuple[TLSVersion, ...]] = ("1.2", "1.3")
 
@@ -398,7 +400,130 @@ def test_a_record_in_plain_that_is_too_much_for_one() -> None:
         peer.client_context().wrap_socket(raw, server_hostname="localhost").close()
 
 
+# -- messages after the handshake
+
+
+@pytest.mark.parametrize(
+    ("tls", "verb", "told"),
+    [
+        ("1.2", Act.key_update, r"key_update\(\) is of TLS 1.3, and this is TLSv1.2; record\(22, …\)"),
+        ("1.2", Act.session_ticket, r"session_ticket\(\) is of TLS 1.3, and this is TLSv1.2; record\(22, …\)"),
+        ("1.3", Act.renegotiate, r"renegotiate\(\) is of TLS 1.2, and this is TLSv1.3; record\(22, …\)"),
+    ],
+)
+def test_a_message_of_the_other_version_is_refused_and_not_sent(
+    tls: TLSVersion, verb: Callable[[Act], object], told: str
+) -> None:
+    def script(act: Act) -> None:
+        act.handshake()
+        with pytest.raises(RuntimeError, match=told):
+            verb(act)
+        act.send(b"in order")
+        act.close_notify()
+
+    with met(script, tls=tls) as (_, sock):
+        assert drain(sock) == (b"in order", "")
+
+
+def test_a_ticket_of_a_client_is_refused_and_not_sent() -> None:
+    def script(act: Act) -> None:
+        act.handshake()
+        with pytest.raises(RuntimeError, match=r"is for a server, and this is a client; record\(22, …\)"):
+            act.session_ticket()
+        act.send(b"in order")
+        act.fin()
+
+    sees = after_handshake(lambda act: act.expect_data(b"in order"), Act.expect_fin, Act.fin)
+    with Peer(sees) as seeing, Peer(script, role="client", connect_to=seeing.address) as peer:
+        peer.wait()
+        seeing.wait()
+    assert (peer.report.finished, seeing.report.finished) == (True, True)
+    assert EventKind.TICKET not in [event.kind for event in seeing.report.events]
+
+
+@pytest.mark.parametrize("verb", [Act.key_update, Act.session_ticket, Act.renegotiate])
+@pytest.mark.parametrize("tls", BOTH)
+def test_a_message_for_after_the_handshake_waits_for_its_end(verb: Callable[[Act], object], tls: TLSVersion) -> None:
+    def script(act: Act) -> None:
+        act.handshake(stop_at="hello")
+        verb(act)
+
+    with (
+        pytest.raises(RuntimeError, match=r"is for after the handshake, which is not done; record\(22, …\)"),
+        Peer(script, tls=tls) as peer,
+        suppress(OSError),
+        socket.create_connection(peer.address, timeout=10) as raw,
+    ):
+        peer.client_context().wrap_socket(raw, server_hostname="localhost").close()
+
+
+def test_an_illegal_message_is_a_record_away() -> None:
+    script = after_handshake(
+        lambda act: act.record(HANDSHAKE, bytes(4)),  # a HelloRequest
+        lambda act: act.expect_alert("unexpected_message"),
+    )
+    with met(script) as (peer, sock):
+        assert drain(sock)[1]
+    assert peer.report.finished
+
+
 # -- segments
+
+
+@pytest.mark.parametrize(
+    ("verb", "name"),
+    [
+        (Act.receive, "receive()"),
+        (lambda act: act.read_exactly(1), "read_exactly(1)"),
+        (lambda act: act.read_until(b"x"), "read_until(b'x')"),
+        (lambda act: act.wait_for("end"), "wait_for('end')"),
+        (lambda act: act.expect_data(b"x"), "expect_data()"),
+        (Act.expect_close_notify, "expect_close_notify()"),
+        (Act.expect_fin, "expect_fin()"),
+        (lambda act: act.expect_alert(0), "expect_alert()"),
+        (Act.silence, "silence()"),
+        (Act.wait_for_arrival, "wait_for_arrival()"),
+    ],
+)
+def test_nothing_is_waited_for_while_a_segment_is_held_back(verb: Callable[[Act], object], name: str) -> None:
+    def script(act: Act) -> None:
+        act.handshake()
+        with act.one_segment():
+            act.send(b"a question")
+            with pytest.raises(RuntimeError, match=re.escape(f"{name} in one_segment()") + ".* after it$"):
+                verb(act)
+            act.close_notify()
+
+    with met(script) as (_, sock):
+        assert drain(sock) == (b"a question", "")
+
+
+def test_a_handshake_does_not_overtake_what_a_segment_holds_back() -> None:
+    def script(act: Act) -> None:
+        with act.one_segment():
+            act.send_raw(b"in plain\r\n")
+            with pytest.raises(RuntimeError, match=r"handshake\(\) in one_segment\(\)"):
+                act.handshake()
+
+    with Peer(script) as peer, socket.create_connection(peer.address, timeout=10) as raw:
+        assert raw.recv(100) == b"in plain\r\n"
+
+
+def test_a_pause_in_a_segment_holds_it_back() -> None:
+    def script(act: Act) -> None:
+        act.handshake()
+        with act.one_segment():
+            act.send(b"one ")
+            act.silence(0)
+            act.send(b"two")
+        act.expect_data(b"answer")
+        act.close_notify()
+
+    with met(script) as (peer, sock):
+        assert sock.recv(100) == b"one "
+        sock.sendall(b"answer")
+        assert drain(sock) == (b"two", "")
+    assert peer.report.finished
 
 
 def test_a_fin_in_a_segment_comes_after_its_data() -> None:

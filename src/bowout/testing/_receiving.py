@@ -62,15 +62,7 @@ class Receiving(Verbs):
         Returns:
             False if it has left, or the test or the time was over, without it.
         """
-        sights = self._sights()
-        if sight not in sights:
-            raise ValueError(f"there is no sight {sight!r}: known are {listed(sights)}")
-        seen = sights[sight]
-        with contextlib.suppress(Gone, Stopped):
-            while not seen():
-                if self._witness.left or not self._session.read():
-                    break
-        return seen()
+        return self._see(sight, f"wait_for({sight!r})")
 
     def silence(self, seconds: float | None = None) -> None:
         """Say nothing.
@@ -81,8 +73,10 @@ class Receiving(Verbs):
         """
         if seconds is not None:
             self._wire.pause(seconds)
-        elif self._reading:
-            self.wait_for("rst")
+            return
+        self._not_in_segment("silence()")
+        if self._reading:
+            self._see("rst", "silence()")
             self._wire.wait_gone()
         else:
             self._wire.wait_left()
@@ -95,6 +89,7 @@ class Receiving(Verbs):
 
     def wait_for_arrival(self) -> None:
         """Wait until something of the other side has arrived, and leave it unread."""
+        self._not_in_segment("wait_for_arrival()")
         self._wire.wait_readable()
 
     # -- expectations -------------------------------------------------------------------------------------------
@@ -122,7 +117,7 @@ class Receiving(Verbs):
             ExpectationFailed: it did not come.
         """
         __tracebackhide__ = True
-        if not self.wait_for("close_notify"):
+        if not self._see("close_notify", "expect_close_notify()"):
             raise ExpectationFailed(f"expected close_notify, and {self._how_it_left()}")
 
     def expect_fin(self) -> None:
@@ -132,7 +127,7 @@ class Receiving(Verbs):
             ExpectationFailed: it did not come.
         """
         __tracebackhide__ = True
-        if not self.wait_for("fin"):
+        if not self._see("fin", "expect_fin()"):
             raise ExpectationFailed(f"expected FIN, and {self._how_it_left()}")
 
     def expect_alert(self, name: str | int) -> None:
@@ -143,6 +138,7 @@ class Receiving(Verbs):
         """
         __tracebackhide__ = True
         code = alert_code(name)
+        self._not_in_segment("expect_alert()")
         with contextlib.suppress(Gone, Stopped):
             while not self._witness.left and all(alert.code != code for alert in self._witness.alerts):
                 self._session.read()
@@ -150,6 +146,18 @@ class Receiving(Verbs):
             raise ExpectationFailed(f"expected the alert {name}, and {self._how_it_left()}")
 
     # -- how it is done -----------------------------------------------------------------------------------------
+
+    def _see(self, sight: Sight, verb: str) -> bool:
+        sights = self._sights()
+        if sight not in sights:
+            raise ValueError(f"there is no sight {sight!r}: known are {listed(sights)}")
+        self._not_in_segment(verb)
+        seen = sights[sight]
+        with contextlib.suppress(Gone, Stopped):
+            while not seen():
+                if self._witness.left or not self._session.read():
+                    break
+        return seen()
 
     def _sights(self) -> dict[Sight, Callable[[], bool]]:
         witness = self._witness
@@ -170,6 +178,7 @@ class Receiving(Verbs):
 
     def _read_while(self, wanting: Callable[[], bool], verb: str) -> None:
         self._needs_handshake(verb)
+        self._not_in_segment(verb)
         while wanting():
             if self._witness.left or not self._session.read():
                 raise Gone(f"the other side left, and the script was in {verb}")

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bowout.testing._arguments import Level
+    from bowout.testing._identity import TLSVersion
 
 _HELLO_REQUEST: Final = bytes(4)
+_ANY_MESSAGE: Final = f"record({HANDSHAKE}, …) sends any message"
 _KEY_UPDATE: Final = b"\x18\0\0\1"
 
 
@@ -56,21 +58,37 @@ class Sending(Verbs):
 
         Args:
             request: ask the other side to do the same.
+
+        Raises:
+            RuntimeError: it would be illegal here, as `record` can send it.
         """
+        self._needs_version("1.3", "key_update()")
         self._emit(self._seal(HANDSHAKE, _KEY_UPDATE + bytes([request])))
         assert self._session.writer is not None, "sealed above"
         self._session.writer.update()
         self._witness.sent(EventKind.KEY_UPDATE, "requested of the other side, too" if request else "")
 
     def session_ticket(self) -> None:
-        """Send a NewSessionTicket (TLS 1.3, RFC 8446 section 4.6.1); a server's verb."""
+        """Send a NewSessionTicket (TLS 1.3, RFC 8446 section 4.6.1); a server's verb.
+
+        Raises:
+            RuntimeError: it would be illegal here, as `record` can send it.
+        """
+        self._needs_version("1.3", "session_ticket()")
+        if self._role is not Role.SERVER:
+            raise RuntimeError(f"session_ticket() is for a server, and this is a client; {_ANY_MESSAGE}")
         lifetime, age_add, nonce, ticket = (7200).to_bytes(4), os.urandom(4), os.urandom(8), os.urandom(32)
         body = lifetime + age_add + bytes([len(nonce)]) + nonce + len(ticket).to_bytes(2) + ticket + bytes(2)
         self._emit(self._seal(HANDSHAKE, b"\x04" + len(body).to_bytes(3) + body))
         self._witness.sent(EventKind.TICKET)
 
     def renegotiate(self) -> None:
-        """Ask for a new handshake (TLS 1.2): a server with a HelloRequest, a client with its ClientHello."""
+        """Ask for a new handshake (TLS 1.2): a server with a HelloRequest, a client with its ClientHello.
+
+        Raises:
+            RuntimeError: it would be illegal here, as `record` can send it.
+        """
+        self._needs_version("1.2", "renegotiate()")
         message = _HELLO_REQUEST if self._role is Role.SERVER else self._session.hello
         self._emit(self._seal(HANDSHAKE, message))
         self._witness.sent(EventKind.HANDSHAKE_MESSAGE, "HelloRequest" if self._role is Role.SERVER else "ClientHello")
@@ -150,6 +168,9 @@ class Sending(Verbs):
         """Hand everything that the block sends to the kernel at once, so that it travels together.
 
         A `fin` or `rst` in it comes after what was sent before it.
+
+        Raises:
+            RuntimeError: a verb in the block reads, or waits for the other side, which has nothing to answer yet.
         """
         if self._segment is not None:  # inside another one, which sends it all
             yield
@@ -231,6 +252,14 @@ class Sending(Verbs):
         if writer is None:
             return _records.header(content_type, len(data), version) + data
         return writer.seal(content_type, data, version=version, padding=padding)
+
+    def _needs_version(self, version: TLSVersion, verb: str) -> None:
+        self._needs_handshake(verb)
+        spoken = self._witness.version
+        if spoken is None:
+            raise RuntimeError(f"{verb} is for after the handshake, which is not done; {_ANY_MESSAGE}")
+        if spoken != f"TLSv{version}":
+            raise RuntimeError(f"{verb} is of TLS {version}, and this is {spoken}; {_ANY_MESSAGE}")
 
     def _cut(self, record: bytes, at: int | None) -> None:
         at = len(record) // 2 if at is None else at

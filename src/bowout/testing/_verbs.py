@@ -65,6 +65,7 @@ class Verbs:
             raise ValueError(f"stop_at={stop_at!r}: known are {listed(get_args(Stage))}")
         if self._witness.version is not None:
             raise RuntimeError("handshake(): it is done already")
+        self._not_in_segment("handshake()")
         self._begun = True
         self._session.handshake(stop_at)
         if stop_at is not None:
@@ -76,3 +77,10 @@ class Verbs:
         """A script that forgets it would send records in plain, and read none."""
         if not self._begun:
             raise RuntimeError(f"{verb}: call handshake() first; send_raw() is there for bytes in plain")
+
+    def _not_in_segment(self, verb: str) -> None:
+        """There it would wait out its time, for an answer to what was not sent."""
+        if self._segment is not None:
+            raise RuntimeError(
+                f"{verb} in one_segment(): what its block sends leaves at the end; wait for answers after it"
+            )
