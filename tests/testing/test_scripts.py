@@ -251,6 +251,40 @@ def test_arrival_is_not_reading() -> None:
     assert (seen, peer.report.received) == ([0], 4)
 
 
+def test_a_server_that_stops_after_its_flight_reads_on_with_the_keys_of_the_client() -> None:
+    def script(act: Act) -> None:
+        act.handshake(stop_at="flight")
+        act.send(b"early")  # RFC 8446 section 2: a server may, before the client's Finished
+        act.expect_data(b"data")
+        act.close_notify()
+        act.expect_close_notify()
+
+    with met(script) as (peer, sock):
+        assert sock.recv(10) == b"early"
+        sock.sendall(b"data")
+        sock.unwrap()
+    assert (peer.report.finished, peer.report.undecryptable) == (True, 0)
+
+
+@pytest.mark.parametrize("tls", BOTH)
+def test_a_server_that_stops_after_its_flight_can_end_there(tls: TLSVersion) -> None:
+    def script(act: Act) -> None:
+        act.handshake(stop_at="flight")
+        act.alert("fatal", "handshake_failure")
+        act.fin()
+
+    def visit(peer: Peer) -> None:
+        with (
+            socket.create_connection(peer.address, timeout=10) as raw,
+            peer.client_context().wrap_socket(raw, server_hostname="localhost") as sock,
+        ):
+            sock.recv(1)
+
+    with Peer(script, tls=tls) as peer, pytest.raises(ssl.SSLError, match=r"(?i)handshake.failure"):
+        visit(peer)
+    assert peer.report.finished
+
+
 # -- the record layer
 
 

@@ -59,7 +59,7 @@ class Session:
         self._messages = bytearray()
         self._client_hello = self._server_hello = b""
         self._reader: Direction | None = None
-        self._reader_after_finished: Direction | None = None
+        self._suite_after_finished: Suite | None = None
         self._plain = False
         self.inbox: bytearray = bytearray()
         self.writer: Direction | None = None
@@ -175,7 +175,16 @@ class Session:
             # After its Finished a server writes with its application keys (RFC 8446 section 7.1).
             self.writer = _records.tls13(suite, secrets["SERVER_TRAFFIC_SECRET_0"])
             self._reader = _records.tls13(suite, secrets["CLIENT_HANDSHAKE_TRAFFIC_SECRET"])
-            self._reader_after_finished = _records.tls13(suite, secrets["CLIENT_TRAFFIC_SECRET_0"])
+            self._suite_after_finished = suite
+
+    def _keys_after_finished(self, suite: Suite) -> None:
+        """OpenSSL tells a client's application keys only once it has read its Finished; what it answers is not sent."""
+        with contextlib.suppress(ssl.SSLError):
+            self._tls.object.do_handshake()
+        self._tls.outgoing.read()
+        secret = self._secrets().get("CLIENT_TRAFFIC_SECRET_0")
+        if secret is not None:
+            self._reader = _records.tls13(suite, secret)
 
     def _secrets(self) -> dict[str, bytes]:
         return self._keylog.secrets(self._client_hello[_RANDOM])
@@ -238,6 +247,8 @@ class Session:
                 self._witness.saw_alert(level, code)
                 self._begin_plain()
         elif content_type == HANDSHAKE:
+            if self._suite_after_finished is not None:
+                self._tls.incoming.write(record.raw)
             self._on_handshake(data)
 
     def _begin_plain(self) -> None:
@@ -269,8 +280,9 @@ class Session:
             self._reader.update()
         else:
             self._witness.saw(EventKind.HANDSHAKE_MESSAGE, HANDSHAKE_NAMES.get(kind, f"message {kind}"))
-            if kind == _FINISHED and self._reader_after_finished is not None:
-                self._reader, self._reader_after_finished = self._reader_after_finished, None
+            if kind == _FINISHED and self._suite_after_finished is not None:
+                self._keys_after_finished(self._suite_after_finished)
+                self._suite_after_finished = None
 
 
 class TLS:
