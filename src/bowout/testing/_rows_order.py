@@ -26,7 +26,9 @@ from bowout.testing._define import (
 if TYPE_CHECKING:
     from bowout.testing._act import Act
 
-_FLOOD: int = 1 << 28
+#: More than is taken in the time that a peer has.
+_FLOOD: int = 1 << 40
+_DRIP: int = 1 << 20
 _PROGRESS: bytes = b"so far so good\n" * 4096
 _BOTH: str = "RFC 5246 section 7.2.1, RFC 8446 section 6.1"
 
@@ -221,7 +223,7 @@ def floods_after_close_notify(act: Act) -> None:
 def drips_after_close_notify(act: Act) -> None:
     """It reads close_notify, and sends a byte of data now and then, without end."""
     begin_closing(act)
-    act.drip(bytes(_FLOOD))
+    act.drip(bytes(_DRIP))
 
 
 # -- row 22
