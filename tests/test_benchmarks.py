@@ -60,3 +60,9 @@ def test_every_contender_runs(tmp_path: Path) -> None:
     assert {"bowout on asyncio", "asyncio streams", "C on libssl", "Boost.Asio"} <= contenders
     assert all(sample["tls"].startswith("TLSv1.3 ") for sample in found["samples"])
     assert not in_ci() or found["missing"] == {}
+
+
+def test_the_overhead_can_be_measured() -> None:
+    command = [sys.executable, str(BENCH / "overhead.py"), "--rounds", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr, done.stdout.count("\n")) == (0, "", 5)

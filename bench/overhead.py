@@ -1,0 +1,156 @@
+"""What bowout adds to OpenSSL: its verbs on a socket that costs nothing, beside the same calls of OpenSSL alone.
+
+    python bench/overhead.py
+
+What is left of a real transfer is the kernel's, and the event loop's where there is a wait. Microseconds of one core,
+the least of many tries; TLS 1.3, on asyncio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import socket
+import ssl
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import trustme
+
+import bowout
+from bowout._core.engine import WRITE_SIZE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+_SIZES: Final = (64, 1 << 16)
+
+
+class FreeSocket:
+    """Takes whatever is sent, and gives what was put into `arrived`."""
+
+    def __init__(self) -> None:
+        self.arrived = memoryview(b"")
+
+    def send(self, data: bytes) -> int:
+        return len(data)
+
+    def recv_into(self, buffer: memoryview) -> int:
+        count = min(len(buffer), len(self.arrived))
+        if not count:
+            raise BlockingIOError
+        buffer[:count], self.arrived = self.arrived[:count], self.arrived[count:]
+        return count
+
+
+def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """A client's and a server's."""
+    authority = trustme.CA()
+    client, server = ssl.create_default_context(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.configure_trust(client)
+    authority.issue_cert("localhost").configure_cert(server)
+    return client, server
+
+
+def finish(verb: Coroutine[Any, Any, Any]) -> Any:
+    """What a verb gives that need not wait."""
+    try:
+        verb.send(None)
+    except StopIteration as stop:
+        return stop.value
+    raise AssertionError("it waits")
+
+
+def least(
+    rounds: int, size: int, given: Callable[[int], memoryview], work: Callable[[memoryview, int], object]
+) -> float:
+    """Microseconds."""
+    found = []
+    for _ in range(rounds):
+        data = given(size)
+        began = time.perf_counter()
+        work(data, size)
+        found.append(time.perf_counter() - began)
+    return min(found) * 1e6
+
+
+class Bench:
+    """A connection whose socket costs nothing, and the OpenSSL within it."""
+
+    def __init__(self, stream: Any, peer: Any) -> None:
+        self._stream = stream
+        self._connection = stream._connection
+        self._socket = self._connection._transport._socket = FreeSocket()
+        self._engine = self._connection.engine
+        self._far = peer._connection.engine
+        self._buffer = memoryview(bytearray(max(_SIZES)))
+
+    @staticmethod
+    def plain(size: int) -> memoryview:
+        """What there is to send."""
+        return memoryview(bytes(size))
+
+    def encrypted(self, size: int) -> memoryview:
+        """What the peer would send."""
+        self._far._tls.write(bytes(size))
+        return memoryview(self._far._outgoing.read())
+
+    def send_alone(self, data: memoryview, size: int) -> None:
+        """What `Stream.send` has OpenSSL do."""
+        for at in range(0, size, WRITE_SIZE):
+            self._engine._tls.write(data[at : at + WRITE_SIZE])
+            self._engine._outgoing.read()
+
+    def send(self, data: memoryview, _size: int) -> None:
+        """`Stream.send`."""
+        self._connection._operations = 0  # There is nobody to let run.
+        finish(self._stream.send(data))
+
+    def receive_alone(self, ciphertext: memoryview, size: int) -> None:
+        """What `Stream.receive` has OpenSSL do."""
+        while size:
+            end = 5 + int.from_bytes(ciphertext[3:5])
+            self._engine._input._bio.write(ciphertext[:end])
+            ciphertext = ciphertext[end:]
+            size -= self._engine._tls.read(len(self._buffer), self._buffer)
+
+    def receive(self, ciphertext: memoryview, size: int) -> None:
+        """`Stream.receive`."""
+        self._socket.arrived = ciphertext
+        self._connection._kernel_dry, self._connection._operations = False, 0  # There is something, and nobody waits.
+        while size:
+            size -= len(finish(self._stream.receive()))
+
+
+async def measure(rounds: int) -> None:
+    """Print what sending and receiving cost, with and without bowout."""
+    for_client, for_server = contexts()
+    ours, theirs = socket.socketpair()
+    stream = bowout.wrap(ours, context=for_client, server_hostname="localhost")
+    peer = bowout.wrap(theirs, context=for_server, server_side=True)
+    await asyncio.gather(stream.handshake(), peer.handshake())
+    await peer.send(b"the tickets are before this")
+    await stream.receive()
+
+    bench = Bench(stream, peer)
+    print("µs                 OpenSSL alone   with bowout")
+    for name, given, alone, whole in (
+        ("send", bench.plain, bench.send_alone, bench.send),
+        ("receive", bench.encrypted, bench.receive_alone, bench.receive),
+    ):
+        for size in _SIZES:
+            figures = (least(rounds, size, given, work) for work in (alone, whole))
+            print(f"{name:7} {size:6} B", *(f"{figure:14.2f}" for figure in figures))
+    ours.close()
+    theirs.close()
+
+
+def main() -> None:
+    """Measure once."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5000, help="tries of each")
+    asyncio.run(measure(parser.parse_args().rounds))
+
+
+if __name__ == "__main__":
+    main()
