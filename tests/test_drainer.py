@@ -95,23 +95,55 @@ def test_it_keeps_the_time_that_cutting_off_the_rest_takes(run: Runner, monkeypa
     assert left > 0
 
 
+class SlowCrowd(Crowd):
+    """Two batches that do not leave. With a close, and with a cut if that is slow, the clock is `each` seconds on."""
+
+    SOON = 2.0
+    each = SOON / (6 * _drainer.BATCH)
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, slow_cuts: bool) -> None:
+        super().__init__(monkeypatch, 2 * _drainer.BATCH, leaving=False)
+        monkeypatch.setattr(_drainer, "_CUT_COST_CAP", self.SOON)
+        time, move_on_at = self.backend.time, self.backend.move_on_at
+        self.drainer.deadline = time() + self.SOON
+        self.left: list[float] = []
+
+        def now() -> float:
+            return time() + self.each * (len(self.closed) + slow_cuts * len(self.cut))
+
+        self.now = now
+        monkeypatch.setattr(self.backend, "time", self.now)
+        monkeypatch.setattr(self.backend, "move_on_at", lambda when: move_on_at(when - self.now() + time()))
+
+    def _cut_off(self, served: Served, reason: str) -> None:
+        self.left.append(self.drainer.deadline - self.now())
+        super()._cut_off(served, reason)
+
+
 def test_it_learns_what_ending_one_takes_here(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Closing the first batch takes a third of the time: so cutting off both would take two thirds."""
-    soon = 1.0
-    each = soon / (3 * _drainer.BATCH)
+    """Closing them takes a third of the time: so cutting them off begins when there is more than a third left."""
 
-    async def main() -> tuple[Crowd, float]:
-        crowd = Crowd(monkeypatch, 2 * _drainer.BATCH, leaving=False)
-        time = crowd.backend.time
-        crowd.drainer.deadline = time() + soon
-        monkeypatch.setattr(crowd.backend, "time", lambda: time() + each * min(len(crowd.closed), _drainer.BATCH))
+    async def main() -> SlowCrowd:
+        crowd = SlowCrowd(monkeypatch, slow_cuts=True)
         await crowd.drainer.run()
-        return crowd, crowd.drainer.deadline - crowd.backend.time()
+        return crowd
 
-    monkeypatch.setattr(_drainer, "_CUT_COST_CAP", soon)
-    crowd, left = run(main)
-    assert len(crowd.cut) == 2 * _drainer.BATCH
-    assert left > 0
+    crowd = run(main)
+    assert len(crowd.left) == 2 * _drainer.BATCH
+    assert crowd.left[0] > crowd.SOON / 3
+
+
+def test_it_learns_that_cutting_them_off_takes_less(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cutting off the first batch takes no time: the second has nearly all that there is."""
+
+    async def main() -> SlowCrowd:
+        crowd = SlowCrowd(monkeypatch, slow_cuts=False)
+        await crowd.drainer.run()
+        return crowd
+
+    crowd = run(main)
+    assert crowd.left[0] > crowd.SOON / 3
+    assert crowd.left[_drainer.BATCH] < crowd.SOON / 6
 
 
 def test_nobody_is_closed_twice(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:

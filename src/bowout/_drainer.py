@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from itertools import islice
 from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from bowout._backends import Backend
     from bowout._roster import Roster, Served
@@ -26,6 +27,8 @@ BATCH: Final = 64
 #: long as nobody knows what ending one takes here and now; and at most, whatever else keeps the loop busy.
 _CUT_COST: Final = 0.0002
 _CUT_COST_CAP: Final = 0.001
+#: What is learned of it is what a few took.
+_MARGIN: Final = 1.5
 #: After the deadline of a drain, handlers that are being cancelled get so long to clean up, in seconds.
 _LAST_PATIENCE: Final = 1.0
 
@@ -62,16 +65,21 @@ class Drainer:
         """End everybody. Handlers that go on after the deadline are waited for a little, and then no more."""
         for _ in range(_SETTLE):
             await self._backend.checkpoint()
-        while len(self._roster) and not self._is_time_to_cut():
-            await self._end_idle_ones()
-            await self._wait(min(self._backend.time() + DRAIN_TICK, self._time_to_cut()))
-        await self._cut_off_everybody()
+        while any(self._uncut()):
+            if self._is_time_to_cut():
+                await self._cut_some_off()
+            else:
+                await self._end_idle_ones()
+                await self._wait(min(self._backend.time() + DRAIN_TICK, self._time_to_cut()))
         patience_ends = self._backend.time() + _LAST_PATIENCE
         while len(self._roster) and self._backend.time() < patience_ends:
             await self._wait(patience_ends)
 
+    def _uncut(self) -> Iterator[Served]:
+        return (served for served in self._roster.everybody() if not served.slow)
+
     def _time_to_cut(self) -> float:
-        return self.deadline - len(self._roster) * self._cut_cost
+        return self.deadline - len(self._roster) * self._cut_cost * _MARGIN
 
     def _is_time_to_cut(self) -> bool:
         return self._backend.time() >= self._time_to_cut()
@@ -91,15 +99,15 @@ class Drainer:
                 ended += 1
                 if ended % BATCH == 0:
                     await self._backend.checkpoint()
-                    since = self._learn_cost(since)
+                    now = self._backend.time()
+                    self._learn_cost((now - since) / BATCH)
+                    since = now
                     if self._is_time_to_cut():
                         return
 
-    def _learn_cost(self, since: float) -> float:
-        """Take note of what a batch took: cutting one off is as much work as ending it. Gives the time."""
-        now = self._backend.time()
-        self._cut_cost = max(self._cut_cost, min((now - since) / BATCH, _CUT_COST_CAP))
-        return now
+    def _learn_cost(self, cost: float) -> None:
+        """Take note of what ending one took just now, with all that the loop did meanwhile: so much a cut may take."""
+        self._cut_cost = min(max(cost, _CUT_COST), _CUT_COST_CAP)
 
     def _is_idle(self, served: Served) -> bool:
         """Its handler waits for a request, and there is no reason to think that one is on its way."""
@@ -114,10 +122,11 @@ class Drainer:
         elif self._on_drain == "end_receive":
             served.stream.end_receive()
 
-    async def _cut_off_everybody(self) -> None:
-        for count, served in enumerate(self._roster.everybody(), 1):
-            if served in self._roster:
-                served.slow = True
-                self._cut_off(served, "the drain's deadline")
-            if count % BATCH == 0:
-                await self._backend.checkpoint()
+    async def _cut_some_off(self) -> None:
+        """Cut off a batch, and learn what that takes: the others may have more time than was thought."""
+        began, batch = self._backend.time(), list(islice(self._uncut(), BATCH))
+        for served in batch:
+            served.slow = True
+            self._cut_off(served, "the drain's deadline")
+        await self._backend.checkpoint()
+        self._learn_cost((self._backend.time() - began) / len(batch))
