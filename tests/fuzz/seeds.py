@@ -157,6 +157,12 @@ ENDINGS: Final[tuple[tuple[int, str, str, How | tuple[How | None, How | None]], 
         f"shake; data 9999; pull 0 100; read 65536; data 16384; alert 1 0; pull 9000 9; {_READ}; read 9; {_CLOSE}",
         How.CLEAN,
     ),
+    (
+        19,
+        "half_a_ticket_then_close_notify",
+        f"us client; shake; ticket 0 20; alert 1 0; {_READ}; write 9; {_CLOSE}; sentfin",
+        (How.ABORTED, None),
+    ),
 )
 
 
