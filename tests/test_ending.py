@@ -31,6 +31,7 @@ def ending(how: How, outbound: Outbound, inbound: Inbound, **more: Any) -> Endin
 
 
 SENT: Final = Outbound.FIN_SENT
+LOST: Final = Event(EventKind.CONNECTION_LOST, Side.WE, 1.0, "Connection timed out")
 LINES: Final = [
     (
         ending(How.CLEAN, SENT, Inbound.CLOSE_NOTIFY),
@@ -81,6 +82,10 @@ LINES: Final = [
         "reset: the peer reset the connection, 70,000 B unsent",
     ),
     (
+        ending(How.RESET, Outbound.LOST, Inbound.RESET, events=(LOST,)),
+        "reset: the connection was lost (Connection timed out)",
+    ),
+    (
         ending(How.RESET, SENT, Inbound.RESET, close_notify_sent_at=1.0),
         "reset: the peer reset the connection after our close_notify, before its own",
     ),
@@ -123,6 +128,10 @@ LINES: Final = [
     (
         ending(How.FAILED_HANDSHAKE, Outbound.LOST, Inbound.RESET),
         "failed handshake: the peer reset the connection in the handshake",
+    ),
+    (
+        ending(How.FAILED_HANDSHAKE, Outbound.LOST, Inbound.RESET, events=(LOST,)),
+        "failed handshake: the connection was lost (Connection timed out) in the handshake",
     ),
     (
         ending(How.FAILED_HANDSHAKE, Outbound.LOST, Inbound.FATAL_ALERT, alert=THEIRS),

@@ -126,6 +126,15 @@ RESET = ending(
     outbound=Outbound.LOST,
     inbound=Inbound.RESET,
 )
+LOST = ending(
+    How.RESET,
+    *OPENING,
+    we(EventKind.CONNECTION_LOST, 9.0402, "Connection timed out"),
+    we(EventKind.RELEASED, 9.0403),
+    started_by=None,
+    outbound=Outbound.LOST,
+    inbound=Inbound.RESET,
+)
 BAD_MAC = Alert(20, 2, Side.PEER)
 ALERT = ending(
     How.ALERT,
@@ -181,6 +190,7 @@ SAMPLES = {
     "silent": SILENT,
     "truncated": TRUNCATED,
     "reset": RESET,
+    "lost": LOST,
     "alert": ALERT,
     "unflushed": UNFLUSHED,
     "aborted": ABORTED,
@@ -314,6 +324,11 @@ def test_a_queued_close_notify_that_never_left_is_not_called_missing() -> None:
 
 def test_a_reset_looks_different_from_a_fin() -> None:
     assert arrow(RESET, "RST").startswith("│✗━")
+
+
+def test_a_loss_is_no_rst_of_the_peer() -> None:
+    assert arrow(LOST, "connection lost").startswith("│ • connection lost: Connection timed out")
+    assert "RST" not in render_text(LOST)
 
 
 def test_a_truncation_looks_different_from_an_orderly_fin() -> None:

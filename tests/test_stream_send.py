@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import socket
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import bowout
-from bowout import How, Inbound, Reset, StreamClosed
+from bowout import EventKind, How, Inbound, Reset, StreamClosed
 from helpers.runners import Runner
 from helpers.tasks import in_thread, jobs, settle, turn
 from helpers.wire import ROLES, VERSIONS, Role, Version, Wire, deaf, flooding, peer, polite, server_context
@@ -279,6 +281,28 @@ def test_a_blocked_send_is_told_of_a_reset(run: Runner) -> None:
         ending = run(main)
     assert ending.how is How.RESET
     assert ending.sent + ending.unsent == 12_000_000
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux can be told when to give up")
+@pytest.mark.parametrize("reading", [False, True], ids=["send", "send and receive"])
+def test_a_network_that_gives_up_is_not_taken_for_a_reset(run: Runner, *, reading: bool) -> None:
+    async def main() -> bowout.Ending:
+        stream = link.stream()
+        await stream.handshake()
+        link.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 100)  # ms that a closed window is suffered
+        async with jobs() as group:
+            sender = group.start(stream.send, bytes(12_000_000))
+            reader = group.start(stream.receive) if reading else None
+            for error in [await job.ended() for job in (sender, reader) if job]:
+                assert isinstance(error, Reset)
+                assert re.match("the connection was lost .*: Connection timed out$", str(error))
+        return await stream.close()
+
+    with peer(deaf) as link:
+        ending = run(main)
+    assert str(ending).startswith("reset: the connection was lost (Connection timed out), ")
+    ends = [event.kind for event in ending.events if event.kind in {EventKind.CONNECTION_LOST, EventKind.RST}]
+    assert (ending.started_by, ends) == (None, [EventKind.CONNECTION_LOST])
 
 
 def test_a_blocked_send_is_told_of_a_reset_that_the_reader_met(run: Runner) -> None:

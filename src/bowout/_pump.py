@@ -43,6 +43,13 @@ _DEAD: Final = frozenset({Outbound.LOST, Outbound.FATAL_ALERT, Outbound.RESET})
 _scratch = threading.local()
 
 
+def _loss(error: OSError) -> str:
+    """The system's words for why there is no connection any more, where that was no RST of the peer."""
+    if isinstance(error, ConnectionResetError | BrokenPipeError):
+        return ""
+    return error.strerror or type(error).__name__
+
+
 def _shared_scratch() -> tuple[memoryview, memoryview]:
     """Memory for every connection of a thread, one for ciphertext and one for plaintext: used between two awaits."""
     try:
@@ -167,8 +174,8 @@ class Pump(abc.ABC):
         while (head := self.engine.output()) is not None:
             try:
                 count = self._transport.send(head)
-            except OSError:
-                self.engine.send_failed()
+            except OSError as error:
+                self.engine.send_failed(loss=_loss(error))
                 break
             if count is None:
                 return False
@@ -193,7 +200,7 @@ class Pump(abc.ABC):
         try:
             count = self._transport.receive_into(self._ciphertext[:limit])
         except OSError as error:
-            self.engine.receive_reset(error.strerror or "")
+            self.engine.receive_reset(error.strerror or "", loss=_loss(error))
             return 0
         if count is None:
             self._kernel_dry, self._eager = True, False

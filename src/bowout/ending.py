@@ -47,7 +47,7 @@ class How(enum.StrEnum):
     UNANSWERED = "unanswered"
     #: The peer's FIN came without close_notify while we still wanted to read.
     TRUNCATED = "truncated"
-    #: The connection was reset before the exchange was done.
+    #: The connection was reset, or the network lost it, before the exchange was done.
     RESET = "reset"
     #: A fatal alert, received or sent, ended it.
     ALERT = "alert"
@@ -74,7 +74,7 @@ class Outbound(enum.StrEnum):
     FATAL_ALERT = "fatal alert"
     #: We sent RST.
     RESET = "RST sent"
-    #: The peer's RST or fatal alert took the direction from us.
+    #: The peer's RST or fatal alert took the direction from us, or the network did.
     LOST = "lost"
 
 
@@ -106,6 +106,8 @@ class EventKind(enum.StrEnum):
     CLOSE_NOTIFY = "close_notify"
     FIN = "FIN"
     RST = "RST"
+    #: The system gave the connection up without an RST of the peer: a timeout, no route. `detail` has its words.
+    CONNECTION_LOST = "connection lost"
     #: Somebody here called a verb that ends the connection; `detail` names it.
     CALL = "call"
     DEADLINE = "deadline"
@@ -368,7 +370,14 @@ def _reset(ending: Ending) -> str:
     after = " after our close_notify, before its own" if ending.close_notify_sent_at is not None else ""
     if ending.close_notify_received_at is not None:
         after = " after its close_notify, before ours was sent"
-    return f"the peer reset the connection{after}"
+    return f"{_broken_off(ending)}{after}"
+
+
+def _broken_off(ending: Ending) -> str:
+    for event in ending.events:
+        if event.kind is EventKind.CONNECTION_LOST:
+            return f"the connection was lost ({event.detail})"
+    return "the peer reset the connection"
 
 
 def _alert(ending: Ending) -> str:
@@ -395,7 +404,7 @@ def _aborted(ending: Ending) -> str:
 def _failed_handshake(ending: Ending) -> str:
     match ending.inbound:
         case Inbound.RESET:
-            return "the peer reset the connection in the handshake"
+            return f"{_broken_off(ending)} in the handshake"
         case Inbound.FATAL_ALERT | Inbound.UNDECRYPTABLE:
             return _alert(ending)
         case Inbound.CLOSE_NOTIFY | Inbound.TRUNCATED_AT_BOUNDARY | Inbound.TRUNCATED_INSIDE_RECORD:

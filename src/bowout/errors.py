@@ -127,7 +127,7 @@ class HandshakeTruncated(HandshakeError, EOFError):
 
 
 class HandshakeReset(HandshakeError, ConnectionResetError):
-    """The peer reset the TCP connection in the middle of the handshake."""
+    """The TCP connection was reset, or the network lost it, in the middle of the handshake."""
 
 
 class HandshakeTimeout(HandshakeError, TimeoutError):
@@ -155,7 +155,7 @@ class Truncated(PeerError, EOFError):
 
 
 class Reset(PeerError, ConnectionResetError):
-    """The TCP connection was reset before the peer's close_notify."""
+    """The TCP connection was reset, or the network lost it, before the peer's close_notify."""
 
 
 class AlertReceived(PeerError):

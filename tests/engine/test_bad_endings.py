@@ -170,7 +170,7 @@ def test_a_reset_is_sticky(us: Engine) -> None:
 def test_once_it_was_read_a_reset_explains_a_failed_write(us: Engine) -> None:
     us.receive_reset()
     read_out(us)
-    with pytest.raises(Reset, match="before its close_notify"):
+    with pytest.raises(Reset, match="before close_notify came"):
         us.write(memoryview(b"x"))
 
 

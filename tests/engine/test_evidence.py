@@ -28,6 +28,7 @@ from helpers.engines import (
     engine,
     established,
     flipped,
+    kinds,
     pair,
     read_out,
     send,
@@ -348,7 +349,50 @@ def test_a_truncation_is_said_in_these_words(us: Engine, them: Engine, missing: 
 
 def test_a_reset_is_said_in_these_words(us: Engine) -> None:
     us.receive_reset()
-    assert str(read_out(us)[1]) == "the peer reset the connection before its close_notify"
+    assert str(read_out(us)[1]) == "the peer reset the connection before close_notify came"
+
+
+def test_a_loss_is_no_reset_of_the_peer(us: Engine, them: Engine) -> None:
+    send(them, b"x")
+    us.receive_data(take(them))
+    us.receive_reset("in other words", loss="Connection timed out")
+    data, error = read_out(us)
+    assert data == b"x"
+    assert isinstance(error, Reset)
+    assert str(error) == "the connection was lost before close_notify came: Connection timed out"
+    ending = us.finish()
+    assert str(ending) == "reset: the connection was lost (Connection timed out)"
+    assert (ending.inbound, ending.started_by) == (Inbound.RESET, None)
+    assert [(event.kind, event.by, event.detail) for event in ending.events[-3:]] == [
+        (EventKind.CONNECTION_LOST, Side.WE, "Connection timed out"),
+        (EventKind.DATA, Side.PEER, ""),  # it was there before, and is read after
+        (EventKind.ERROR, Side.WE, f"Reset: {error}"),
+    ]
+
+
+def test_a_loss_that_a_send_meets_is_no_reset_and_no_fin_of_the_peer(us: Engine) -> None:
+    us.send_failed(loss="No route to host")
+    assert str(us.why_not_writable()) == "the connection was lost while we were sending: No route to host"
+    us.receive_eof()  # as Linux says when the send took the error
+    us.receive_eof()
+    assert str(read_out(us)[1]) == "the connection was lost before close_notify came: No route to host"
+    assert kinds(us, EventKind.RST, EventKind.FIN, EventKind.CONNECTION_LOST) == [EventKind.CONNECTION_LOST]
+
+
+def test_what_comes_first_is_what_it_was(us: Engine) -> None:
+    us.receive_reset()
+    us.send_failed(loss="Connection timed out")
+    assert str(us.finish()) == "reset: the peer reset the connection"
+    assert kinds(us, EventKind.RST, EventKind.CONNECTION_LOST) == [EventKind.RST]
+
+
+def test_a_loss_after_the_exchange_is_no_late_reset(us: Engine, them: Engine) -> None:
+    us.receive_data(close_notify(them))
+    read_out(us)
+    close_notify(us)
+    us.receive_reset(loss="Connection timed out")
+    ending = us.finish()
+    assert (ending.how, ending.late_reset) == (How.CLEAN, False)
 
 
 def test_our_answer_to_a_broken_record_is_named(us: Engine, them: Engine) -> None:
@@ -409,6 +453,15 @@ def test_a_reset_in_the_handshake_is_said_in_these_words(ca: trustme.CA) -> None
     client.receive_reset()
     with pytest.raises(HandshakeReset, match=r"^the peer reset the connection during the handshake$"):
         client.handshake()
+
+
+def test_a_loss_in_the_handshake_is_said_in_these_words(ca: trustme.CA) -> None:
+    client = unshaken(ca)
+    client.receive_reset(loss="No route to host")
+    with pytest.raises(HandshakeReset, match=r"^the connection was lost during the handshake: No route to host$"):
+        client.handshake()
+    words = "failed handshake: the connection was lost (No route to host) in the handshake"
+    assert str(client.finish()).startswith(words)
 
 
 def test_a_close_notify_in_the_handshake_is_said_in_these_words(ca: trustme.CA) -> None:

@@ -163,28 +163,30 @@ class Engine:
 
     def receive_eof(self) -> None:
         """Take note of the peer's FIN."""
-        if self._evidence.input_ended is None:
-            # After a failed send a FIN is what is left to see of the reset that made it fail.
-            lost = self._evidence.connection_lost
-            self._evidence.input_ended = Signal.RST if lost else Signal.FIN_AT_BOUNDARY
+        if self._evidence.connection_lost:
+            self.receive_reset()  # After a failed send a FIN is what is left to see of what made it fail.
+        elif self._evidence.input_ended is None:
+            self._evidence.input_ended = Signal.FIN_AT_BOUNDARY
             self._evidence.blame(Side.PEER)
-            self.timeline.record(EventKind.RST if lost else EventKind.FIN, Side.PEER)
+            self.timeline.record(EventKind.FIN, Side.PEER)
 
-    def receive_reset(self, detail: str = "") -> None:
+    def receive_reset(self, detail: str = "", *, loss: str = "") -> None:
         """Take note of the peer's RST, or that the network gave up. What was received before is still delivered first.
 
         Args:
-            detail: the system's words for it.
+            detail: the system's words for the RST.
+            loss: the system's words where it was no RST, but a timeout or a network that is gone.
         """
+        self.send_failed(loss=loss)
         if self._evidence.input_ended is None:
             self._evidence.input_ended = Signal.RST
-            self.timeline.record(EventKind.RST, Side.PEER, detail)
-            self._evidence.blame(Side.PEER)
-        self.send_failed()
+            if not self._evidence.loss:
+                self.timeline.record(EventKind.RST, Side.PEER, detail)
+                self._evidence.blame(Side.PEER)
 
-    def send_failed(self) -> None:
-        """Take note that the kernel takes nothing more from us, since the peer has reset the connection."""
-        self._evidence.connection_lost = True
+    def send_failed(self, *, loss: str = "") -> None:
+        """Take note that the kernel takes nothing more from us: the peer has reset the connection, or see `loss`."""
+        self._evidence.lose(loss)
         self._drop_output()
         self._evidence.apply(Signal.LOSE)
 
@@ -301,7 +303,7 @@ class Engine:
             return failure
         match self._halves.outbound:
             case Outbound.LOST:
-                return Reset("the peer reset the connection while we were sending")
+                return Reset(self._evidence.broken_off("while we were sending"))
             case Outbound.HANDSHAKE:
                 return HandshakeError("the handshake is not done")
             case _ if self._evidence.answering:
@@ -505,7 +507,8 @@ class Engine:
         """The transport has ended, and so has what it had brought: draw the conclusion."""
         if self._evidence.input_ended is Signal.RST:
             self._evidence.apply(Signal.RST)
-            self._evidence.fail(lambda: Reset("the peer reset the connection before its close_notify"))
+            text = self._evidence.broken_off("before close_notify came")
+            self._evidence.fail(lambda: Reset(text))
             return
         inside = self._input.inside_record
         self._evidence.cut(Signal.FIN_INSIDE_RECORD if inside else Signal.FIN_AT_BOUNDARY)
@@ -553,7 +556,8 @@ class Engine:
     def _handshake_cut(self) -> None:
         if self._evidence.input_ended is Signal.RST:
             self._evidence.apply(Signal.RST)
-            self._evidence.fail(lambda: HandshakeReset("the peer reset the connection during the handshake"))
+            text = self._evidence.broken_off("during the handshake")
+            self._evidence.fail(lambda: HandshakeReset(text))
         else:
             inside = self._input.inside_record
             self._evidence.apply(Signal.FIN_INSIDE_RECORD if inside else Signal.FIN_AT_BOUNDARY)

@@ -36,7 +36,8 @@ class Evidence:
         leaving: somebody here has called a verb that ends the connection in both directions.
         input_ended: how the transport's input ended, if it has.
         output_shut: close_notify was made; whatever OpenSSL makes after it will not be sent.
-        connection_lost: the peer has reset the connection, though we may first have met that in a failed send.
+        connection_lost: there is no connection any more, though we may first have met that in a failed send.
+        loss: the system's words, where no RST of the peer took it away: the network gave up.
     """
 
     def __init__(self, timeline: Timeline, role: Role) -> None:
@@ -58,6 +59,7 @@ class Evidence:
         self.input_ended: Signal | None = None
         self.output_shut = False
         self.connection_lost = False
+        self.loss = ""
 
     # -- what is known -------------------------------------------------------------------------------------------
 
@@ -92,8 +94,8 @@ class Evidence:
         self.halves.apply(signal, tls12=self.tls12, answered=answered)
 
     def blame(self, side: Side) -> None:
-        """Take note of who ended the connection first."""
-        if self._started_by is None:
+        """Take note of who ended the connection first: nobody did where the network gave it up."""
+        if self._started_by is None and not self.loss:
             self._started_by = side
 
     def fail(self, failure: Callable[[], BowoutError]) -> None:
@@ -124,6 +126,17 @@ class Evidence:
         detail = "at level fatal" if self._close_notify_level == _FATAL else ""
         self._received_at = self.timeline.record(EventKind.CLOSE_NOTIFY, Side.PEER, detail)
         self.blame(Side.PEER)
+
+    def lose(self, loss: str) -> None:
+        """Take note that there is no connection any more; `loss` is "" where a reset of the peer took it away."""
+        if not self.connection_lost:
+            self.connection_lost, self.loss = True, loss
+            if loss:
+                self.timeline.record(EventKind.CONNECTION_LOST, Side.WE, loss)
+
+    def broken_off(self, when: str) -> str:
+        """Say in words who broke the connection off."""
+        return f"the connection was lost {when}: {self.loss}" if self.loss else f"the peer reset the connection {when}"
 
     def cut(self, signal: Signal) -> None:
         """Take note that the peer's FIN has cut its direction off."""
@@ -198,7 +211,7 @@ class Evidence:
             unacknowledged=unacknowledged,
             discarded=discarded,
             ignored=ignored,
-            late_reset=how is How.CLEAN and self.connection_lost,
+            late_reset=how is How.CLEAN and self.connection_lost and not self.loss,
             deadline_hit=deadline_hit,
             cap_hit=cap_hit,
             unwrapped=unwrapped,

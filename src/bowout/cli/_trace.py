@@ -20,6 +20,7 @@ _HERE: Final = frozenset(
         EventKind.HANDSHAKE_DONE,
         EventKind.CLOSE_NOTIFY_QUEUED,
         EventKind.CALL,
+        EventKind.CONNECTION_LOST,
         EventKind.DEADLINE,
         EventKind.CAP,
         EventKind.ERROR,

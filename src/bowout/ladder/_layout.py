@@ -111,7 +111,7 @@ _ENDS_HANDSHAKE: Final = frozenset(EventKind) - {
     EventKind.TICKET,
     EventKind.DATA,
 }
-_GIVES_UP: Final = frozenset({EventKind.DEADLINE, EventKind.CAP})
+_GIVES_UP: Final = frozenset({EventKind.DEADLINE, EventKind.CAP, EventKind.CONNECTION_LOST})
 
 
 def _owes(ending: Ending, side: Side) -> bool:
@@ -270,7 +270,7 @@ def _call(moment: _Moment) -> Row:
 
 
 def _error(moment: _Moment) -> Row:
-    return Note(moment.when, moment.by, moment.counted("error"), moment.detail, Tone.BAD)
+    return Note(moment.when, moment.by, moment.counted(moment.event.kind.value), moment.detail, Tone.BAD)
 
 
 def _released(moment: _Moment) -> Row:
@@ -295,6 +295,7 @@ _DRAWN: Final[Mapping[EventKind, Callable[[_Moment], Row]]] = {
     EventKind.FIN: _fin,
     EventKind.RST: _rst,
     EventKind.CALL: _call,
+    EventKind.CONNECTION_LOST: _error,
     EventKind.ERROR: _error,
     EventKind.RELEASED: _released,
 }
