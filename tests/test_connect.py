@@ -157,6 +157,38 @@ def test_a_connect_is_used_once(run: Runner) -> None:
         run(main)
 
 
+@pytest.mark.parametrize("by", ["host", "server_hostname", "wrap"])
+def test_the_dot_of_an_absolute_name_is_not_for_tls(run: Runner, by: str) -> None:
+    async def main() -> bowout.Ending:
+        sock = socket.create_connection(address)
+        if by == "wrap":
+            stream = bowout.wrap(sock, client_context(), server_hostname=f"{NAME}.")
+        else:
+            names = {"host": (f"{NAME}.", None), "server_hostname": ("unknown.test", f"{NAME}.")}
+            host, name = names[by]
+            stream = await bowout.connect(host, 443, over=sock, context=client_context(), server_hostname=name)
+        async with stream:
+            pass
+        assert stream.ending is not None
+        return stream.ending
+
+    asked: list[str | None] = []
+    context = server_context()
+    context.sni_callback = lambda _sock, name, _context: asked.append(name)
+    with server(tls(context)) as address:
+        assert run(main).how is not How.FAILED_HANDSHAKE
+    assert asked == [NAME]
+
+
+def test_an_on_event_that_fails_is_logged_and_harmless(run: Runner, caplog: pytest.LogCaptureFixture) -> None:
+    def on_event(event: bowout.Event) -> None:
+        raise ValueError(event.kind)
+
+    with server(tls(server_context())) as address:
+        assert run(connect_and_close, address, {"on_event": on_event}).how is not How.FAILED_HANDSHAKE
+    assert {record.getMessage() for record in caplog.records} == {"on_event failed"}
+
+
 def test_a_name_is_resolved_and_every_address_tried(run: Runner) -> None:
     """localhost may be ::1 first, where nobody listens."""
     with server(tls(server_context())) as (_, port):

@@ -503,7 +503,13 @@ def test_two_receives_at_once_are_refused(run: Runner) -> None:
 
 @pytest.mark.parametrize(
     ("verb", "arguments"),
-    [("receive", (0,)), ("receive_into", (bytearray(),)), ("receive_exactly", (-1,)), ("receive_until", (b"",))],
+    [
+        ("receive", (0,)),
+        ("receive_into", (bytearray(),)),
+        ("receive_into", (b"read-only",)),
+        ("receive_exactly", (-1,)),
+        ("receive_until", (b"",)),
+    ],
 )
 def test_what_cannot_be_received_is_refused(run: Runner, verb: str, arguments: tuple[object, ...]) -> None:
     async def main() -> None:

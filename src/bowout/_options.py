@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from bowout._backends import Backend, Transport
     from bowout.ending import Event, OnError, TruncationPolicy
+
+_log = logging.getLogger("bowout")
 
 #: How much a close reads and discards at most: more than any kernel buffers on the way, less than anyone would miss.
 LINGER_BYTES: Final = 16 << 20
@@ -35,14 +38,21 @@ def check_protocols(names: Sequence[str]) -> None:
         raise MisuseError(f"alpn must be a sequence of names of 1 to 255 ASCII letters each, not {names!r}")
 
 
-def check_server_hostname(name: str) -> None:
-    """Raise MisuseError where TLS cannot carry `name` (RFC 6066 section 3)."""
+def without_root(name: str) -> str:
+    """A host's name without the dot at its end, which is for resolvers and not for TLS (RFC 6066 section 3)."""
+    return name.removesuffix(".")
+
+
+def checked_server_hostname(name: str) -> str:
+    """The name as TLS carries it; MisuseError where it cannot (RFC 6066 section 3)."""
+    given, name = name, without_root(name)
     try:
         usable = bool(name) and not name.startswith(".") and "\0" not in name and bool(name.encode("idna"))
     except UnicodeError:
         usable = False
     if not usable:
-        raise MisuseError(f"server_hostname cannot be {name!r}: TLS can carry a host's name or an address")
+        raise MisuseError(f"server_hostname cannot be {given!r}: TLS can carry a host's name or an address")
+    return name
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,5 +107,15 @@ class StreamOptions:
             truncation=self.truncation,
             linger_bytes=self.linger_bytes,
             vouch_anyway=self.on_error == "close",
-            on_event=self.on_event,
+            on_event=None if self.on_event is None else _harmless(self.on_event),
         )
+
+
+def _harmless(on_event: Callable[[Event], None]) -> Callable[[Event], None]:
+    def observe(event: Event) -> None:
+        try:
+            on_event(event)
+        except Exception:  # noqa: BLE001  (it is logged, and touches no connection)
+            _log.exception("on_event failed")
+
+    return observe

@@ -8,6 +8,7 @@ import signal
 import ssl
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from bowout._acceptor import Acceptor
@@ -266,23 +267,13 @@ class Server:
         transport.peer = transport.peer or f"unix#{self._accepted}"
         options = self._options
         if self._settings.on_event is not None:
-            options = replace(options, on_event=self._observer(self._settings.on_event, transport.peer))
+            options = replace(options, on_event=partial(self._settings.on_event, transport.peer))
         return ServedStream(
             options.connection(self._backend, transport),
             handshake_timeout=options.handshake_timeout,
             close_timeout=options.close_timeout,
             draining=self._draining,
         )
-
-    @staticmethod
-    def _observer(on_event: Callable[[str, Event], None], peer: str) -> Callable[[Event], None]:
-        def observe(event: Event) -> None:
-            try:
-                on_event(peer, event)
-            except Exception:  # noqa: BLE001  (it is logged, and touches no connection)
-                _log.exception("on_event failed")
-
-        return observe
 
     def _evict(self) -> None:
         """Make room among the handshakes. A client that means it is done with its own before it is the oldest."""

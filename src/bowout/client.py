@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any, Final
 from bowout import _backends
 from bowout._backends.sockets import host_port
 from bowout._core import messages
-from bowout._options import LINGER_BYTES, StreamOptions, check_protocols, check_server_hostname
+from bowout._options import (
+    LINGER_BYTES,
+    StreamOptions,
+    check_protocols,
+    checked_server_hostname,
+    without_root,
+)
 from bowout._starttls import PROTOCOLS
 from bowout._starttls_driver import negotiate
 from bowout.ending import Role
@@ -87,7 +93,7 @@ def connect(
         on_error: what leaving the block by an error tells the peer, and leaving it with a send cut short.
             ``"truncate"``: FIN without close_notify, so that it cannot take half a message for a whole one.
             ``"close"``: close_notify as ever; only for protocols that mark the end of a message by themselves.
-        on_event: called with each `Event` as it happens, for traces. It must be quick, and must not raise.
+        on_event: called with each `Event` as it happens, for traces. It must be quick; what it raises is logged.
 
     Returns:
         Something to await, or to use as an async context manager, once.
@@ -102,14 +108,15 @@ def connect(
     """
     plan = _Plan(host, port, starttls, starttls_name, checked_timeout("connect_timeout", connect_timeout))
     plan.check()
-    if server_hostname is not None or over is not None:  # Else resolving the host tells better what is wrong with it.
-        check_server_hostname(host if server_hostname is None else server_hostname)
+    name = host if server_hostname is None else server_hostname
+    # Resolving a host tells better what is wrong with it.
+    name = without_root(name) if server_hostname is None and over is None else checked_server_hostname(name)
     if alpn is not None:
         check_protocols(alpn)
     options = StreamOptions(
         context=context if context is not None else _default_context(alpn),
         role=Role.CLIENT,
-        server_hostname=host if server_hostname is None else server_hostname,
+        server_hostname=name,
         alpn=alpn if context is not None else None,
         handshake_timeout=handshake_timeout,
         close_timeout=close_timeout,
@@ -167,7 +174,7 @@ def wrap(  # noqa: D417  (the other arguments are those of `connect`)
     options = StreamOptions(
         context=context,
         role=Role.SERVER if server_side else Role.CLIENT,
-        server_hostname=server_hostname,
+        server_hostname=None if server_hostname is None else checked_server_hostname(server_hostname),
         alpn=None,
         handshake_timeout=handshake_timeout,
         close_timeout=close_timeout,
@@ -177,9 +184,7 @@ def wrap(  # noqa: D417  (the other arguments are those of `connect`)
         on_event=on_event,
     )
     options.check()
-    if server_hostname is not None:
-        check_server_hostname(server_hostname)
-    elif context.check_hostname and not server_side:
+    if server_hostname is None and context.check_hostname and not server_side:
         raise MisuseError("this context checks the host name: give server_hostname, too")
     backend = _backends.current()
     return options.stream(backend, backend.transport(sock, ""))

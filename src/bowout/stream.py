@@ -134,8 +134,8 @@ class Stream:
             How many bytes; 0 where `receive` gives ``b""``.
         """
         view = memoryview(buffer).cast("B")
-        if not len(view):
-            raise ValueError("the buffer to receive into is empty")
+        if not len(view) or view.readonly:
+            raise ValueError(f"the buffer to receive into is {'empty' if not len(view) else 'read-only'}")
         self._begin_receiving()
         try:
             if self._buffer and await self._look_into_buffer():

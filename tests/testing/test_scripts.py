@@ -420,6 +420,12 @@ def test_a_record_that_is_too_much_for_one_says_how_much_is_not(tls: TLSVersion,
         drain(sock)
 
 
+def test_there_is_no_padding_in_tls12() -> None:
+    script = after_handshake(lambda act: act.record(DATA, b"x", padding=1))
+    with pytest.raises(RuntimeError, match=r"padding is of TLS 1\.3"), met(script, tls="1.2") as (_, sock):
+        drain(sock)
+
+
 def test_a_record_in_plain_that_is_too_much_for_one() -> None:
     def script(act: Act) -> None:
         act.handshake(stop_at="hello")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import bowout
 from bowout import _backends
+from bowout.cli import _tls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,12 +102,11 @@ class Credentials:
         context.load_cert_chain(self.certificate, self.key)
         return context
 
-    def client_context(self, version: ssl.TLSVersion | None) -> ssl.SSLContext:
-        """For a party that verifies the certificate, and insists on a version of TLS if it is given one."""
+    def client_context(self, version: str | None) -> ssl.SSLContext:
+        """For a party that verifies the certificate, and insists on the version of ``--tls`` if there is one."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(cadata=self.authority.decode("ascii"))
-        if version is not None:
-            context.minimum_version = context.maximum_version = version
+        _tls.pin(context, version)
         return context
 
 

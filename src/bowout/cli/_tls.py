@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from getpass import getpass
 from typing import Final
 
+from bowout._options import check_protocols, checked_server_hostname
 from bowout.cli._usage import UsageError
+from bowout.errors import MisuseError
 
 _VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
-_LONGEST_PROTOCOL: Final = 255
 
 
 class Version(enum.StrEnum):
@@ -104,8 +105,10 @@ def protocols(given: list[str]) -> list[str] | None:
     """
     names = [name for value in given for name in value.split(",")]
     for name in names:
-        if not name or not name.isascii() or len(name) > _LONGEST_PROTOCOL:
-            raise UsageError(f"--alpn: '{name[:60]}' is no protocol's name", "such as --alpn h2,http/1.1")
+        try:
+            check_protocols([name])
+        except MisuseError:
+            raise UsageError(f"--alpn: '{name[:60]}' is no protocol's name", "such as --alpn h2,http/1.1") from None
     return names or None
 
 
@@ -115,11 +118,10 @@ def server_name(name: str | None) -> str | None:
     Raises:
         UsageError: it cannot.
     """
-    if name is not None:
-        try:
-            usable = bool(name) and not name.startswith(".") and "\0" not in name and bool(name.encode("idna"))
-        except UnicodeError:
-            usable = False
-        if not usable:
-            raise UsageError(f"'{name[:80]}' cannot be a server's name", "use a host name, such as mail.example.org")
-    return name
+    if name is None:
+        return None
+    try:
+        return checked_server_hostname(name)
+    except MisuseError:
+        hint = "use a host name, such as mail.example.org"
+        raise UsageError(f"'{name[:80]}' cannot be a server's name", hint) from None

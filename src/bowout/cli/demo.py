@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import signal
-import ssl
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from bowout.cli import _say
+from bowout.cli import _say, _tls
 from bowout.cli._demo_acts import ACTS, Act, Played, Stage
 from bowout.cli._demo_loop import LoopName, jobs, require, run
 from bowout.cli._demo_openssl import NoOpenssl, OpensslServer, openssl_server
@@ -24,6 +23,7 @@ from bowout.errors import BowoutError
 from bowout.ladder import render_svg
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Sequence
 
     from bowout.cli._demo_server import Server
@@ -37,17 +37,8 @@ class Against(enum.StrEnum):
     OPENSSL = "openssl"
 
 
-class Tls(enum.StrEnum):
-    """The versions of TLS that can be insisted on."""
-
-    TLS_1_2 = "1.2"
-    TLS_1_3 = "1.3"
-
-
 #: What came of each act that was played; None of one that has no end.
 _Outcome = list[tuple[Act, Played | None]]
-
-_VERSIONS: Final = {Tls.TLS_1_2: ssl.TLSVersion.TLSv1_2, Tls.TLS_1_3: ssl.TLSVersion.TLSv1_3}
 
 
 def demo(
@@ -55,7 +46,7 @@ def demo(
         Against | None,
         typer.Option(help="Play against a real `openssl s_server -state` instead, and show its own words."),
     ] = None,
-    tls: Annotated[Tls | None, typer.Option(help="Insist on this version of TLS.")] = None,
+    tls: Annotated[_tls.Version | None, typer.Option(help="Insist on this version of TLS.")] = None,
     loop: Annotated[LoopName, typer.Option(help="The event loop to play on.")] = LoopName.ASYNCIO,
     svg: Annotated[
         Path | None, typer.Option(metavar="DIR", file_okay=False, help="Write the ladders as SVG files into DIR, too.")
@@ -75,7 +66,7 @@ def demo(
     """
     programme = _Programme(
         acts=tuple(act for act in ACTS if not only or act.number in only),
-        version=_VERSIONS[tls] if tls else None,
+        version=tls,
         loop=loop,
         against_openssl=against is Against.OPENSSL,
         svg=svg,
@@ -96,7 +87,7 @@ class _Programme:
     """What to play, and how."""
 
     acts: tuple[Act, ...]
-    version: ssl.TLSVersion | None
+    version: _tls.Version | None
     loop: LoopName
     against_openssl: bool
     svg: Path | None

@@ -102,7 +102,7 @@ class Sending(Verbs):
             content_type: 20 to 23 are known, RFC 8446 section 5.1; or any other byte.
             payload: the plaintext; as much as the length in the header can say, which is more than TLS allows.
             version: the two bytes in the header.
-            padding: zero bytes after the plaintext, in TLS 1.3.
+            padding: zero bytes after the plaintext; TLS 1.2 has none.
         """
         payload, version = octets(payload, "record()"), octets(version, "record(version=…)")
         one_byte(content_type, "content type")
@@ -110,6 +110,8 @@ class Sending(Verbs):
             raise ValueError(f"version={version!r}: it has two bytes; send_raw() is there for a header that is none")
         if padding < 0:
             raise ValueError(f"padding={padding}: it is a number of bytes")
+        if padding:
+            self._needs_version("1.3", "padding")
         self._emit(self._seal(content_type, payload, version=version, padding=padding))
         self._witness.did(f"record of type {content_type}, {len(payload):,} B")
 
