@@ -18,7 +18,7 @@ import trio
 import bowout
 from bowout import Ending, Server, Stream
 from helpers.tasks import in_thread, on_trio
-from helpers.wire import PATIENCE, Link, Version, Wire, our_context, server_context
+from helpers.wire import PATIENCE, Link, Version, Wire, client_context, our_context, server_context
 
 LOOPBACK: Final = "127.0.0.1"
 
@@ -34,6 +34,14 @@ def serve(
 def gate() -> Any:
     """An event of the loop: ``set``, ``wait``, ``is_set``."""
     return trio.Event() if on_trio() else asyncio.Event()
+
+
+class Failure(Exception):
+    """What a handler of a test raises."""
+
+
+async def nothing(stream: Stream) -> None:
+    """Return at once."""
 
 
 async def sleep_for_ever() -> None:
@@ -83,6 +91,22 @@ def dialled(port: int, version: Version = "1.3", *, context: ssl.SSLContext | No
         yield wire
     finally:
         sock.close()
+
+
+def dialled_open(port: int) -> socket.socket:
+    """A client that has shaken hands and then does nothing."""
+    sock = tcp(port, receive_buffer=16 << 10)
+    tls_in, tls_out = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = client_context().wrap_bio(tls_in, tls_out, server_hostname="localhost")
+    while True:
+        try:
+            tls.do_handshake()
+        except ssl.SSLWantReadError:
+            sock.sendall(tls_out.read())
+            tls_in.write(sock.recv(1 << 14))
+        else:
+            sock.sendall(tls_out.read())
+            return sock
 
 
 def visit(
