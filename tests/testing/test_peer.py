@@ -295,7 +295,7 @@ def test_somebody_hangs_and_is_still_there_when_the_test_ends() -> None:
 
 
 def test_somebody_hangs_longer_than_the_peer_waits() -> None:
-    with Peer("answers_close_notify", timeout=0.1) as peer, connected(peer) as sock:
+    with Peer("answers_close_notify", timeout=0.5) as peer, connected(peer) as sock:
         assert peer.wait().close_notify == 0
         assert sock.recv(100) == GREETING
     assert "still there" in str(peer.report)
