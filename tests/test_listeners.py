@@ -111,6 +111,21 @@ class TestUnix:
         ):
             listen_unix(tmp_path / "socket", backlog=1)
 
+    def test_who_listens_at_the_path_is_not_bothered(self, tmp_path: Path) -> None:
+        path = tmp_path / "socket"
+        with listen_unix(path, backlog=1) as first:
+            with pytest.raises(OSError, match=os.strerror(errno.EADDRINUSE)):
+                listen_unix(path, backlog=1)
+            with pytest.raises(BlockingIOError):
+                first.accept()
+
+    def test_who_has_bound_the_path_and_is_about_to_listen_keeps_it(self, tmp_path: Path) -> None:
+        path = tmp_path / "socket"
+        with socket.socket(socket.AF_UNIX) as other:
+            other.bind(str(path))
+            with pytest.raises(OSError, match=os.strerror(errno.EADDRINUSE)):
+                listen_unix(path, backlog=1)
+
     def test_a_listener_with_its_backlog_full_is_alive(self, tmp_path: Path, opened: list[socket.socket]) -> None:
         path = str(tmp_path / "socket")
         with listen_unix(path, backlog=0):
