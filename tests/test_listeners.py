@@ -207,11 +207,33 @@ print(sock.getsockname()[1] == int(sys.argv[1]), os.get_inheritable(3), "LISTEN_
 os.execv(sys.executable, [sys.executable, "-c", text, str(port)])
 """
 
+#: Free descriptors, one after the other.
+PASSED = (500, 501)
+
 
 class TestSystemd:
     def test_the_sockets_are_those_that_were_passed(self) -> None:
         with program(ACTIVATED) as process:
             assert process.rest() == "True False False\n"
+
+    @pytest.mark.parametrize("what", ["nothing", "a file", "a socket that does not listen"])
+    def test_a_descriptor_that_is_no_listening_socket_is_misuse(
+        self, monkeypatch: pytest.MonkeyPatch, what: str
+    ) -> None:
+        monkeypatch.setattr(_listeners, "_SD_LISTEN_FDS_START", PASSED[0])
+        monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+        monkeypatch.setenv("LISTEN_FDS", str(len(PASSED)))
+        with socket.create_server(("127.0.0.1", 0)) as good, socket.socket() as idle, Path(os.devnull).open() as file:
+            os.dup2(good.fileno(), PASSED[0])
+            if what != "nothing":
+                os.dup2((file if what == "a file" else idle).fileno(), PASSED[1])
+            try:
+                with pytest.raises(MisuseError, match="listening"):
+                    bowout.systemd_sockets()
+                with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
+                    os.fstat(PASSED[0])
+            finally:
+                os.closerange(PASSED[0], PASSED[-1] + 1)
 
     @pytest.mark.parametrize("count", ["", "0", "many"])
     def test_none_passed_is_misuse(self, monkeypatch: pytest.MonkeyPatch, count: str) -> None:

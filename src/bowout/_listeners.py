@@ -168,7 +168,8 @@ def systemd_sockets() -> list[socket.socket]:
     The variables are removed, so that a child does not take the sockets for its own.
 
     Raises:
-        MisuseError: there are none, or they are meant for another process.
+        MisuseError: there are none, they are meant for another process, or one is no listening stream socket. Then
+            those that could be had are closed.
     """
     pid, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "")
     os.environ.pop("LISTEN_FDNAMES", None)
@@ -178,11 +179,23 @@ def systemd_sockets() -> list[socket.socket]:
         )
     if pid != str(os.getpid()):
         raise MisuseError(f"the listening sockets were passed to process {pid or '?'}, not to this one")
-    sockets: list[socket.socket] = []
-    for descriptor in range(_SD_LISTEN_FDS_START, _SD_LISTEN_FDS_START + int(count)):
-        os.set_inheritable(descriptor, False)  # noqa: FBT003  (its only signature)
-        sockets.append(checked_listener(socket.socket(fileno=descriptor)))
+    with contextlib.ExitStack() as cleanup:
+        sockets = [
+            checked_listener(cleanup.enter_context(_passed_socket(descriptor)))
+            for descriptor in range(_SD_LISTEN_FDS_START, _SD_LISTEN_FDS_START + int(count))
+        ]
+        cleanup.pop_all()
     return sockets
+
+
+def _passed_socket(descriptor: int) -> socket.socket:
+    try:
+        os.set_inheritable(descriptor, False)  # noqa: FBT003  (its only signature)
+        return socket.socket(fileno=descriptor)
+    except OSError as error:
+        raise MisuseError(
+            f"LISTEN_FDS says that descriptor {descriptor} is a listening socket, and it is none: {error.strerror}"
+        ) from error
 
 
 def checked_listener(sock: socket.socket) -> socket.socket:
