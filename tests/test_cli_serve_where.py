@@ -127,6 +127,13 @@ def test_there_is_one_way_to_listen(options: list[str], words: str) -> None:
     assert f"{words} contradict each other" in done.err
 
 
+@unix_only
+def test_an_empty_path_is_none() -> None:
+    done = bowout("serve", "--path", "", "--cert", cert_file())
+    assert done.status == 2
+    assert "error: the path must be that of a file, not ''" in done.err
+
+
 def test_everywhere_is_dialled_as_localhost() -> None:
     with serving("--naccept", "1", "--host", "0.0.0.0") as server:
         connect(server.address)

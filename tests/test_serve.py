@@ -225,6 +225,16 @@ class TestMisuse:
             ({"sockets": []}, "no sockets"),
             ({"context": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)}, "cannot be a server's"),
             ({"context": None}, "SSLContext"),
+            ({"host": ""}, "every address"),
+            ({"port": -1}, "between 0 and"),
+            ({"port": 65536}, "between 0 and"),
+            ({"port": "80"}, "between 0 and"),
+            ({"path": ""}, "path"),
+            ({"path": "\0abstract"}, "path"),
+            ({"path": 5}, "path"),
+            ({"sni": {"a.test": "server.pem"}}, "SSLContext"),
+            ({"on_ending": []}, "on_ending"),
+            ({"on_event": "print"}, "on_event"),
         ],
     )
     def test_arguments_that_cannot_be_meant(self, options: dict[str, Any], match: str) -> None:

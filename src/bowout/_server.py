@@ -64,6 +64,9 @@ class Settings:
             raise MisuseError("idle_timeout must be more than 0; None is for no timeout")
         if self.on_drain not in ("close", "end_receive", "wait"):
             raise MisuseError(f'on_drain must be "close", "end_receive" or "wait", not {self.on_drain!r}')
+        for name, call in (("on_ending", self.on_ending), ("on_event", self.on_event)):
+            if call is not None and not callable(call):
+                raise MisuseError(f"{name} must be a function, not {type(call).__name__}")
 
 
 class Server:

@@ -59,6 +59,8 @@ def check_sni_context(chosen: ssl.SSLContext, main: ssl.SSLContext) -> None:
     OpenSSL takes the certificate and the trust of the context that was chosen, but asks the client for what the first
     context said: the requirement would silently not be one (SSL_set_SSL_CTX).
     """
+    if not isinstance(chosen, ssl.SSLContext):
+        raise MisuseError(f"a context for SNI must be an ssl.SSLContext, not {type(chosen).__name__}")
     if chosen.verify_mode > main.verify_mode:
         raise MisuseError(
             f"a context for SNI has {chosen.verify_mode!s}, and the main context only {main.verify_mode!s}: "

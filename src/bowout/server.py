@@ -6,7 +6,8 @@ import signal
 import socket
 import threading
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, Final
 
 from bowout import _backends
 from bowout._listeners import Listener, checked_listener, listen_tcp, listen_unix
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from bowout._drainer import OnDrain
     from bowout.ending import Ending, Event, OnError, TruncationPolicy
     from bowout.stream import Stream
+
+_MAX_PORT: Final = 65535
 
 
 def serve(
@@ -140,6 +143,7 @@ def serve(
         raise MisuseError("give a host and port, or sockets, or a path: one of them")
     if sockets is not None and not sockets:
         raise MisuseError("no sockets to listen on")
+    _check_address(host, port, path)
     if sni is not None:
         context.sni_callback = sni_callback(sni, context)
 
@@ -152,6 +156,17 @@ def serve(
         return [Listener(sock) for sock in listen_tcp(endpoints, port, backlog=backlog, reuse_port=reuse_port)]
 
     return Serving(handler, listen, options, settings, drain_on_signals=drain_on_signals)
+
+
+def _check_address(host: object, port: object, path: object) -> None:
+    """Raise MisuseError for what is no address: the system has its own words for it, or takes it for another."""
+    if host is not None and not (isinstance(host, str) and host):
+        raise MisuseError(f"the host must be a name or an address, or None for every address, not {host!r}")
+    if not isinstance(port, int) or not 0 <= port <= _MAX_PORT:
+        raise MisuseError(f"the port must be between 0 and {_MAX_PORT}, not {port!r}")
+    # Linux binds an empty path to a name of its own choice, and one that begins with a NUL to no file.
+    if path is not None and (not isinstance(path, str | PurePath) or "\0" in str(path) or path == ""):
+        raise MisuseError(f"the path must be that of a file, not {path!r}")
 
 
 class Serving:
