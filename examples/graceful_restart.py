@@ -33,13 +33,16 @@ async def start_successor(certificate: Path, listener: int) -> bool:
     news, ready = os.pipe()
     command = [sys.executable, __file__, str(certificate), f"--listener={listener}", f"--ready={ready}"]
     try:
-        await asyncio.to_thread(subprocess.Popen, command, pass_fds=(listener, ready))  # it outlives us
+        successor = await asyncio.to_thread(subprocess.Popen, command, pass_fds=(listener, ready))
     finally:
         os.close(ready)
     try:
-        return await asyncio.to_thread(os.read, news, 1) == b"!"  # nothing, where the successor has died
+        if await asyncio.to_thread(os.read, news, 1) == b"!":
+            return True  # and it outlives us
     finally:
         os.close(news)
+    await asyncio.to_thread(successor.wait)  # it has died
+    return False
 
 
 async def main(certificate: Path, listener: socket.socket, ready: int | None) -> None:

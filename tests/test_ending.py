@@ -58,6 +58,10 @@ LINES: Final = [
         "unanswered: we sent close_notify, the peer stayed silent, gave up at the deadline",
     ),
     (
+        ending(How.UNANSWERED, SENT, Inbound.OPEN, deadline_hit=True, discarded=1),
+        "unanswered: we sent close_notify, the peer did not answer, 1 B discarded unread, gave up at the deadline",
+    ),
+    (
         ending(How.UNANSWERED, SENT, Inbound.OPEN, deadline_hit=True, cap_hit=True, discarded=5_000),
         "unanswered: we sent close_notify, the peer kept on sending, 5,000 B discarded unread, gave up at the byte cap",
     ),

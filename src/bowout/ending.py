@@ -351,11 +351,10 @@ def _clean(ending: Ending) -> str:
 
 def _unanswered(ending: Ending) -> str:
     if ending.inbound is Inbound.OPEN:
-        return (
-            "we sent close_notify, the peer stayed silent"
-            if not ending.discarded
-            else ("we sent close_notify, the peer kept on sending")
-        )
+        if ending.cap_hit:
+            return "we sent close_notify, the peer kept on sending"
+        silent = "stayed silent" if not ending.discarded else "did not answer"
+        return f"we sent close_notify, the peer {silent}"
     where = " inside a record" if ending.inbound is Inbound.TRUNCATED_INSIDE_RECORD else ""
     return f"we sent close_notify, the peer left with a bare FIN{where}"
 

@@ -137,7 +137,7 @@ def hanging(head: str, text: str, *, code: str = "", indent: int | None = None) 
     """
     text = escape(text, ascii_only=not draws(sys.stderr))
     if not sys.stderr.isatty():
-        line(f"{head} {text}")
+        line(f"{head} {text}".rstrip())
         return
     indent = columns(head) + 1 if indent is None else indent
     first, *rest = wrap(text, max(width(sys.stderr) - columns(head) - 1, 1)) or [""]
