@@ -1,6 +1,7 @@
 """Write the tables of docs/pytest-plugin.md from a run of examples/truncation; ``--check`` only compares.
 
-What the tables say is compared, and not which versions it was measured with.
+What the tables say is compared, and not which versions it was measured with, nor what requests and urllib make of an
+RST: `SSLSocket` takes it for an end before gh-115627 of CPython.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ START: Final = (
 )
 END: Final = "<!-- The end of what is generated. -->"
 _MEASURED: Final = re.compile(r"^Measured with .*\n", re.MULTILINE)
+_HANGS_ON_PYTHON: Final = re.compile(r"^\| RST \| [^|]+ (\|.*\|) [^|]+ (\| error \|)$", re.MULTILINE)
 
 
 def tables() -> str:
@@ -61,6 +63,10 @@ def download(client: Download, framing: str, end: End, body: bytes) -> bytes | N
             return None
 
 
+def comparable(page: str) -> str:
+    return _HANGS_ON_PYTHON.sub(r"| RST \1 \2", _MEASURED.sub("", page))
+
+
 def main() -> int:
     """Write the tables into the page, or compare them."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -71,7 +77,7 @@ def main() -> int:
     _, _, after = rest.partition(END)
     new = f"{before}{START}\n\n{tables()}\n\n{END}{after}"
     if check:
-        stale = _MEASURED.sub("", new) != _MEASURED.sub("", page)
+        stale = comparable(new) != comparable(page)
         if stale:
             print(f"{TARGET.name} is out of date: run scripts/generate_truncations.py", file=sys.stderr)
         return int(stale)

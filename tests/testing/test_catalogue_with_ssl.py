@@ -78,6 +78,12 @@ def meet(peer: Peer, sock: socket.socket, entry: Entry, role: PeerRole) -> tuple
         return act_upon(secured, entry)
 
 
+def newer_openssl(entry: Entry) -> set[Outcome]:
+    """OpenSSL 3.5 takes a close_notify after user_canceled for an end of file."""
+    quirk = entry.name == "user_canceled_then_close_notify" and ssl.OPENSSL_VERSION_INFO >= (3, 1)
+    return {Outcome.TRUNCATED} if quirk else set()
+
+
 @pytest.mark.parametrize(("entry", "tls", "role"), CASES)
 def test_the_peer_plays_its_part(entry: Entry, tls: TLSVersion, role: PeerRole) -> None:
     right = entry.expect(tls, role)
@@ -87,7 +93,8 @@ def test_the_peer_plays_its_part(entry: Entry, tls: TLSVersion, role: PeerRole) 
             data, outcome = meet(peer, sock, entry, role)
             assert data[: len(right.data)] == right.data[: len(data)]
             if entry.you in _READS | _HANDSHAKES:
-                assert (data, outcome) == (right.data, _SAME.get(right.outcome, right.outcome))
+                assert data == right.data
+                assert outcome in {_SAME.get(right.outcome, right.outcome), *newer_openssl(entry)}
     for report in peer.reports:
         assert report.handshake == (entry.you not in _HANDSHAKES), report.ladder()
         assert report.close_notify <= 1

@@ -24,7 +24,8 @@ def test_the_example_tells_what_each_client_hides(pytester: pytest.Pytester) -> 
     folder = ROOT / "examples" / "truncation"
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider", folder, timeout=100)
     outcomes = result.parseoutcomes()
-    assert outcomes.keys() == {"passed", "xfailed"}, result.stdout.str()
+    assert outcomes.keys() - {"xpassed"} == {"passed", "xfailed"}, result.stdout.str()
+    assert outcomes.get("xpassed", 0) in {0, 2}  # what hangs on the version of CPython
 
 
 def test_the_tables_are_up_to_date(tmp_path: Path) -> None:
