@@ -141,11 +141,12 @@ def test_all_bytes_are_counted_however_they_fold() -> None:
 
 def test_a_flood_of_one_thing_is_one_event_with_a_count() -> None:
     timeline, clock = ticking()
+    alert = Alert(90, 1, Side.PEER)
     for _ in range(1000):
-        timeline.record(EventKind.ALERT, Side.PEER, "x")
+        timeline.record(EventKind.ALERT, Side.PEER, "x", alert=alert)
         clock.now += 1
     (event,) = timeline.events()
-    assert (event.count, event.at, event.until) == (1000, 0.0, 999.0)
+    assert (event.count, event.at, event.until, event.alert) == (1000, 0.0, 999.0, alert)
 
 
 @pytest.mark.parametrize(
