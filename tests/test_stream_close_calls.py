@@ -8,7 +8,7 @@ import bowout
 from bowout import How, StreamClosed
 from helpers.runners import Runner
 from helpers.tasks import jobs, settle
-from helpers.wire import leaving, peer, polite, silent
+from helpers.wire import Wire, leaving, peer, polite, silent
 
 SOON = 0.3
 """A deadline that is meant to be reached, in seconds."""
@@ -27,6 +27,30 @@ def test_a_pending_receive_is_told_that_we_closed(run: Runner) -> None:
     with peer(polite) as link:
         error = run(main)
     assert isinstance(error, StreamClosed)
+
+
+def test_a_receive_that_our_close_ends_does_not_guess_at_the_ending(run: Runner) -> None:
+    def hesitant(wire: Wire) -> None:
+        wire.handshake()
+        wire.read_to_end()
+        wire.link.await_go()
+        wire.close_notify()
+
+    async def main() -> tuple[BaseException | None, bowout.Ending]:
+        stream = link.stream()
+        await stream.handshake()
+        async with jobs() as group:
+            reader = group.start(stream.receive)
+            await settle()
+            closer = group.start(stream.close)
+            error = await reader.ended()  # before the peer has answered
+            link.go.set()
+            return error, await closer.result()
+
+    with peer(hesitant) as link:
+        error, ending = run(main)
+    assert isinstance(error, StreamClosed)
+    assert (error.ending, ending.how) == (None, How.CLEAN)
 
 
 def test_a_pending_iteration_just_stops(run: Runner) -> None:

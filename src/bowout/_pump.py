@@ -455,7 +455,9 @@ class Pump(abc.ABC):
     def check_staying(self) -> None:
         """Raise if we are leaving, or have left."""
         if self.leaving:
-            raise self._with_ending(StreamClosed("we closed this stream"))
+            closed = StreamClosed("we closed this stream")
+            closed.ending = self.ending  # While the peer may still answer, every verdict would be a guess.
+            raise closed
         self._check_not_ended()
 
     def _check_not_ended(self) -> None:

@@ -27,7 +27,7 @@
         └── IncompleteRead        a clean end, but before you had what you asked for (also an EOFError)
 
 An error that a connection's end caused carries that `Ending` as ``error.ending``, as far as it is known when the
-error is raised.
+error is raised. A `StreamClosed` that comes while our close still waits for the peer carries none.
 """
 
 from __future__ import annotations
