@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 
 from helpers.commands import COMMAND, Done, answering, bowout, ca_file, echoing, listening, started
-from helpers.wire import Wire
+from helpers.wire import Version, Wire
 
 #: Runs the command, and then tells how much memory it took at its peak, in KiB.
 METERED: Final = """
@@ -88,6 +88,43 @@ def test_an_unreadable_stdin_ends_without_close_notify(tmp_path: Path) -> None:
     assert server.results == ["FIN"]
     assert done.status == 1
     assert done.err.startswith("error: cannot read stdin: ")
+
+
+@pytest.mark.parametrize(("version", "end"), [("1.2", "close_notify"), ("1.3", "FIN")])
+def test_a_peer_that_ends_before_all_of_stdin_was_sent_is_told_of(version: Version, end: str, tmp_path: Path) -> None:
+    def leaving_first(wire: Wire) -> str:
+        wire.handshake()
+        wire.close_notify()
+        return wire.read_to_end()
+
+    path = tmp_path / "endless"
+    path.touch()
+    os.truncate(path, 1 << 40)
+    with (
+        listening(leaving_first, version=version) as server,
+        path.open("rb") as file,
+        started("connect", server.address, "--cafile", ca_file(), stdin=file) as client,
+    ):
+        done = client.finish()
+    assert server.results == [end], "in TLS 1.3, no close_notify may vouch for the part that was sent"
+    assert done.status == 1
+    assert done.err.startswith("error: the peer ended before all of stdin was sent\n")
+
+
+@pytest.mark.parametrize("all_of_it", [b"", b"all of it\n"])
+def test_a_peer_that_ends_before_an_idle_stdin_does_so_cleanly(all_of_it: bytes) -> None:
+    def leaving_first(wire: Wire) -> str:
+        wire.handshake()
+        while wire.received != all_of_it:
+            wire.read()
+        wire.close_notify()
+        return wire.read_to_end()
+
+    with listening(leaving_first) as server, started("connect", server.address, "--cafile", ca_file()) as client:
+        client.type(all_of_it)
+        done = client.finish()
+    assert server.results == ["close_notify"]
+    assert (done.status, done.err) == (0, "clean: the peer sent close_notify, we answered\n")
 
 
 def test_a_file_is_sent_whole(tmp_path: Path) -> None:

@@ -42,8 +42,8 @@ class Manners:
     quit_on: str | None = None
 
 
-class InputFailed(Exception):
-    """Stdin could not be read to its end. It leaves the stream's block, so that no close_notify vouches for a half."""
+class InputCut(Exception):
+    """Not all of stdin was sent. It leaves the stream's block, so that no close_notify vouches for a half."""
 
 
 class Conversation:
@@ -51,7 +51,7 @@ class Conversation:
 
     Attributes:
         interrupted: a signal cut it short, and nobody sat at a terminal who could have meant that as leaving.
-        failed: stdin or stdout did not work.
+        failed: stdin or stdout did not work, or the peer ended before all of stdin was sent.
     """
 
     def __init__(self, stream: Stream, manners: Manners, signals: Signals) -> None:
@@ -62,6 +62,8 @@ class Conversation:
         self._silence: asyncio.Timeout | None = None
         self._input_ended = False
         self._input_error: OSError | None = None
+        self._peer_ended = False
+        self._refused = False
         self.interrupted = False
         self.failed = False
 
@@ -79,8 +81,8 @@ class Conversation:
             group.create_task(self._receive(console))
             watch = group.create_task(self._heed_signals(console))
             await self._leave.wait()
-            console.stop_reading()
-            ending = await self._close()
+            unsent = console.stop_reading()
+            ending = await self._close(cut=self._peer_ended and (unsent or self._refused))
             watch.cancel()
         return ending
 
@@ -94,16 +96,19 @@ class Conversation:
         self.interrupted = True
         self._stream.abort()
 
-    async def _close(self) -> Ending:
+    async def _close(self, *, cut: bool) -> Ending:
         try:
             async with self._stream:
-                if self._input_error is not None:
-                    raise InputFailed
+                if cut or self._input_error is not None:
+                    raise InputCut
                 await self._stream.close(self._manners.close_timeout)
-        except InputFailed:
+        except InputCut:
             self.failed = True
-            reason = self._input_error.strerror if self._input_error else ""
-            _say.error(f"cannot read stdin: {reason}", "what was sent is not all, so it ends without close_notify")
+            if self._input_error is None:
+                _say.error("the peer ended before all of stdin was sent")
+            else:
+                reason = self._input_error.strerror
+                _say.error(f"cannot read stdin: {reason}", "what was sent is not all, so it ends without close_notify")
         return await self._stream.wait_ended()
 
     # -- sending -------------------------------------------------------------------------------------------------
@@ -120,7 +125,7 @@ class Conversation:
                 self._signals.leave()
             self._leave.set()
         except BowoutError:
-            pass  # The receiving side meets the same end, after what the peer has still to say.
+            self._refused = True  # The receiving side meets the same end, after what the peer has still to say.
         except OSError as error:
             self._input_error = error
             self._leave.set()
@@ -154,7 +159,9 @@ class Conversation:
             patience = _LINE_PATIENCE
         try:
             async with asyncio.timeout(patience) as self._silence:
-                return await self._stream.receive(_CHUNK)
+                data = await self._stream.receive(_CHUNK)
+                self._peer_ended = not data
+                return data
         except TimeoutError:  # None of bowout's errors is one here: reading has no deadline of its own.
             if wanted is None or not wanted.found:
                 _say.note(f"the peer was silent for {self._manners.eof_wait:g} s after the end of stdin: closing")

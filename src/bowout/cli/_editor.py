@@ -75,10 +75,11 @@ class Editor:
             raise UserLeft
         return typed
 
-    def stop_reading(self) -> None:
+    def stop_reading(self) -> bool:
         """See `Console`."""
         self._editing = False
         self._exit(EOFError)
+        return False
 
     async def write(self, data: bytes) -> None:
         """See `Console`."""

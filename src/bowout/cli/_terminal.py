@@ -38,8 +38,8 @@ class Console(Protocol):
             OSError: it cannot be read.
         """
 
-    def stop_reading(self) -> None:
-        """Make a pending `read` return ``b""`` soon."""
+    def stop_reading(self) -> bool:
+        """Make a pending `read` return ``b""`` soon; tell whether it kept back what a pipe or a file still holds."""
 
     async def write(self, data: bytes) -> None:
         """Show or pass on what the peer sent; returns when there is room for more."""
@@ -80,11 +80,10 @@ class Plain:
             raise UserLeft
         return typed
 
-    def stop_reading(self) -> None:
+    def stop_reading(self) -> bool:
         """See `Console`."""
         self._stopped = True
-        if self._reader is not None:
-            self._reader.stop()
+        return self._reader is not None and self._reader.stop() and not self.interactive
 
     async def write(self, data: bytes) -> None:
         """See `Console`."""

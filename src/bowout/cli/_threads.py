@@ -58,6 +58,8 @@ class Reader:
         self._loop = asyncio.get_running_loop()
         self._chunks: asyncio.Queue[bytes | OSError] = asyncio.Queue()
         self._credit = threading.Semaphore(_AHEAD)
+        self._taken = 0  # by the thread
+        self._given = 0  # by the loop
         threading.Thread(target=self._work, name="bowout reader", daemon=True).start()
 
     async def read(self) -> bytes:
@@ -67,14 +69,19 @@ class Reader:
             OSError: they cannot be read.
         """
         chunk = await self._chunks.get()
-        self._credit.release()
         if isinstance(chunk, OSError):
             raise chunk
+        self._given += len(chunk)
+        self._credit.release()
         return chunk
 
-    def stop(self) -> None:
-        """Make a pending `read` return ``b""``. The thread stays where it is: nothing interrupts a blocked read."""
+    def stop(self) -> bool:
+        """Make a pending `read` return ``b""``; tell whether there is something that no `read` has given.
+
+        The thread stays where it is: nothing interrupts a blocked read.
+        """
         self._chunks.put_nowait(b"")
+        return self._taken > self._given or _holds_more(self._descriptor)
 
     def _work(self) -> None:
         chunk: bytes | OSError = b" "
@@ -84,6 +91,8 @@ class Reader:
                 chunk = _blocking(select.POLLIN, os.read, self._descriptor, _CHUNK)
             except OSError as error:
                 chunk = error
+            else:
+                self._taken += len(chunk)
             if not _tell(self._loop, self._chunks.put_nowait, chunk):
                 return
 
@@ -185,6 +194,18 @@ def _blocking(direction: int, call: Callable[..., _T], descriptor: int, *argumen
             poll = select.poll()
             poll.register(descriptor, direction)
             poll.poll()
+
+
+def _holds_more(descriptor: int) -> bool:
+    """Whether a file or a pipe holds more; of anything else, readable may as well mean its end."""
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode):
+        return os.lseek(descriptor, 0, os.SEEK_CUR) < status.st_size
+    if not hasattr(select, "poll") or not stat.S_ISFIFO(status.st_mode):
+        return False
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return any(events & select.POLLIN for _, events in poll.poll(0))
 
 
 def _tell(loop: asyncio.AbstractEventLoop, call: Callable[..., object], *arguments: object) -> bool:
