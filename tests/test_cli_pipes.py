@@ -78,6 +78,14 @@ def test_a_full_disk_is_an_error() -> None:
     assert done.last.startswith("clean: ")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_a_full_disk_is_an_error_to_whoever_asks_for_help(option: str) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = bowout(option, stdout=full)
+    assert (done.status, done.err) == (1, "error: cannot write to stdout: No space left on device\n")
+
+
 def test_an_unreadable_stdin_ends_without_close_notify(tmp_path: Path) -> None:
     with (
         listening(greeting) as server,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import io
 import os
@@ -27,6 +28,12 @@ def main() -> int:
         return _say.INTERRUPTED
     except BrokenPipeError:
         _say.silence(sys.stdout)  # Whoever read it has seen enough, as of `bowout --help | head`.
+        return _say.HERE
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _say.silence(sys.stdout)
+        _say.error(f"cannot write to stdout: {error.strerror}")
         return _say.HERE
 
 

@@ -98,7 +98,7 @@ def connect(  # noqa: PLR0917  (typer makes arguments and options of them, none 
         str | None,
         typer.Option(
             metavar="[FILE.svg]",
-            help="Draw the ending on stderr, or into FILE.svg or FILE.txt. With another name: --ladder=FILE",
+            help="Draw the ending on stderr, or into FILE.svg or FILE.txt.",
             rich_help_panel=_shared.TELLING,
         ),
     ] = None,
