@@ -1,4 +1,4 @@
-"""`serve`: its certificates, new ones without a restart, those for other names, and those of clients."""
+"""`serve`: who is let in, how many, and how it goes on when the system has no room."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`serve`: its certificates, new ones without a restart, those for other names, and those of clients."""
+"""`serve`: what is told of connections: log records, callbacks, counters."""
 
 from __future__ import annotations
 

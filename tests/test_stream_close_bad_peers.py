@@ -1,4 +1,4 @@
-"""Aborting: a reset, at once, whoever waits for what."""
+"""Closing where the peer misbehaves: it ends, and the ending says what was wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Aborting: a reset, at once, whoever waits for what."""
+"""Closing at any time, from several tasks, again, and what every other verb says then."""
 
 from __future__ import annotations
 

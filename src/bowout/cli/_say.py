@@ -47,11 +47,12 @@ _BAD: Final = ("✗", "31")
 #: For ``--help``, one line a status.
 EXIT_STATUSES: Final = (
     "  0  clean, or unanswered (it left without its close_notify)",
-    "  1  failed here: stdin or stdout broke, or we cut it off",
+    "  1  failed here: stdin or stdout broke, not all of stdin",
+    "     was sent, or we cut it off",
     "  2  usage: a wrong option or argument; nothing was sent",
     "  3  no connection, or no handshake",
     "  4  truncated: a FIN without close_notify; data may lack",
-    "  5  reset by the peer",
+    "  5  reset by the peer, or lost by the network",
     "  6  a fatal alert, ours or the peer's",
     "  7  unflushed: the peer did not read all that we sent",
     "130  interrupted by Ctrl-C before it was done",
