@@ -150,9 +150,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_has_the_exit_statuses() -> None:
     done = bowout("connect", "--help")
     assert done.status == 0
-    assert [
-        line.split()[0] for line in done.out.decode().partition("Exit status:")[2].splitlines() if line[1:].strip()
-    ][:9] == ["0", "1", "2", "3", "4", "5", "6", "7", "130"]
+    first_words = [
+        line.split()[0] for line in done.out.decode().partition("Exit status:")[2].splitlines() if line.strip()
+    ]
+    assert [word for word in first_words if word.isdigit()] == ["0", "1", "2", "3", "4", "5", "6", "7", "130"]
 
 
 def test_without_arguments_it_helps() -> None:
