@@ -97,8 +97,8 @@ class InputQueue:
             self._roomy = True
             make_room(self._bio, FULL_RECORD)
 
-    def feed_all(self) -> bool:
-        """Give OpenSSL everything, as in a handshake, where calling it costs more; tell whether there was anything."""
+    def feed_all(self) -> None:
+        """Give OpenSSL everything, as in a handshake, where calling it costs more."""
         raw, self.raw = self.raw, _NOTHING
         at, end = 0, len(raw)
         while at < end:
@@ -106,7 +106,6 @@ class InputQueue:
         if end:
             self._bio.write(raw)
             self.ready = True
-        return end > 0
 
     def has_read(self, *, rest: bool) -> None:
         """Take note that OpenSSL gave data of a record; `rest`: not all of it."""
