@@ -120,6 +120,7 @@ class Process:
                 bufsize=0,
                 env=environment(PYTHONPATH=str(ROOT / "tests")),
                 cwd=log.parent,
+                process_group=0,  # ncat 7.991 hands a Ctrl-C on to its whole group, which would be ours
             )
         self._watchdog = threading.Timer(2 * PATIENCE, self.popen.kill)
         self._watchdog.start()
