@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bowout._core.engine import WRITE_SIZE
-from bowout._core.records import MAX_PLAINTEXT
+from bowout._core.records import HEADER_SIZE, MAX_PLAINTEXT
 from bowout.errors import ProtocolViolation, StreamClosed
 from helpers.engines import (
     close_notify,
@@ -211,6 +211,18 @@ def test_openssl_is_fed_a_record_at_a_time(us: Engine, them: Engine) -> None:
     while read(us, 1000):
         most = max(most, us._input._bio.pending)
     assert most == 0  # OpenSSL took out what it was given, and was given no more.
+
+
+@pytest.mark.parametrize("first", [1, HEADER_SIZE, 1000, 5000])
+def test_the_first_large_record_may_come_in_pieces(us: Engine, them: Engine, first: int) -> None:
+    """Room for the largest is made before it is given to OpenSSL, and must not cost what OpenSSL was given before."""
+    data = bytes(range(256)) * 64
+    send(them, data)
+    record = take(them)
+    us.receive_data(record[:first])
+    assert read(us) is None
+    us.receive_data(record[first:])
+    assert read_out(us)[0] == data
 
 
 def test_half_a_record_waits_in_openssl(us: Engine, them: Engine) -> None:
