@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from helpers.commands import COMMAND, Done, answering, bowout, ca_file, echoing, listening, started
+from helpers.commands import COMMAND, Done, answering, bowout, ca_file, echoing, environment, listening, started
 from helpers.wire import Version, Wire
 
 #: Runs the command, and then tells how much memory it took at its peak, in KiB.
@@ -82,7 +82,7 @@ def test_a_full_disk_is_an_error() -> None:
 @pytest.mark.parametrize("option", ["--help", "--version"])
 def test_a_full_disk_is_an_error_to_whoever_asks_for_help(option: str) -> None:
     with Path("/dev/full").open("wb") as full:
-        done = bowout(option, stdout=full)
+        done = bowout(option, stdout=full, env=environment(PYTHONUNBUFFERED=""))
     assert (done.status, done.err) == (1, "error: cannot write to stdout: No space left on device\n")
 
 

@@ -73,6 +73,7 @@ def run(arguments: Sequence[str]) -> int:
         if text := error.format_message():
             _say.error(text.replace("Value error, ", ""), _hint(text, arguments))
         return _say.USAGE
+    sys.stdout.flush()  # What cannot be written is to be noticed here, and not by the interpreter that ends.
     return int(status or 0)
 
 
