@@ -34,6 +34,9 @@ class SniCallback:
         except Exception:  # noqa: BLE001  (it is logged; OpenSSL could only swallow it)
             _log.exception("the sni function failed")
             return ssl.ALERT_DESCRIPTION_INTERNAL_ERROR
+        except BaseException as error:  # noqa: BLE001  (the engine raises it: the standard library would drop it)
+            messages.hand_on(tls, error)
+            return ssl.ALERT_DESCRIPTION_INTERNAL_ERROR
         return None
 
 

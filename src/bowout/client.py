@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from bowout import _backends
-from bowout._backends.sockets import host_port
+from bowout._backends.sockets import host_port, take_over
 from bowout._core import messages
 from bowout._options import (
     LINGER_BYTES,
@@ -162,7 +162,7 @@ def wrap(  # noqa: D417  (the other arguments are those of `connect`)
     """Make a stream over a connected socket, on either side; the handshake is done at its first use.
 
     Args:
-        sock: a connected TCP or Unix socket; it is the stream's from now on.
+        sock: a connected TCP or Unix socket. Its descriptor is the stream's from now on, and `sock` itself is closed.
         server_side: we are the server.
         context, server_hostname, …: as for `connect`.
 
@@ -187,7 +187,7 @@ def wrap(  # noqa: D417  (the other arguments are those of `connect`)
     if server_hostname is None and context.check_hostname and not server_side:
         raise MisuseError("this context checks the host name: give server_hostname, too")
     backend = _backends.current()
-    return options.stream(backend, backend.transport(sock, ""))
+    return options.stream(backend, backend.transport(take_over(sock), ""))
 
 
 class Connecting:
@@ -251,7 +251,7 @@ class _Plan:
         transport: Transport | None = None
         try:
             async with backend.move_on_at(backend.time() + self.timeout) as scope:
-                sock = over if over is not None else await self._connect(backend, where)
+                sock = take_over(over) if over is not None else await self._connect(backend, where)
                 transport = backend.transport(sock, where)
                 await self._start_tls(transport)
                 return transport

@@ -4,6 +4,7 @@
     ├── MisuseError               you: the call cannot work as it was made
     │   ├── BusyError             two tasks receive from one stream at once
     │   ├── SendInterrupted       an earlier send was cancelled halfway; what follows it would be garbled
+    │   ├── ReceiveInterrupted    an exception interrupted the decryption of a record, which is lost
     │   └── LimitExceeded         receive_until() found no separator within its limit
     ├── StreamClosed              we ended it: close(), abort(), unwrap() or send_eof() came first
     ├── ConnectError              nobody there (also an OSError)
@@ -58,6 +59,13 @@ class BusyError(MisuseError):
 
 class SendInterrupted(MisuseError):
     """An earlier ``send()`` was cancelled halfway, so that anything sent now would be garbled."""
+
+
+class ReceiveInterrupted(MisuseError):
+    """A signal handler's exception interrupted OpenSSL in the middle of a record: that record is lost.
+
+    The exception itself was raised where it came. Nothing is received after it, since a part would be missing.
+    """
 
 
 class LimitExceeded(MisuseError):

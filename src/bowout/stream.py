@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import sys
+import warnings
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from bowout.errors import BusyError, IncompleteRead, LimitExceeded, SendInterrupted, StreamClosed
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import AsyncIterator
-    from types import TracebackType
+    from collections.abc import AsyncIterator, Callable
+    from types import FrameType, TracebackType
 
     from bowout._backends import Event
     from bowout._connection import Connection
@@ -48,6 +50,15 @@ class Stream:
         self._close_timeout = close_timeout
         self._buffer = bytearray()
         self._receiving = False
+        self._made_at = _caller()
+
+    def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
+        connection = getattr(self, "_connection", None)
+        if connection is not None and connection.ending is None:
+            try:
+                _warn(f"{self!r} was never closed; it was made at {self._made_at}", ResourceWarning, source=self)
+            finally:
+                connection.drop()
 
     def __repr__(self) -> str:
         state = str(self.ending) if self.ending else self._connection.engine.outbound.value
@@ -346,6 +357,7 @@ class Stream:
         timeout = self._close_timeout if timeout is None else checked_timeout("timeout", timeout)
         await self.handshake()
         self._connection.check_staying()
+        self._connection.check_loop()
         if self._connection.cut_short:
             raise SendInterrupted("a send was cancelled halfway: close_notify would vouch for half a message")
         self._drop_buffer()
@@ -375,6 +387,9 @@ class Stream:
 
     async def _close(self, verb: str, timeout: float, *, notify: bool) -> Ending:
         connection = self._connection
+        if not connection.backend.is_current():
+            connection.leave_from_elsewhere(verb)
+            return self._ended()
         deadline = connection.backend.time() + timeout
         if connection.ending is not None:
             await connection.backend.checkpoint()
@@ -447,6 +462,14 @@ class _Lines:
             return end.partial
         except StreamClosed:
             raise StopAsyncIteration from None
+
+
+def _caller() -> str:
+    """Say where the code is that called this package: the file and the line."""
+    frame: FrameType | None = sys._getframe(2)  # noqa: SLF001  (the documented way to the caller)
+    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == "bowout":
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else "?"
 
 
 def consists_of(error: BaseException, kinds: tuple[type[BaseException], ...]) -> bool:

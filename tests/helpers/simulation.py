@@ -266,6 +266,12 @@ class SimulatedBackend:
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
 
+    def is_current(self) -> bool:
+        return True
+
+    def is_running(self) -> bool:
+        return True
+
     def time(self) -> float:
         return self._loop.now
 
@@ -389,6 +395,9 @@ class SimulatedTransport:
             self.outgoing.clear()
         self.closed = True
         self._lot.release()
+
+    def drop(self) -> None:
+        self.close()
 
     def detach(self) -> socket.socket:
         self.closed = self.detached = True

@@ -207,7 +207,7 @@ class Link:
     """One connection between the stream of a test and its peer.
 
     Attributes:
-        sock: our end, until `stream` takes it.
+        sock: our end, also when `stream` has taken it.
         go: for the test to tell the script something.
         ready: for the script to tell the test.
         over: set when the test has ended.
@@ -226,8 +226,11 @@ class Link:
     def stream(self, **options: Any) -> bowout.Stream:
         """Our end as a stream; the handshake is still to come."""
         if self.we == "client":
-            return bowout.wrap(self.sock, our_context(self.version, "client"), server_hostname=NAME, **options)
-        return bowout.wrap(self.sock, our_context(self.version, "server"), server_side=True, **options)
+            stream = bowout.wrap(self.sock, our_context(self.version, "client"), server_hostname=NAME, **options)
+        else:
+            stream = bowout.wrap(self.sock, our_context(self.version, "server"), server_side=True, **options)
+        self.sock = stream._connection._transport._socket  # type: ignore[attr-defined]
+        return stream
 
     def await_ready(self) -> None:
         """In a thread of the test: wait for the script to say that it is ready, or to end."""

@@ -38,6 +38,15 @@ class AsyncioBackend:
         self.time = loop.time
         self.event = asyncio.Event
 
+    def is_current(self) -> bool:
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
+
+    def is_running(self) -> bool:
+        return self._loop.is_running()
+
     def move_on_at(self, when: float) -> _MoveOn:
         return _MoveOn(self._loop, when)
 
@@ -121,7 +130,7 @@ class _MoveOn:
 
     async def __aenter__(self) -> Self:
         task = asyncio.current_task(self._loop)
-        assert task is not None, "a coroutine of asyncio runs in a task"
+        assert task is not None, "the caller has looked whether this loop runs it, and a coroutine runs in a task"
         self._task = task
         self._cancelling = task.cancelling()
         self._timer = self._loop.call_at(self._when, self._fire)
@@ -261,6 +270,10 @@ class ReadinessTransport(SocketTransport):
         self._stop_watching()
         super().close()
 
+    def drop(self) -> None:
+        # The loop may watch the descriptor, and belongs to its thread.
+        _close_soon(self._loop, self)
+
     def detach(self) -> socket.socket:
         self._stop_watching()
         return super().detach()
@@ -269,6 +282,13 @@ class ReadinessTransport(SocketTransport):
         for direction in (self._reading, self._writing):
             if direction.watched:
                 direction.stop()
+
+
+def _close_soon(loop: asyncio.AbstractEventLoop, transport: SocketTransport) -> None:
+    try:
+        loop.call_soon_threadsafe(transport.close)
+    except RuntimeError:  # It is closed, and watches nothing.
+        transport.close()
 
 
 class _Direction:
@@ -296,19 +316,24 @@ class _Direction:
 
     def enlist(self, waiter: asyncio.Future[None]) -> None:
         """Let `waiter` go when something can move."""
-        if not self.watched:
-            self.watch()
-        self.waiters.append(waiter)
+        try:
+            if not self.watched:
+                self.watch()
+        except (OSError, ValueError):
+            waiter.set_result(None)  # The descriptor was closed behind our back: the next look at it tells.
+        else:
+            self.waiters.append(waiter)
 
     def watch(self) -> None:
-        """Have the loop watch."""
+        """Have the loop watch. Raises OSError or ValueError where there is no descriptor."""
         self._add(self._socket.fileno(), self._ready)
         self.watched = True
 
     def stop(self) -> None:
         """Have the loop watch no longer."""
         self.watched = False
-        self._remove(self._socket.fileno())
+        with contextlib.suppress(OSError, ValueError, RuntimeError):  # no descriptor, or no loop any more
+            self._remove(self._socket.fileno())
 
     def _ready(self) -> None:
         if not self.waiters:
@@ -321,7 +346,8 @@ class _Direction:
 def _release(waiters: list[asyncio.Future[None]]) -> None:
     for waiter in waiters:
         if not waiter.done():
-            waiter.set_result(None)
+            with contextlib.suppress(RuntimeError):  # The loop is closed, and nobody waits any more.
+                waiter.set_result(None)
     waiters.clear()
 
 
@@ -350,9 +376,13 @@ class CompletionTransport(SocketTransport):
             task, self._receiving = self._receiving, None
             try:
                 self._arrived = memoryview(task.result())
+            except OSError:
+                self._raise_loss(self._sending)
+                raise
             finally:
                 del task  # Its error would hold it in a cycle.
             if not self._arrived:
+                self._raise_loss(self._sending)
                 return 0
         count = min(len(buffer), len(self._arrived))
         buffer[:count] = self._arrived[:count]
@@ -366,9 +396,16 @@ class CompletionTransport(SocketTransport):
             task, self._sending = self._sending, None
             try:
                 return task.result()
+            except OSError:
+                self._raise_loss(self._receiving)
+                raise
             finally:
                 del task
-        count = super().send(data)
+        try:
+            count = super().send(data)
+        except OSError:
+            self._raise_loss(self._receiving)
+            raise
         self._refused = bytes(data[:_CHUNK]) if count is None else b""
         return count
 
@@ -389,6 +426,18 @@ class CompletionTransport(SocketTransport):
         finally:
             woken.cancel()
 
+    @staticmethod
+    def _raise_loss(other: asyncio.Task[Any] | None) -> None:
+        """Raise the error that the other direction's call has met, if it has.
+
+        The kernel tells why a connection is gone once, to the call that asks first; after it a send meets a broken
+        pipe, and a receive the end.
+        """
+        if other is not None and other.done() and not other.cancelled():
+            error = other.exception()
+            if isinstance(error, OSError) and not isinstance(error, ConnectionError):
+                raise error
+
     async def _send_refused(self) -> int:
         data, self._refused = self._refused, b""
         await self._loop.sock_sendall(self._socket, data)
@@ -400,6 +449,9 @@ class CompletionTransport(SocketTransport):
     def close(self) -> None:
         self._cancel_tasks()
         super().close()
+
+    def drop(self) -> None:
+        _close_soon(self._loop, self)
 
     def detach(self) -> socket.socket:
         self._cancel_tasks()

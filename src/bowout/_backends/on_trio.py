@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import sys
 from contextlib import asynccontextmanager
@@ -32,6 +33,20 @@ class TrioBackend:
     def __init__(self) -> None:
         self.time = trio.lowlevel.current_clock().current_time
         self.event = trio.Event
+        self._token = trio.lowlevel.current_trio_token()
+
+    def is_current(self) -> bool:
+        try:
+            return trio.lowlevel.current_trio_token() is self._token
+        except RuntimeError:
+            return False
+
+    def is_running(self) -> bool:
+        try:
+            self._token.run_sync_soon(_do_nothing, idempotent=True)
+        except trio.RunFinishedError:
+            return False
+        return True
 
     def move_on_at(self, when: float) -> _MoveOn:
         return _MoveOn(when)
@@ -81,6 +96,10 @@ class TrioBackend:
             sock.close()
             raise
         return sock
+
+
+def _do_nothing() -> None:
+    pass
 
 
 class _MoveOn:
@@ -159,7 +178,8 @@ class TrioTransport(SocketTransport):
         self._reading.release()
         self._writing.release()
         if self._socket.fileno() >= 0:
-            trio.lowlevel.notify_closing(self._socket)
+            with contextlib.suppress(RuntimeError):  # outside of trio, when its loop is over: nothing waits any more
+                trio.lowlevel.notify_closing(self._socket)
 
 
 class _Lot:
@@ -196,11 +216,12 @@ class _Leader:
             return
         self._led = True
         try:
+            if sock.fileno() < 0:
+                raise trio.ClosedResourceError  # since this wait was asked for: here tasks start in turn
             await self._wait(sock)
-        except trio.ClosedResourceError:
-            await (
-                trio.lowlevel.checkpoint_if_cancelled()
-            )  # `wake` was called, or the socket closed: the caller will see.
+        except (trio.ClosedResourceError, OSError):
+            # `wake` was called, or the descriptor is closed: the caller will see.
+            await trio.lowlevel.checkpoint()
         finally:
             self._led = False
             self.release()

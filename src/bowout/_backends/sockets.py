@@ -21,6 +21,14 @@ Endpoint = tuple[int, int, int, str, Any]
 _SIOCOUTQ: Final = 0x5411
 
 
+def take_over(sock: socket.socket) -> socket.socket:
+    """Move the descriptor into a socket of our own, as `ssl.SSLContext.wrap_socket` does.
+
+    The caller's object is closed from then on, so nothing done to it can close the descriptor behind a stream.
+    """
+    return socket.socket(sock.family, sock.type, sock.proto, fileno=sock.detach())
+
+
 class SocketTransport(abc.ABC):
     """The calls of a transport that do not wait."""
 
@@ -66,7 +74,12 @@ class SocketTransport(abc.ABC):
 
     def close(self) -> None:
         self.wake()
-        self._socket.close()
+        with contextlib.suppress(OSError):  # It was closed behind our back, by its number.
+            self._socket.close()
+
+    def drop(self) -> None:
+        with contextlib.suppress(OSError):
+            self._socket.close()
 
     def detach(self) -> socket.socket:
         self.wake()

@@ -33,6 +33,7 @@ from bowout.errors import (
     HandshakeReset,
     HandshakeTruncated,
     ProtocolViolation,
+    ReceiveInterrupted,
     Reset,
     StreamClosed,
     Truncated,
@@ -81,7 +82,7 @@ class Engine:
         self._timeline = timeline
         self._evidence = Evidence(timeline, role)
         self._halves = self._evidence.halves
-        messages.attach(self._tls, self._evidence)
+        self._inbox = messages.attach(self._tls)
         self.role = role
         self._truncation = truncation
         self._queue = OutputQueue()
@@ -89,6 +90,7 @@ class Engine:
         self._roomy = False
         self._sample = b""
         self._close_notify_owed = False
+        self._record_lost = False
         self._ignored = 0
         self._discarded = 0
         self._unsent = 0
@@ -218,21 +220,21 @@ class Engine:
             return True
         while not self._evidence.failed:
             self._input.feed_all()
-            try:
-                self._tls.do_handshake()
-            except ssl.SSLWantReadError:
+            error = self._call(self._tls.do_handshake)
+            self._raise_what_came(error)
+            if error is None:
+                self._collect(Cargo.HANDSHAKE)
+                self._handshake_succeeded()
+                return True
+            if isinstance(error, ssl.SSLWantReadError):
                 self._collect(Cargo.HANDSHAKE)
                 if self._evidence.input_ended is None:
                     return False
                 self._handshake_cut()
-            except ssl.SSLZeroReturnError:
+            elif isinstance(error, ssl.SSLZeroReturnError):
                 self._handshake_closed()
-            except ssl.SSLError as error:
-                self._handshake_failed(error)
             else:
-                self._collect(Cargo.HANDSHAKE)
-                self._handshake_succeeded()
-                return True
+                self._handshake_failed(error)
         raise self._evidence.make_failure()
 
     def read_into(self, buffer: memoryview) -> int | None:
@@ -245,8 +247,13 @@ class Engine:
         Raises:
             PeerError: the peer's direction ended badly; the same again at every later call.
         """
+        if self._record_lost:
+            raise ReceiveInterrupted("an exception interrupted the decryption of a record, which is lost")
         if self._held:
             return self._read_held(buffer)
+        return self._read_records(buffer)
+
+    def _read_records(self, buffer: memoryview) -> int | None:
         total, size = 0, len(buffer)
         while (self._input.ready or self._input.raw) and total < size and self._more_to_decrypt():
             total += self._decrypt(buffer[total:], more=True) if total else self._decrypt(buffer)
@@ -278,15 +285,26 @@ class Engine:
         if len(data) > MAX_PLAINTEXT and not self._roomy:
             self._roomy = True
             make_room(self._outgoing, WRITE_SIZE // MAX_PLAINTEXT * FULL_RECORD)
+        chunk = data if len(data) <= WRITE_SIZE else data[:WRITE_SIZE]
         try:
-            count: int = self._tls.write(data if len(data) <= WRITE_SIZE else data[:WRITE_SIZE])
+            count: int = self._tls.write(chunk)
         except ssl.SSLError as error:
-            if self._halves.inbound is not Inbound.CLOSE_NOTIFY:
-                return 0
-            # No other half can come. Some versions of OpenSSL (3.6) write no more after user_canceled and close_notify.
-            raise StreamClosed("the peer sent close_notify in a way after which OpenSSL writes no more") from error
-        self._queue.append(self._outgoing.read(), Cargo.DATA, count)
-        return count
+            failure = error
+            failure.__traceback__ = None  # Likewise.
+        except BaseException:
+            if self._outgoing.pending:  # Encrypted all the same: what follows it must follow all of it.
+                self._queue.append(self._outgoing.read(), Cargo.DATA, len(chunk))
+            raise
+        else:
+            self._queue.append(self._outgoing.read(), Cargo.DATA, count)
+            if self._inbox.messages:
+                self._hear()
+            return count
+        self._raise_what_came(failure)
+        if self._halves.inbound is not Inbound.CLOSE_NOTIFY:
+            return 0
+        # No other half can come. Some versions of OpenSSL (3.6) write no more after user_canceled and close_notify.
+        raise StreamClosed("the peer sent close_notify in a way after which OpenSSL writes no more") from failure
 
     def hold(self) -> None:
         """Decrypt what was received, and keep it for the reader."""
@@ -331,7 +349,7 @@ class Engine:
         if not self.handshake_done:
             return 0
         try:
-            count = self.read_into(scratch)
+            count = self._read_held(scratch) if self._held else self._read_records(scratch)
         except BowoutError:
             return 0
         self._discarded += count or 0
@@ -368,7 +386,10 @@ class Engine:
 
     def verdict(self) -> How:
         """What this ending would be called if it ended now."""
-        return self._evidence.verdict()
+        return self._evidence.verdict(unsent=self._all_unsent() > 0)
+
+    def _all_unsent(self) -> int:
+        return self._unsent + self._queue.plaintext()[1]
 
     def finish(
         self,
@@ -385,10 +406,9 @@ class Engine:
         late = 0
         if not unwrapped and self._halves.inbound is Inbound.CLOSE_NOTIFY:
             late = self._input.size
-        sent_in_part, unsent = self._queue.plaintext()
         return self._evidence.draw_up(
-            sent_in_part=self._sent_in_part + sent_in_part,
-            unsent=self._unsent + unsent,
+            sent_in_part=self._sent_in_part + self._queue.plaintext()[0],
+            unsent=self._all_unsent(),
             unacknowledged=unacknowledged,
             discarded=self._discarded + len(self._held),
             ignored=self._ignored + late,
@@ -431,21 +451,19 @@ class Engine:
             buffer: is not empty.
             more: another record was read just now.
         """
+        error: ssl.SSLError | None = None
         try:
             count: int = self._tls.read(len(buffer), buffer)  # type: ignore[assignment]  # It is a count, with a buffer.
-        except ssl.SSLWantReadError:
-            self._input.ready = False
-            self._after_read()
-            return 0
-        except ssl.SSLZeroReturnError:
-            count = 0
-        except ssl.SSLError as error:
-            # OpenSSL 3.5 calls a close_notify that follows user_canceled an unexpected end of input, of which it was
-            # never told.
-            if not (isinstance(error, ssl.SSLEOFError) and self._evidence.close_notify_seen):
-                self._broken(error)
-                return 0
-            count = 0
+        except ssl.SSLError as met:
+            error, count = met, 0
+            error.__traceback__ = None  # Its frame is this one, which holds the error: a cycle for the collector.
+        except BaseException:
+            self._record_lost = True
+            raise
+        if self._inbox.messages:
+            self._hear()
+        if error is not None:
+            return self._nothing_read(error)
         if self._outgoing.pending or self._close_notify_owed:
             self._after_read()
         if count:
@@ -459,6 +477,23 @@ class Engine:
             self._peer_closed()
         return count
 
+    def _nothing_read(self, error: ssl.SSLError) -> int:
+        """Draw the conclusion of a read that gave nothing; the result is that of `_decrypt`."""
+        if isinstance(error, ssl.SSLWantReadError):
+            self._input.ready = False
+            self._after_read()
+        # OpenSSL 3.5 calls a close_notify that follows user_canceled an unexpected end of input, of which it was never
+        # told.
+        elif isinstance(error, ssl.SSLZeroReturnError) or (
+            isinstance(error, ssl.SSLEOFError) and self._evidence.close_notify_seen
+        ):
+            self._after_read()
+            self._peer_closed()
+        else:
+            self._broken(error)
+        self._raise_what_came(error)
+        return 0
+
     def _read_held(self, buffer: memoryview) -> int:
         count = min(len(buffer), len(self._held))
         buffer[:count] = self._held[:count]
@@ -470,17 +505,44 @@ class Engine:
         self._make_close_notify()
 
     def _make_close_notify(self) -> None:
+        error = self._call(self._tls.unwrap)
+        # SSLWantReadError is the usual answer: ours is in the BIO, the peer's is still to come. Any other is
+        # SHUTDOWN_WHILE_IN_INIT: OpenSSL has one half of a handshake message. After the other half it will do it.
+        self._close_notify_owed = not (error is None or isinstance(error, ssl.SSLWantReadError))
+        if not self._close_notify_owed:
+            self._collect(Cargo.CLOSE_NOTIFY)
+            self._evidence.output_shut = True
+        self._raise_what_came(error)
+
+    def _call(self, call: Callable[[], object]) -> ssl.SSLError | None:
+        """Have OpenSSL do something, and hear what it reports meanwhile; return its error, if any.
+
+        What a signal handler or a callback raised meanwhile is kept for `_raise_what_came`: what OpenSSL did is done.
+        """
+        error: ssl.SSLError | None = None
         try:
-            self._tls.unwrap()
-        except ssl.SSLWantReadError:
-            pass  # The usual answer: ours is in the BIO, the peer's is still to come.
-        except ssl.SSLError:
-            # SHUTDOWN_WHILE_IN_INIT: OpenSSL has one half of a handshake message. After the other half it will do it.
-            self._close_notify_owed = True
-            return
-        self._collect(Cargo.CLOSE_NOTIFY)
-        self._close_notify_owed = False
-        self._evidence.output_shut = True
+            call()
+        except ssl.SSLError as met:
+            error = met
+            error.__traceback__ = None  # Likewise.
+        except BaseException as met:  # noqa: BLE001  (see above)
+            self._inbox.raised = met
+        self._hear()
+        return error
+
+    def _hear(self) -> None:
+        heard = self._inbox.messages
+        while heard:
+            outgoing, content_type, data = heard.pop(0)
+            self._evidence.on_message(outgoing=outgoing, content_type=content_type, data=data)
+
+    def _raise_what_came(self, error: ssl.SSLError | None) -> None:
+        """Raise what a signal handler or a callback raised while OpenSSL ran, when all else is done about `error`."""
+        raised, self._inbox.raised = self._inbox.raised, None
+        if raised is None and error is not None:
+            raised = messages.raised_within(error)
+        if raised is not None:
+            raise raised
 
     def _after_read(self) -> None:
         """Queue what reading made OpenSSL answer, and the close_notify that it could not make before."""
@@ -576,5 +638,4 @@ class Engine:
             signal = Signal.SEND_FATAL_ALERT if looks_like_tls(self._sample) else Signal.BAD_RECORD
             self._evidence.apply(signal, answered=answered)
         sample = self._sample
-        error.__traceback__ = None  # Its frames hold this engine, which is to hold it: a cycle for the collector.
         self._evidence.fail(lambda: handshake_failure(error, alert, sample))

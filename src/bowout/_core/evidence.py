@@ -83,9 +83,14 @@ class Evidence:
         """The peer ended first, in a version in which that ends both directions."""
         return self.tls12 and self.halves.inbound is Inbound.CLOSE_NOTIFY and self._started_by is Side.PEER
 
-    def verdict(self) -> How:
-        """What this ending would be called if it ended now."""
-        return verdict(self.halves, shook_hands=self.version is not None, leaving_when_cut=self._leaving_when_cut)
+    def verdict(self, *, unsent: bool) -> How:
+        """What this ending would be called if it ended now; `unsent`: bytes that a send accepted never left."""
+        return verdict(
+            self.halves,
+            shook_hands=self.version is not None,
+            leaving_when_cut=self._leaving_when_cut,
+            unsent=unsent,
+        )
 
     # -- what happens --------------------------------------------------------------------------------------------
 
@@ -197,7 +202,7 @@ class Evidence:
         unwrapped: bool,
     ) -> Ending:
         """Draw up the `Ending`, as far as it is known; `sent_in_part` had left of a chunk that did not leave whole."""
-        failure, how = self.failure, self.verdict()
+        failure, how = self.failure, self.verdict(unsent=unsent > 0)
         handshake_reason = str(failure) if isinstance(failure, HandshakeError) else ""
         return Ending(
             how=how,

@@ -192,7 +192,9 @@ class Witness:
 
     def _ending(self) -> Ending:
         halves, timeline = self._halves, self._timeline
-        how = verdict(halves, shook_hands=self.version is not None, leaving_when_cut=self._we_were_leaving)
+        how = verdict(
+            halves, shook_hands=self.version is not None, leaving_when_cut=self._we_were_leaving, unsent=False
+        )
         events = timeline.events()
         return Ending(
             how=how,
