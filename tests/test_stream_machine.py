@@ -482,6 +482,8 @@ class StreamMachine(RuleBasedStateMachine):
         readable = len(self.stream._buffer)  # It stays so after the peer's bad end.
         assert ending.received == len(self.received) + readable + ending.discarded
         clean = ending.how is How.CLEAN
+        if ending.how in {How.CLEAN, How.UNANSWERED}:
+            assert ending.unsent == 0
         if clean:
             assert self.peer.close_notify_sent
             assert ending.received == self.peer.said, "clean, and bytes of the peer are missing"
