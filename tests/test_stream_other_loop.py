@@ -40,7 +40,17 @@ def test_a_stream_whose_loop_is_over_is_closed_at_once(run: Runner, version: Ver
     assert link.sock.fileno() == -1
 
 
-@pytest.mark.parametrize("verb", ["receive", "send_eof", "unwrap", "wait_ended"])
+@pytest.mark.backends("asyncio", "uvloop")
+def test_a_receive_that_would_wait_says_that_the_loop_is_over(run: Runner) -> None:
+    """Under trio a wait needs nothing of the loop that is over."""
+    with peer(silent) as link:
+        stream = made_in_a_loop_that_is_over(run, link.stream)
+        with pytest.raises(MisuseError, match="another event loop, which is over"):
+            run(stream.receive)
+        stream.abort()
+
+
+@pytest.mark.parametrize("verb", ["send_eof", "unwrap", "wait_ended"])
 def test_what_would_wait_says_that_the_loop_is_over(run: Runner, verb: str) -> None:
     with peer(silent) as link:
         stream = made_in_a_loop_that_is_over(run, link.stream)

@@ -11,11 +11,12 @@ import abc
 import threading
 from typing import TYPE_CHECKING, Final
 
+from bowout._backends.sockets import belongs_elsewhere
 from bowout._core.engine import Engine
 from bowout._core.timeline import Timeline
 from bowout._turn import Turns
 from bowout.ending import EventKind, Outbound, Role, Side
-from bowout.errors import BowoutError, HandshakeTimeout, MisuseError, SendInterrupted, StreamClosed, Truncated
+from bowout.errors import BowoutError, HandshakeTimeout, SendInterrupted, StreamClosed, Truncated
 
 if TYPE_CHECKING:
     import ssl
@@ -189,17 +190,11 @@ class Pump(abc.ABC):
     def check_loop(self) -> None:
         """Raise where another event loop than the stream's own runs the caller: it can wait for nothing here."""
         if not self.backend.is_current():
-            where = "is still running" if self.backend.is_running() else "is over"
-            raise MisuseError(
-                f"this stream belongs to another event loop, which {where}: "
-                "asyncio.run_coroutine_threadsafe() or trio.from_thread.run() reach a loop from another thread, "
-                "and close() ends a stream whose loop is over"
-            )
+            raise belongs_elsewhere(running=self.backend.is_running())
 
     async def flush(self) -> None:
         """Hand the kernel all of the engine's output."""
         while not self.try_flush():
-            self.check_loop()
             await self._transport.wait_to_give(self.try_flush)
             self._check_not_ended()
 
@@ -236,7 +231,6 @@ class Pump(abc.ABC):
 
     async def _more_input(self) -> None:
         """Wait until the engine may have more to read, or who reads is told to end, or the stream begins to close."""
-        self.check_loop()
         while not self.try_flush() and self.engine.output_size > _OUTPUT_CAP:
             await self._wait(read=False, write=True)
         if self._told_to_end and self.engine.handshake_done:
@@ -263,7 +257,6 @@ class Pump(abc.ABC):
 
     async def let_others_run(self) -> None:
         """Let others run, though there is something to do here. Much may have changed then."""
-        self.check_loop()
         self._operations = 0
         await self.backend.checkpoint()
 
@@ -421,7 +414,6 @@ class Pump(abc.ABC):
 
     async def _flush_send(self) -> None:
         while not self.try_flush():
-            self.check_loop()
             await self._transport.wait_to_give(self.try_flush)
             self._check_sending()
 
@@ -448,7 +440,6 @@ class Pump(abc.ABC):
         if self.engine.input_ended:
             raise self.engine.failure or Truncated("the peer left within a handshake message", inside_record=False)
         self._send_held_up = True
-        self.check_loop()
         await self._transport.wait(read=True, write=False)
         self._check_not_ended()
         # Whoever reads may have been woken for it after us, and will find it where it is held.

@@ -87,6 +87,7 @@ def test_after_a_lost_record_a_close_still_finds_the_end(ca: trustme.CA, version
     raiser.armed = True
     with pytest.raises(Interruption):
         read(two.client)
+    two.client.call("close()", leaving=True)
     two.server.queue_close_notify()
     two.move(two.server)
     discard_all(two.client)

@@ -14,6 +14,7 @@ from bowout._backends.sockets import (
     Endpoint,
     SocketTransport,
     begin_to_connect,
+    belongs_elsewhere,
     check_connected,
     new_socket,
     numeric_address,
@@ -235,6 +236,8 @@ class ReadinessTransport(SocketTransport):
             self._others.append(waiter)
         try:
             await waiter
+        except RuntimeError as error:  # from asyncio: the task that waits is another loop's
+            raise belongs_elsewhere(running=self._loop.is_running()) from error
         finally:
             for waiters in (self._reading.waiters, self._writing.waiters, self._others):
                 if waiter in waiters:
@@ -255,6 +258,8 @@ class ReadinessTransport(SocketTransport):
         direction.move = move
         try:
             await waiter
+        except RuntimeError as error:
+            raise belongs_elsewhere(running=self._loop.is_running()) from error
         finally:
             direction.move = None
             if waiter in direction.waiters:
@@ -319,6 +324,8 @@ class _Direction:
         try:
             if not self.watched:
                 self.watch()
+        except RuntimeError as error:  # The loop is closed.
+            raise belongs_elsewhere(running=False) from error
         except (OSError, ValueError):
             waiter.set_result(None)  # The descriptor was closed behind our back: the next look at it tells.
         else:

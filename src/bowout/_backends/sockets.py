@@ -11,6 +11,8 @@ import struct
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
+from bowout.errors import MisuseError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -27,6 +29,15 @@ def take_over(sock: socket.socket) -> socket.socket:
     The caller's object is closed from then on, so nothing done to it can close the descriptor behind a stream.
     """
     return socket.socket(sock.family, sock.type, sock.proto, fileno=sock.detach())
+
+
+def belongs_elsewhere(*, running: bool) -> MisuseError:
+    """The error for a wait on another event loop than the stream's own, which still runs or does not."""
+    return MisuseError(
+        f"this stream belongs to another event loop, which is {'still running' if running else 'over'}: "
+        "asyncio.run_coroutine_threadsafe() or trio.from_thread.run() reach a loop from another thread, "
+        "and close() ends a stream whose loop is over"
+    )
 
 
 class SocketTransport(abc.ABC):

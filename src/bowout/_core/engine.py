@@ -218,6 +218,7 @@ class Engine:
         """
         if self.handshake_done:
             return True
+        self._inbox.every = self._timeline.observed
         while not self._evidence.failed:
             self._input.feed_all()
             error = self._call(self._tls.do_handshake)
@@ -247,13 +248,10 @@ class Engine:
         Raises:
             PeerError: the peer's direction ended badly; the same again at every later call.
         """
-        if self._record_lost:
+        if self._record_lost and not self._evidence.leaving:
             raise ReceiveInterrupted("an exception interrupted the decryption of a record, which is lost")
         if self._held:
             return self._read_held(buffer)
-        return self._read_records(buffer)
-
-    def _read_records(self, buffer: memoryview) -> int | None:
         total, size = 0, len(buffer)
         while (self._input.ready or self._input.raw) and total < size and self._more_to_decrypt():
             total += self._decrypt(buffer[total:], more=True) if total else self._decrypt(buffer)
@@ -349,7 +347,7 @@ class Engine:
         if not self.handshake_done:
             return 0
         try:
-            count = self._read_held(scratch) if self._held else self._read_records(scratch)
+            count = self.read_into(scratch)
         except BowoutError:
             return 0
         self._discarded += count or 0
@@ -527,13 +525,13 @@ class Engine:
             error.__traceback__ = None  # Likewise.
         except BaseException as met:  # noqa: BLE001  (see above)
             self._inbox.raised = met
-        self._hear()
+        if self._inbox.messages:
+            self._hear()
         return error
 
     def _hear(self) -> None:
-        heard = self._inbox.messages
-        while heard:
-            outgoing, content_type, data = heard.pop(0)
+        while self._inbox.messages:
+            outgoing, content_type, data = self._inbox.messages.pop(0)
             self._evidence.on_message(outgoing=outgoing, content_type=content_type, data=data)
 
     def _raise_what_came(self, error: ssl.SSLError | None) -> None:

@@ -37,13 +37,15 @@ class Inbox:
     would vanish behind OpenSSL's own.
 
     Attributes:
+        every: keep every handshake message, and not only those that come after a handshake (`KEPT`).
         messages: each with its direction (True: outgoing), its content type (ALERT or HANDSHAKE) and its bytes.
         raised: what a callback of ours caught within OpenSSL's call, to be raised after it.
     """
 
-    __slots__ = ("messages", "raised")
+    __slots__ = ("every", "messages", "raised")
 
     def __init__(self) -> None:
+        self.every = False
         self.messages: list[tuple[bool, int, bytes]] = []
         self.raised: BaseException | None = None
 
@@ -57,7 +59,11 @@ def _dispatcher(previous: Callable[..., Any] | None) -> Callable[..., None]:
     def dispatch(  # noqa: PLR0917  (CPython calls it like this)
         conn: Any, direction: str, version: int, content_type: int, msg_type: int, data: bytes
     ) -> None:
-        if content_type in _NOTED and (inbox := getattr(conn, _INBOX, None)) is not None:
+        if (
+            content_type in _NOTED
+            and (inbox := getattr(conn, _INBOX, None)) is not None
+            and (content_type == ALERT or msg_type in KEPT or inbox.every)
+        ):
             inbox.messages.append((direction == "write", content_type, data))
         if previous is not None:
             previous(conn, direction, version, content_type, msg_type, data)
@@ -139,3 +145,5 @@ HANDSHAKE_NAMES: Final = {
 }
 NEW_SESSION_TICKET: Final = 4
 KEY_UPDATE: Final = 24
+#: Messages that may come at any time, and that an ending tells of.
+KEPT: Final = frozenset({NEW_SESSION_TICKET, KEY_UPDATE})
