@@ -78,7 +78,9 @@ def parse_packages(text: str) -> dict[str, tuple[str, str]]:
         for pattern in patterns.split(","):
             name = Path(pattern).name
             if name in programs:
-                raise ValueError(f"{name} stands for {programs[name][1]} and for {package}: list what each alone brings")
+                raise ValueError(
+                    f"{name} stands for {programs[name][1]} and for {package}: list what each alone brings"
+                )
             programs[name] = pattern, package
     return programs
 

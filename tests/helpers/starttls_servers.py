@@ -48,8 +48,8 @@ class Home:
     def create(cls, authority: trustme.CA) -> Iterator[Home]:
         """Make one; it is gone when the block is left."""
         leaf = authority.issue_cert("localhost", "127.0.0.1")
-        options = {"dir": _open_to_all(), "ignore_cleanup_errors": True}
-        with tempfile.TemporaryDirectory(prefix="bowout-", **options) as directory:
+        folder = tempfile.TemporaryDirectory(prefix="bowout-", dir=_open_to_all(), ignore_cleanup_errors=True)
+        with folder as directory:
             home = cls(Path(directory), Path(directory, "cert.pem"), Path(directory, "key.pem"))
             home.path.chmod(0o755)
             home.cert.write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
