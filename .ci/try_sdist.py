@@ -1,7 +1,7 @@
 """Try a built source distribution: ``try_sdist.py SDIST DIRECTORY``.
 
-It holds every file of the repository, so that whoever packages it can run the tests. All of them are collected from where
-it is unpacked, and those run that read other files than their own: pages, scripts, examples, benchmarks, the list of peers.
+It holds every file of the repository, so that its packagers can run the tests. All of them are collected where it is
+unpacked, and those run that read other files than their own: pages, scripts, examples, benchmarks, the list of peers.
 """
 
 from __future__ import annotations
@@ -33,10 +33,8 @@ def expect_whole(unpacked: Path) -> None:
     if shutil.which("git") is None or not (ROOT / ".git").exists():
         print("note: no git here, so nothing tells whether it is whole")
         return
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split(
-        "\n"
-    )
-    lost = [name for name in listed if name and not (unpacked / name).is_file()]
+    done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    lost = [name for name in done.stdout.splitlines() if not (unpacked / name).is_file()]
     if lost:
         sys.exit(f"error: the source distribution lacks {lost}")
 
