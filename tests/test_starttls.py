@@ -22,8 +22,9 @@ from bowout._starttls import PROTOCOLS, Dialogue, ReadExactly, ReadUntil, Send, 
 from bowout._starttls.binary import MESSAGE_LIMIT
 from bowout._starttls.steps import LINE_LIMIT, MAX_LINES
 from bowout.errors import MisuseError, StartTLSError
-from helpers.peers import require_program
-from helpers.starttls_servers import RECIPES, Home, Recipe
+from helpers.peers import require_program, require_programs
+from helpers.starttls_servers import DOVECOT, RECIPES, Home, Recipe, dovecot
+from helpers.wire import PATIENCE
 
 # --- Scripts --------------------------------------------------------------------------------------------------------
 
@@ -470,12 +471,13 @@ def serve(authority: trustme.CA) -> Iterator[Callable[[Recipe], dict[str, int]]]
 def test_a_real_server_changes_to_tls(
     serve: Callable[[Recipe], dict[str, int]], recipe: Recipe, protocol: str, authority: trustme.CA
 ) -> None:
+    require_programs(*RECIPES[recipe][protocol])
     port = serve(recipe)[protocol]
     context = ssl.create_default_context()
     authority.configure_trust(context)
     question, expected = INSIDE[protocol]
     answer = b""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as plain:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as plain:
         # One byte at a time: nothing that belongs to TLS is taken, and anything left over breaks the handshake.
         assert drive(dialogue(protocol, host="localhost"), lambda: _received(plain, 1), plain.sendall) == b""
         with context.wrap_socket(plain, server_hostname="localhost") as tls:
@@ -483,6 +485,17 @@ def test_a_real_server_changes_to_tls(
             while expected not in answer:
                 answer += _received(tls, 4096)
     assert expected in answer
+
+
+@pytest.mark.parametrize("protocol", DOVECOT)
+def test_a_daemon_of_several_packages_serves_those_that_are_there(
+    protocol: str, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_programs(*RECIPES[dovecot][protocol])
+    only = DOVECOT[protocol].program
+    monkeypatch.setattr("helpers.starttls_servers.is_installed", lambda name: name == only)
+    with Home.create(authority) as home, dovecot(home) as ports:
+        assert ports.keys() == {protocol}
 
 
 def _received(sock: socket.socket, count: int) -> bytes:
@@ -493,4 +506,4 @@ def _received(sock: socket.socket, count: int) -> bytes:
 
 def test_every_protocol_but_telnet_meets_a_real_server() -> None:
     assert INSIDE.keys() == PROTOCOLS.keys() - {"telnet"}
-    assert {name for names in RECIPES.values() for name in names} == INSIDE.keys()
+    assert {name for needs in RECIPES.values() for name in needs} == INSIDE.keys()

@@ -158,6 +158,12 @@ class Witness:
             self._ends(Side.WE, Signal.SEND_RST)
             self._timeline.record(EventKind.RST, Side.WE, detail)
 
+    def saw_sealed(self, size: int) -> None:
+        """A record came in a handshake that was stopped, encrypted with keys that nobody here can know."""
+        self._timeline.record(
+            EventKind.HANDSHAKE_MESSAGE, Side.WE, f"{size:,} B encrypted with keys that are not known"
+        )
+
     def saw_undecryptable(self, detail: str) -> None:
         """A record came that is not the next one with the connection's keys."""
         self.undecryptable += 1
