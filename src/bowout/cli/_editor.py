@@ -13,13 +13,19 @@ from prompt_toolkit.application import run_in_terminal
 from prompt_toolkit.filters import Condition
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.input import create_input
+from prompt_toolkit.input.typeahead import store_typeahead
 from prompt_toolkit.key_binding import KeyBindings
+from prompt_toolkit.keys import Keys
+from prompt_toolkit.output import create_output
+from prompt_toolkit.output.vt100 import Vt100_Output
 
 from bowout.cli._filters import TerminalText, Tilde
 from bowout.cli._terminal import UserLeft
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from prompt_toolkit.output import Output
 
 #: A line of the peer's that grows longer than this is not kept as the prompt any more.
 _LONGEST_PROMPT: Final = 1024
@@ -32,18 +38,23 @@ class Editor:
 
     Args:
         on_error: called once when the terminal takes no more.
+        on_interrupt: called for a Ctrl-C while nothing is read: it is a key here, and no signal.
     """
 
     interactive = True
 
-    def __init__(self, on_error: Callable[[OSError], None]) -> None:
+    def __init__(self, on_error: Callable[[OSError], None], on_interrupt: Callable[[], None]) -> None:
         self._on_error = on_error
-        source = create_input()
-        self._session: PromptSession[str] = PromptSession(input=source, key_bindings=self._keys(), enable_suspend=True)
+        self._on_interrupt = on_interrupt
+        self._source = source = create_input()
+        self._session: PromptSession[str] = PromptSession(
+            input=source, output=_output(), key_bindings=self._keys(), enable_suspend=True
+        )
         self._cooked_mode, source.cooked_mode = source.cooked_mode, self._mode_of_others  # type: ignore[method-assign]
         self._painting = False
         self._raw = contextlib.ExitStack()
         self._raw.enter_context(source.raw_mode())
+        self._raw.enter_context(source.attach(self._heed_keys))
         self._tilde = Tilde()
         self._text = TerminalText(sys.stdout.encoding)
         self._unfinished = self._drawn = ""
@@ -80,6 +91,10 @@ class Editor:
         self._editing = False
         self._exit(EOFError)
         return False
+
+    def start_line(self) -> None:
+        """See `Console`."""
+        self._line_starts = True
 
     async def write(self, data: bytes) -> None:
         """See `Console`."""
@@ -132,6 +147,14 @@ class Editor:
         self._editing = False
         self._raw.close()
 
+    def _heed_keys(self) -> None:
+        """Read what is typed while no line is edited, as when the peer does not read what was sent."""
+        keys = self._source.read_keys()
+        others = [press for press in keys if press.key is not Keys.ControlC]
+        store_typeahead(self._source, others)  # The next line begins with it.
+        for _ in range(len(keys) - len(others)):
+            self._on_interrupt()
+
     def _mode_of_others(self) -> contextlib.AbstractContextManager[None]:
         """The mode of the terminal while somebody writes above the line that is being edited.
 
@@ -143,8 +166,7 @@ class Editor:
         shown: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.waiting += len(text)
         self._screen.put_nowait((text, True, shown))
-        await shown
-        self.waiting -= len(text)
+        await asyncio.shield(shown)
 
     async def _paint(self) -> None:
         while True:
@@ -154,7 +176,8 @@ class Editor:
             except OSError as error:
                 self._on_error(error)
             finally:
-                if shown is not None and not shown.done():
+                if shown is not None:
+                    self.waiting -= len(text)
                     shown.set_result(None)
 
     async def _paint_one(self, text: str, *, from_peer: bool) -> None:
@@ -176,6 +199,14 @@ class Editor:
             await run_in_terminal(lambda: _write_all(text), in_executor=True)
             self._painting = False
         self._session.app.invalidate()
+
+
+def _output() -> Output:
+    """The terminal, which is not asked where its cursor is: one that does not answer would make us wait for that."""
+    output = create_output()
+    if isinstance(output, Vt100_Output):
+        output.enable_cpr = False
+    return output
 
 
 def _write_all(text: str) -> None:
