@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 _CHUNK: Final = 1 << 18
 #: The line that ``--quit-on`` waits for gets so long for its end, in seconds: a prompt never has one.
 _LINE_PATIENCE: Final = 1.0
-#: Of the time for a close, the part that is kept for the end of TCP, when nothing of the peer's is printed any more.
-_LAST_PART: Final = 0.2
 
 
 class OnEof(enum.StrEnum):
@@ -80,9 +77,8 @@ class Conversation:
         self._input_error: OSError | None = None
         self._sending = False
         self._half_closed = False
-        self._last_words = False
-        self._heard_late = False
         self._gave_up = False
+        self._heard_late = False
         self._peer_ended = False
         self._peer_left = False
         self._refused = False
@@ -106,7 +102,7 @@ class Conversation:
             watching = [group.create_task(watch) for watch in watches]
             await self._leave.wait()
             unsent = console.stop_reading()
-            ending = await self._close(cut=self._peer_ended and (unsent or self._refused))
+            ending = await self._close(console, cut=self._peer_ended and (unsent or self._refused))
             receiving.cancel()  # All that it had is handed over, and whether stdout takes it is not to be awaited here.
             await asyncio.wait({sending})
             for watch in watching:
@@ -134,13 +130,17 @@ class Conversation:
         if self._signals.line_begun:
             console.start_line()
 
-    async def _close(self, *, cut: bool) -> Ending:
-        timeout = self._manners.close_timeout * (_LAST_PART if self._gave_up else 1)
+    async def _close(self, console: Console, *, cut: bool) -> Ending:
+        def print_late(data: bytes) -> None:
+            self._heard_late = True
+            console.put(self._wanted.feed(data) if self._wanted else data)
+
         try:
             async with self._stream:
                 if cut or self._input_error is not None:
                     raise InputCut
-                await self._stream.close(timeout)
+                # Who asked to leave wants no more of it; who has only ended stdin does.
+                await self._stream.close(self._manners.close_timeout, late=print_late if self._gave_up else None)
         except InputCut:
             self.failed = True
             if self._input_error is None:
@@ -152,7 +152,7 @@ class Conversation:
 
     def _judge(self, ending: Ending) -> None:
         """Find what the verdict alone does not tell: there was more to print, or there may have been."""
-        if self._gave_up and (ending.discarded or (self._heard_late and ending.inbound is Inbound.OPEN)):
+        if self._heard_late and ending.inbound is Inbound.OPEN:
             self.failed = True
             _say.error(
                 "the peer had begun to answer when the time to close was over: not all of it may have been printed",
@@ -199,7 +199,6 @@ class Conversation:
         try:
             while data := await self._stream.receive(_CHUNK):
                 shown = wanted.feed(data) if wanted else data
-                self._heard_late = self._last_words
                 self._set_patience()
                 with self._patience.held():  # While stdout takes nothing, it is not the peer who keeps us waiting.
                     await console.write(shown)
@@ -215,24 +214,15 @@ class Conversation:
 
     def _set_patience(self) -> None:
         """The peer's silence counts from now on. The line of --quit-on does not wait longer because stdin has ended."""
-        if self._last_words:
-            return  # A close has one deadline, whatever comes.
         if self._wanted is not None and self._wanted.found:
             self._patience.start(_LINE_PATIENCE)
         elif self._input_ended:
             self._patience.start(self._manners.eof_wait)
 
     async def _heed_silence(self) -> None:
-        """Leave when the peer has been silent for too long; what it says during the close is printed, too."""
+        """Leave when the peer has been silent for too long."""
         await self._patience.over()
         if self._wanted is None or not self._wanted.found:
-            timeout = self._manners.close_timeout
             _say.note(f"the peer was silent for {self._manners.eof_wait:g} s after the end of stdin: closing")
-            self._last_words = True
-            self._patience.start(timeout * (1 - _LAST_PART))
-            with contextlib.suppress(TimeoutError, BowoutError):
-                async with asyncio.timeout(timeout):  # It does not even take a close_notify where it reads nothing.
-                    await self._stream.send_eof()
-            await self._patience.over()
             self._gave_up = True
         self._leave.set()

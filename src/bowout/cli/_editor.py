@@ -13,12 +13,13 @@ from prompt_toolkit.application import run_in_terminal
 from prompt_toolkit.filters import Condition
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.input import create_input
-from prompt_toolkit.input.typeahead import store_typeahead
+from prompt_toolkit.input.typeahead import get_typeahead, store_typeahead
 from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.output import create_output
 from prompt_toolkit.output.vt100 import Vt100_Output
 
+from bowout.cli import _say
 from bowout.cli._filters import TerminalText, Tilde
 from bowout.cli._terminal import UserLeft
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 #: A line of the peer's that grows longer than this is not kept as the prompt any more.
 _LONGEST_PROMPT: Final = 1024
+#: So many keys may be typed ahead; the terminal itself keeps a quarter of that.
+_MOST_AHEAD: Final = 1 << 14
 
 
 class Editor:
@@ -96,9 +99,13 @@ class Editor:
         """See `Console`."""
         self._line_starts = True
 
+    def put(self, data: bytes) -> None:
+        """See `Console`."""
+        self._show(self._text.feed(data))
+
     async def write(self, data: bytes) -> None:
         """See `Console`."""
-        await self._show(self._text.feed(data))
+        await asyncio.shield(self._show(self._text.feed(data)))
 
     async def finish(self) -> None:
         """See `Console`."""
@@ -151,7 +158,10 @@ class Editor:
         """Read what is typed while no line is edited, as when the peer does not read what was sent."""
         keys = self._source.read_keys()
         others = [press for press in keys if press.key is not Keys.ControlC]
-        store_typeahead(self._source, others)  # The next line begins with it.
+        ahead = get_typeahead(self._source) + others
+        store_typeahead(self._source, ahead[:_MOST_AHEAD])  # The next line begins with it.
+        if len(ahead) > _MOST_AHEAD and others:
+            _say.note("nobody reads what is typed: the end of it is lost")
         for _ in range(len(keys) - len(others)):
             self._on_interrupt()
 
@@ -162,11 +172,11 @@ class Editor:
         """
         return contextlib.nullcontext() if self._painting else self._cooked_mode()
 
-    async def _show(self, text: str) -> None:
+    def _show(self, text: str) -> asyncio.Future[None]:
         shown: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.waiting += len(text)
         self._screen.put_nowait((text, True, shown))
-        await asyncio.shield(shown)
+        return shown
 
     async def _paint(self) -> None:
         while True:
@@ -178,7 +188,8 @@ class Editor:
             finally:
                 if shown is not None:
                     self.waiting -= len(text)
-                    shown.set_result(None)
+                    if not shown.done():
+                        shown.set_result(None)
 
     async def _paint_one(self, text: str, *, from_peer: bool) -> None:
         if from_peer:

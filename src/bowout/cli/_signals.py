@@ -55,8 +55,7 @@ class Signals:
     def heard(self) -> Iterator[None]:
         """In the running loop, set the events for those that come in this block, and for those that came before it."""
         self._loop = asyncio.get_running_loop()
-        for number in self._came:
-            self.leave(number)
+        self._tell()
         try:
             yield
         finally:
@@ -64,10 +63,15 @@ class Signals:
 
     def leave(self, number: int = signal.SIGINT) -> None:
         """Somebody asks us to leave: by a signal, or by the key that would have been one."""
-        if self.status is None:
-            self.status = _SHELL_BASE + number
+        self._came.append(number)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Set the events for all that came, which may have been told of before."""
+        if self._came:
+            self.status = _SHELL_BASE + self._came[0]
             self.first.set()
-        else:
+        if len(self._came) > 1:
             self.second.set()
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
@@ -79,7 +83,7 @@ class Signals:
         if number == signal.SIGINT:
             self.line_begun = _say.end_echoed_line()
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self.leave, number)
+            self._loop.call_soon_threadsafe(self._tell)
 
 
 def _modes_of_stdin() -> list[Any] | None:

@@ -44,8 +44,11 @@ class Console(Protocol):
     def start_line(self) -> None:
         """Take note that the terminal begins a new line: the last one ends in an echoed ``^C``."""
 
+    def put(self, data: bytes) -> None:
+        """Queue what the peer sent, to be shown or passed on, and wait for nothing."""
+
     async def write(self, data: bytes) -> None:
-        """Show or pass on what the peer sent; returns when there is room for more. Cancelled, it is passed on later."""
+        """Do the same, but return when there is room for more. Cancelled, it is passed on all the same."""
 
     async def finish(self) -> None:
         """Wait until all of it is shown or passed on."""
@@ -94,19 +97,25 @@ class Plain:
         if self._text is not None:
             self._text.line_starts = True
 
-    async def write(self, data: bytes) -> None:
+    def put(self, data: bytes) -> None:
         """See `Console`."""
         if self._writer is not None:
-            await self._writer.write(data if self._text is None else self._shown(data))
+            self._writer.put(data if self._text is None else self._shown(data))
+
+    async def write(self, data: bytes) -> None:
+        """See `Console`."""
+        self.put(data)
+        if self._writer is not None:
+            await self._writer.room()
 
     async def finish(self) -> None:
         """See `Console`."""
         if self._writer is None:
             return
         if self._text is not None:
-            await self._writer.write(self._shown(b"", last=True))
+            self._writer.put(self._shown(b"", last=True))
             if not self._text.line_starts and sys.stderr.isatty():
-                await self._writer.write(b"\n")
+                self._writer.put(b"\n")
         await self._writer.finish()
 
     async def close(self) -> None:
