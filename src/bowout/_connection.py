@@ -50,6 +50,7 @@ class Connection(Pump):
         "_drained",
         "_ended",
         "_fin_patience_ends",
+        "_late",
         "_linger_bytes",
         "_may_vouch",
         "_unacknowledged",
@@ -89,6 +90,7 @@ class Connection(Pump):
         self._may_vouch = True
         self.vouch_anyway: bool = vouch_anyway
         self._ended: LoopEvent | None = None
+        self._late: Callable[[bytes], object] | None = None
 
     # -- leaving -------------------------------------------------------------------------------------------------
 
@@ -98,9 +100,10 @@ class Connection(Pump):
         self.engine.call(verb, leaving=True)
         self._transport.wake()
 
-    async def close(self, deadline: float, *, notify: bool) -> None:
+    async def close(self, deadline: float, *, notify: bool, late: Callable[[bytes], object] | None = None) -> None:
         """End both directions, by `deadline`. However this is left, the descriptor is closed and there is an ending."""
         self._may_vouch = notify
+        self._late = late
         try:
             async with self.backend.move_on_at(deadline) as scope:
                 self._close_scope = scope
@@ -338,7 +341,7 @@ class Connection(Pump):
         """Read and discard what is there; True when it was so much that others should have a turn first."""
         before = self._drained
         while True:
-            while self.engine.discard(self.scratch):
+            while self._discard():
                 pass
             if self._input_done(to_close_notify=to_close_notify):
                 return False
@@ -352,6 +355,16 @@ class Connection(Pump):
             if count is None:
                 return False
             self._drained += count
+
+    def _discard(self) -> bool:
+        """Decrypt once, for nobody or for who has asked for what comes late; tell whether there was something."""
+        count = self.engine.discard(self.scratch)
+        if count and (late := self._late) is not None:
+            self._late = None  # Should it raise, it is not asked again.
+            self.engine.count_discarded(-count)
+            late(bytes(self.scratch[:count]))
+            self._late = late
+        return bool(count)
 
     def _input_done(self, *, to_close_notify: bool) -> bool:
         """Nothing more will come, or what comes next is for the caller of `unwrap`."""

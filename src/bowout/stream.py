@@ -310,7 +310,7 @@ class Stream:
         """
         await self._connection.handshake(self._handshake_timeout)
 
-    async def close(self, timeout: float | None = None) -> Ending:
+    async def close(self, timeout: float | None = None, *, late: Callable[[bytes], object] | None = None) -> Ending:
         """End the connection gracefully, both ways, from any task, at any time, in any state.
 
         Wait for the send in flight, send close_notify, then FIN, then read and discard until the peer has ended too,
@@ -319,6 +319,8 @@ class Stream:
 
         Args:
             timeout: seconds for all of it; None for the stream's ``close_timeout``, 0 for what can be done at once.
+            late: called with the application data that is unread or still comes, in order, instead of discarding it.
+                It must not block. What it raises cuts the close short. Of concurrent calls, the first one's counts.
 
         Returns:
             The ending. It tells of everything that a peer can do wrong; nothing of that is raised.
@@ -327,7 +329,7 @@ class Stream:
         then propagates.
         """
         timeout = self._close_timeout if timeout is None else checked_timeout("timeout", timeout)
-        return await self._close("close()", timeout, notify=True)
+        return await self._close("close()", timeout, notify=True, late=late)
 
     aclose = close
 
@@ -385,7 +387,9 @@ class Stream:
             timeout = min(self._close_timeout, _ERROR_PATIENCE)
             await self._close("left by an error", timeout, notify=self._connection.vouch_anyway)
 
-    async def _close(self, verb: str, timeout: float, *, notify: bool) -> Ending:
+    async def _close(
+        self, verb: str, timeout: float, *, notify: bool, late: Callable[[bytes], object] | None = None
+    ) -> Ending:
         connection = self._connection
         if not connection.backend.is_current():
             connection.leave_from_elsewhere(verb)
@@ -397,9 +401,11 @@ class Stream:
             connection.hurry(deadline)
             await connection.wait_ended()
         else:
+            if late is not None and self._buffer:
+                late(self._take(len(self._buffer)))
             self._drop_buffer()
             connection.begin_leaving(verb)
-            await connection.close(deadline, notify=notify)
+            await connection.close(deadline, notify=notify, late=late)
         return self._ended()
 
     def _leave(self, reason: str) -> Ending:

@@ -37,6 +37,7 @@ class Identity:
             raise UsageError(
                 "--ca-out is for the throw-away certificate, and --cert is another", "leave one of them out"
             )
+        _tls.check_key_log()
         context = self._trusting()
         _tls.pin(context, self.version)
         if self.alpn:

@@ -82,21 +82,12 @@ def run(plan: Plan) -> int:
     handler = _Told(logging.WARNING)
     logger.addHandler(handler)
     logger.propagate = False
-    statuses: list[int] = []
-
-    async def note_status() -> None:
-        statuses.append(await _run(plan))
-
     try:
-        asyncio.run(note_status())
-    except KeyboardInterrupt:
-        if not statuses:  # It came before anybody listened, and not when all was told.
-            _say.error("interrupted")
-            return _say.INTERRUPTED
+        with Signals() as signals:
+            return asyncio.run(_run(plan, signals))
     finally:
         logger.removeHandler(handler)
         plan.reports.close()
-    return statuses[0]
 
 
 class _Told(logging.Handler):
@@ -108,9 +99,9 @@ class _Told(logging.Handler):
         (_say.error if record.levelno >= logging.ERROR else _say.note)(text)
 
 
-async def _run(plan: Plan) -> int:
+async def _run(plan: Plan, signals: Signals) -> int:
     asyncio.get_running_loop().set_default_executor(DaemonExecutor())
-    with Signals() as signals:
+    with signals.heard():
         leaving = Leaving(signals, plan.close_timeout)
         counts = Counts(plan.naccept, leaving.now)
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from bowout.stream import Stream
 
 _TOO_EARLY: Final = "interrupted before the connection stood"
+_HUNG_UP: Final = "the peer may take the end of stdin, our close_notify, for a hang-up: --on-eof wait sends none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +48,15 @@ class Plan:
 def run(plan: Plan) -> int:
     """Carry the plan out; give the exit status."""
     try:
-        return asyncio.run(_run(plan))
-    except KeyboardInterrupt:  # It came before anybody listened.
-        _say.error(_TOO_EARLY)
-        return _say.INTERRUPTED
+        with Signals() as signals:
+            return asyncio.run(_run(plan, signals))
     finally:
         plan.reports.drop()
 
 
-async def _run(plan: Plan) -> int:
+async def _run(plan: Plan, signals: Signals) -> int:
     asyncio.get_running_loop().set_default_executor(DaemonExecutor())
-    with Signals() as signals:
+    with signals.heard():
         try:
             stream = await _connect(plan, signals)
         except MisuseError as error:
@@ -109,7 +108,7 @@ async def _connect(plan: Plan, signals: Signals) -> Stream | None:
 
 async def _converse(plan: Plan, stream: Stream, signals: Signals) -> int:
     conversation = Conversation(stream, plan.manners, signals)
-    console = open_console(conversation.output_failed)
+    console = open_console(conversation.output_failed, signals, mute=plan.reports.take_stdout)
     try:
         if console.interactive:
             _say.note(_greeting(stream))
@@ -117,14 +116,18 @@ async def _converse(plan: Plan, stream: Stream, signals: Signals) -> int:
         all_shown = await finish(console, signals, plan.manners.close_timeout)
     finally:
         await console.close()
-    if not all_shown:
-        _say.error(f"interrupted: stdout did not take the last {console.waiting:,} bytes")
     reported = plan.reports.write(ending)
-    if ending.how is bowout.How.ALERT and (hint := hint_for_ending(ending)):
+    if hint := _hint_for_end(ending, conversation):
         _say.hint(hint)
     _say.print_ending(ending)
     interrupted = conversation.interrupted or not all_shown
     return _status(ending, signals.status if interrupted else None, failed=conversation.failed or not reported)
+
+
+def _hint_for_end(ending: Ending, conversation: Conversation) -> str | None:
+    if ending.how is bowout.How.ALERT:
+        return hint_for_ending(ending)
+    return _HUNG_UP if conversation.hung_up else None
 
 
 def _status(ending: Ending, interrupted: int | None, *, failed: bool) -> int:

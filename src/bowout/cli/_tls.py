@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import os
 import ssl
 import sys
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ class Trust:
         if self.cafile and self.insecure:
             raise UsageError("--cafile and --insecure contradict each other", "leave one of them out")
         check_key_has_cert(self.cert, self.key)
+        check_key_log()
         context = self._trusting()
         if self.insecure:
             context.check_hostname = False
@@ -58,6 +60,23 @@ class Trust:
             raise UsageError(f"--cafile: no certificate in '{self.cafile}'", "it has to hold PEM") from error
         except OSError as error:
             raise UsageError(f"--cafile: cannot read '{self.cafile}': {error.strerror}") from error
+
+
+def check_key_log() -> None:
+    """See that the file of ``SSLKEYLOGFILE`` can be written, if there is one: every new context opens it.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    path = os.environ.get("SSLKEYLOGFILE")
+    if not path or sys.flags.ignore_environment:
+        return
+    try:
+        # A pipe that nobody reads would keep open() waiting.
+        os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0), 0o600))
+    except OSError as error:
+        hint = "unset that variable, or let it name a file that can be written"
+        raise UsageError(f"SSLKEYLOGFILE: cannot write '{path}': {error.strerror}", hint) from error
 
 
 def identify(context: ssl.SSLContext, cert: str, key: str | None) -> None:

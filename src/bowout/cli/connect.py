@@ -9,17 +9,9 @@ import typer
 
 from bowout import STARTTLS
 from bowout.cli import _session, _shared, _target, _tls
-from bowout.cli._conversation import Manners
+from bowout.cli._conversation import Manners, OnEof
 from bowout.cli._reports import Reports
 from bowout.cli._usage import UsageError, seconds
-
-
-class OnEof(enum.StrEnum):
-    """What the end of stdin ends."""
-
-    HALF_CLOSE = "half-close"
-    CLOSE = "close"
-
 
 if TYPE_CHECKING:
 
@@ -79,8 +71,8 @@ def connect(  # noqa: PLR0917  (typer makes arguments and options of them, none 
     on_eof: Annotated[
         OnEof,
         typer.Option(
-            help="At the end of stdin: half-close says so and goes on receiving (a TLS 1.2 peer has to close then,"
-            " and may drop what it had still to send); close leaves at once.",
+            help="At the end of stdin: half-close sends close_notify and goes on receiving, but many servers take that"
+            " for a hang-up and drop their answer; wait sends nothing and goes on receiving; close leaves at once.",
             rich_help_panel=_shared.LEAVING,
         ),
     ] = OnEof.HALF_CLOSE,
@@ -88,7 +80,7 @@ def connect(  # noqa: PLR0917  (typer makes arguments and options of them, none 
         float,
         typer.Option(
             metavar="SECONDS",
-            help="After a half-close, leave when the peer has been silent for so long; 0 is for ever.",
+            help="After the end of stdin, leave when the peer has been silent for so long; 0 is for ever.",
             rich_help_panel=_shared.LEAVING,
         ),
     ] = 10.0,
@@ -106,7 +98,8 @@ def connect(  # noqa: PLR0917  (typer makes arguments and options of them, none 
         str | None,
         typer.Option(
             metavar="[FILE.json]",
-            help="Write the ending as JSON: one line on stderr, or into FILE.json. With another name: --json=FILE",
+            help="Write the ending as JSON: one line on stderr, or into FILE.json. With another name: --json=FILE."
+            " --json=- is stdout, which then has nothing of what the peer sends.",
             rich_help_panel=_shared.TELLING,
         ),
     ] = None,
@@ -114,7 +107,7 @@ def connect(  # noqa: PLR0917  (typer makes arguments and options of them, none 
     """Talk to a TLS server, and leave it well.
 
     Stdin goes to the peer, and what the peer sends goes to stdout, and nothing else does. The last line on stderr tells
-    how it ended.
+    how it ended. After the end of stdin, and after a Ctrl-C, what is waited for has an end: --eof-wait, --timeout.
 
     To leave: end stdin (Ctrl-D), or press Ctrl-C, or, where stdin is a terminal, type ~. at the start of a line (~~
     sends one ~). A second Ctrl-C does not wait. In piped data nothing is a command.
@@ -135,7 +128,7 @@ def connect(  # noqa: PLR0917  (typer makes arguments and options of them, none 
         manners=Manners(
             close_timeout=seconds("--timeout", timeout),
             eof_wait=seconds("--eof-wait", eof_wait) or None,
-            half_close=on_eof is OnEof.HALF_CLOSE,
+            on_eof=on_eof,
             crlf=crlf,
             quit_on=quit_on,
         ),
