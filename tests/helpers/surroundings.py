@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from typing import Final
 
 #: Variables of the environment that change what a test, or a program that it starts, does or says.
@@ -22,6 +23,9 @@ _UNWANTED: Final = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 
+#: The path of a Unix socket has 107 bytes at most, and pytest puts some 60 behind the directory for temporary files.
+_LONGEST: Final = 40
+
 
 def forget() -> None:
     """Take it out of the environment, and set what every program needs.
@@ -34,3 +38,6 @@ def forget() -> None:
     os.environ.setdefault("PATH", os.defpath)
     os.environ.setdefault("TERM", "dumb")
     os.umask(0o022)
+    if len(tempfile.gettempdir()) > _LONGEST:
+        os.environ["TMPDIR"] = "/tmp"
+        tempfile.tempdir = None  # it is to look again
