@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterator
 import pytest
 from hypothesis import settings
 
+from helpers import surroundings
 from helpers.leaks import no_leaks
 from helpers.peers import require_module
 from helpers.runners import BACKENDS, Backend, Runner, warm_up
@@ -24,7 +25,11 @@ _failed = pytest.StashKey[bool]()
 
 
 def pytest_configure() -> None:
-    """Heed what a script in the background or ``nohup`` ignores: the programs that tests start inherit it."""
+    """Forget what this machine is set to.
+
+    Heed what a script in the background or ``nohup`` ignores: the programs that tests start inherit it.
+    """
+    surroundings.forget()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:

@@ -32,7 +32,7 @@ greeting: Final = answering(b"one\ntwo\n")
 def connect_in_a_shell(address: str, line: str) -> subprocess.CompletedProcess[str]:
     command = f"{' '.join(COMMAND)} connect {address} --cafile {ca_file()}"
     return subprocess.run(
-        [require_program("bash"), "-c", line.format(command)], capture_output=True, text=True, timeout=60, check=False
+        [require_program("bash"), "-c", line.format(command)], capture_output=True, text=True, timeout=250, check=False
     )
 
 

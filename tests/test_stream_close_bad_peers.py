@@ -148,12 +148,15 @@ def test_a_flood_is_read_up_to_the_cap(run: Runner) -> None:
 def test_a_drip_costs_the_deadline(run: Runner) -> None:
     def drip(wire: Wire) -> None:
         wire.handshake()
+        wire.send(b".")
+        link.ready.set()
         while not link.over.wait(0.02):
             wire.send(b".")
 
     async def main() -> bowout.Ending:
         stream = link.stream()
         await stream.handshake()
+        await in_thread(link.await_ready)
         ending = await stream.close(SOON)
         link.over.set()
         return ending

@@ -11,6 +11,7 @@ import importlib.util
 import os
 import re
 import shutil
+import socket
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -55,6 +56,15 @@ def require_module(name: str) -> None:
     """Skip the test, or fail it in CI, unless a Python module can be imported."""
     if importlib.util.find_spec(name) is None:
         _missing(f"the Python module {name} is not installed")
+
+
+def require_ipv6() -> None:
+    """Skip the test where the loopback has no IPv6."""
+    try:
+        with socket.socket(socket.AF_INET6) as sock:
+            sock.bind(("::1", 0))
+    except OSError as error:
+        pytest.skip(f"this machine has no IPv6: {error}")
 
 
 @functools.cache
