@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from bowout._backends import Backend, Deadline, Transport
     from bowout._backends import Event as LoopEvent
+    from bowout._core.client_hello import HelloGate
     from bowout.ending import Event, TruncationPolicy
 
 #: A close reads so much before it lets others run.
@@ -69,6 +70,7 @@ class Connection(Pump):
         linger_bytes: int,
         vouch_anyway: bool,
         on_event: Callable[[Event], None] | None,
+        gate: HelloGate | None = None,
     ) -> None:
         super().__init__(
             backend,
@@ -78,6 +80,7 @@ class Connection(Pump):
             server_hostname=server_hostname,
             truncation=truncation,
             on_event=on_event,
+            gate=gate,
         )
         self._began = time.time()
         self._linger_bytes = linger_bytes

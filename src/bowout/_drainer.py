@@ -21,6 +21,11 @@ DRAIN_TICK: Final = 0.05
 _SETTLE: Final = 4
 #: In a drain, a connection that has not asked anything yet gets so long for it since its handshake, in seconds.
 _FIRST_REQUEST: Final = 0.5
+#: One of which nothing at all has come gets so long, since the drain began: a first packet that is lost comes again
+#: after a second (RFC 6298 section 2).
+_FIRST_BYTE: Final = 2.0
+#: One that is new then gets so long for its handshake; and for its close, if it has never asked anything.
+_NEWCOMER: Final = 5.0
 #: So many connections are ended before the loop goes round: else it looks at the clock when thousands have had a turn.
 BATCH: Final = 64
 #: What cutting off one connection takes, in seconds, for the last of them is to be gone at the deadline: at least, as
@@ -59,10 +64,12 @@ class Drainer:
         self._close = close
         self._cut_off = cut_off
         self.deadline: float = math.inf
+        self._began = math.inf
         self._cut_cost = _CUT_COST
 
     async def run(self) -> None:
         """End everybody. Handlers that go on after the deadline are waited for a little, and then no more."""
+        self._began = self._backend.time()
         for _ in range(_SETTLE):
             await self._backend.checkpoint()
         while any(self._uncut()):
@@ -70,6 +77,7 @@ class Drainer:
                 await self._cut_some_off()
             else:
                 await self._end_idle_ones()
+                self._end_silent_newcomers()
                 await self._wait(min(self._backend.time() + DRAIN_TICK, self._time_to_cut()))
         patience_ends = self._backend.time() + _LAST_PATIENCE
         while len(self._roster) and self._backend.time() < patience_ends:
@@ -114,7 +122,37 @@ class Drainer:
         if not (served.stream.idle and served.stream.silent):
             return served.stream.idle
         # Who has just connected has done so to ask something.
-        return not served.late and self._backend.time() >= served.since + _FIRST_REQUEST
+        return self._has_had_its_chance(served)
+
+    def _has_had_its_chance(self, served: Served) -> bool:
+        """It could have asked something by now."""
+        return self._backend.time() >= served.since + _FIRST_REQUEST
+
+    def _end_silent_newcomers(self) -> None:
+        """Let nobody hold the drain who has said nothing, at whatever stage."""
+        since_began = self._backend.time() - self._began
+        for served in list(self._roster.shaking):
+            if since_began >= (_FIRST_BYTE if served.stream.unheard else _NEWCOMER):
+                self._turn_away(served)
+        for served in list(self._roster.waiting):
+            if served.closer is None and self._has_had_its_chance(served) and self._is_silent(served):
+                self._close(served)
+        if since_began >= _NEWCOMER:
+            for served in [*self._roster.waiting, *self._roster.established]:
+                if served.closer is not None and served.stream.silent and self._is_new(served):
+                    self._turn_away(served)
+
+    def _is_silent(self, served: Served) -> bool:
+        served.stream.look()  # Nobody has received on it yet.
+        return served.stream.silent
+
+    def _is_new(self, served: Served) -> bool:
+        """It had not had its chance yet when the drain began."""
+        return served.since + _FIRST_REQUEST > self._began
+
+    def _turn_away(self, served: Served) -> None:
+        if served.stream.ending is None:
+            self._cut_off(served, "the drain did not wait for it any longer")
 
     def _end_idle(self, served: Served) -> None:
         if self._on_drain == "close":

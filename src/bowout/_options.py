@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from bowout._connection import Connection
 from bowout._core import messages
+from bowout._core.client_hello import HelloGate
 from bowout.ending import Role
 from bowout.errors import MisuseError
 from bowout.stream import Stream, checked_timeout
@@ -108,7 +109,14 @@ class StreamOptions:
             linger_bytes=self.linger_bytes,
             vouch_anyway=self.on_error == "close",
             on_event=None if self.on_event is None else _harmless(self.on_event),
+            gate=self._gate(),
         )
+
+    def _gate(self) -> HelloGate | None:
+        """What looks at a client's first message, where that is needed: it costs a look at each of its bytes."""
+        if self.role is Role.CLIENT or (self.alpn is None and self.context.sni_callback is None):
+            return None
+        return HelloGate(self.alpn)
 
 
 def _harmless(on_event: Callable[[Event], None]) -> Callable[[Event], None]:

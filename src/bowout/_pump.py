@@ -20,9 +20,10 @@ from bowout.errors import BowoutError, HandshakeTimeout, SendInterrupted, Stream
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from bowout._backends import Backend, Transport
+    from bowout._core.client_hello import HelloGate
     from bowout.ending import Ending, Event, TruncationPolicy
 
 SCRATCH_SIZE: Final = 1 << 18
@@ -72,6 +73,7 @@ class Pump(abc.ABC):
 
     Attributes:
         leaving: a verb was called that ends the connection: nothing new is received or sent.
+        preface: what is to be done before the handshake, in its time.
         ending: how it ended, when the descriptor is closed.
         cut_short: half a message was sent, so that close_notify would vouch for too much.
         reason: for the ending, where somebody knows one.
@@ -100,6 +102,7 @@ class Pump(abc.ABC):
         "ending",
         "engine",
         "leaving",
+        "preface",
         "reason",
         "scratch",
     )
@@ -114,13 +117,20 @@ class Pump(abc.ABC):
         server_hostname: str | None,
         truncation: TruncationPolicy,
         on_event: Callable[[Event], None] | None,
+        gate: HelloGate | None,
     ) -> None:
         self.backend: Backend = backend
         self._transport = transport
         self._timeline = Timeline(backend.time, on_event)
         self.engine: Engine = Engine(
-            context, role=role, server_hostname=server_hostname, timeline=self._timeline, truncation=truncation
+            context,
+            role=role,
+            server_hostname=server_hostname,
+            timeline=self._timeline,
+            truncation=truncation,
+            gate=gate,
         )
+        self.preface: Callable[[], Awaitable[None]] | None = None
         self._timeline.record(EventKind.CONNECTED, Side.WE if role is Role.CLIENT else Side.PEER, transport.peer)
         self.scratch: memoryview
         self._ciphertext, self.scratch = _shared_scratch()
@@ -225,6 +235,11 @@ class Pump(abc.ABC):
             self._transport.wake()  # Whoever receives it, the sender waits for it, too.
         return count
 
+    def look(self) -> None:
+        """Decrypt what has arrived, without waiting, and keep it for the reader: `silent_above` may end by that."""
+        self._receive(_MIN_READ)
+        self.engine.hold()
+
     def _take_input(self) -> bool:
         """Have the engine take what has just arrived; tell whether there was anything."""
         return self._receive(_MIN_READ) is not None
@@ -279,6 +294,9 @@ class Pump(abc.ABC):
     async def _shake_hands(self, timeout: float) -> None:
         try:
             async with self.backend.move_on_at(self.backend.time() + timeout) as scope:
+                if self.preface is not None:
+                    preface, self.preface = self.preface, None
+                    await preface()
                 while not self.engine.handshake():
                     if self._kernel_dry or not self._take_input():
                         await self._more_input()

@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import logging
 import ssl
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from bowout._core import messages
 from bowout.errors import MisuseError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Sequence
 
 _log = logging.getLogger("bowout.server")
 
 
 class SniCallback:
-    """Chooses the context; what it does not know, the main context serves."""
+    """Chooses the context; what it does not know, the main context serves.
 
-    def __init__(self, choose: Callable[[str], ssl.SSLContext | None], contexts: Mapping[str, ssl.SSLContext]) -> None:
+    Args:
+        alpn: protocols to set on whatever is chosen; None leaves its own.
+    """
+
+    def __init__(
+        self,
+        choose: Callable[[str], ssl.SSLContext | None],
+        contexts: Mapping[str, ssl.SSLContext],
+        alpn: Sequence[str] | None,
+    ) -> None:
         self._choose = choose
+        self._alpn = alpn
         self.contexts = contexts
 
     def __call__(self, tls: ssl.SSLObject | ssl.SSLSocket, name: str | None, main: ssl.SSLContext) -> int | None:
@@ -30,6 +41,8 @@ class SniCallback:
             if chosen is not None:
                 check_sni_context(chosen, main)
                 messages.prepare(chosen)
+                if self._alpn is not None:
+                    chosen.set_alpn_protocols(list(self._alpn))
                 tls.context = chosen
         except Exception:  # noqa: BLE001  (it is logged; OpenSSL could only swallow it)
             _log.exception("the sni function failed")
@@ -41,19 +54,38 @@ class SniCallback:
 
 
 def sni_callback(
-    sni: Mapping[str, ssl.SSLContext] | Callable[[str], ssl.SSLContext | None], main: ssl.SSLContext
+    sni: Mapping[str, ssl.SSLContext] | Callable[[str], ssl.SSLContext | None],
+    main: ssl.SSLContext,
+    alpn: Sequence[str] | None = None,
 ) -> SniCallback:
     """Make a callback for ``SSLContext.sni_callback`` of a mapping or a function.
 
     Raises:
+        TypeError: it is neither, or a value is no context.
+        ValueError: no client can ask for one of the names.
         MisuseError: a context of the mapping asks for more than it would get.
     """
+    if isinstance(sni, Mapping):
+        contexts = {_checked_name(name): context for name, context in sni.items()}
+        for context in contexts.values():
+            check_sni_context(context, main)
+        return SniCallback(contexts.get, contexts, alpn)
     if callable(sni):
-        return SniCallback(sni, {})
-    contexts = {name.lower(): context for name, context in sni.items()}
-    for context in contexts.values():
-        check_sni_context(context, main)
-    return SniCallback(contexts.get, contexts)
+        return SniCallback(sni, {}, alpn)
+    raise TypeError(f"sni must be a mapping or a function, not {type(sni).__name__}")
+
+
+def _checked_name(name: str) -> str:
+    """A name of a mapping as a client sends it (RFC 6066 section 3): in ASCII, without a dot at its end."""
+    if not isinstance(name, str):
+        raise TypeError(f"a name of sni must be a str, not {type(name).__name__}")
+    if not name.isascii():
+        raise ValueError(f"sni: clients ask for {name!r} by its name in ASCII, that begins with xn--: use that")
+    if "*" in name:
+        raise ValueError(f"sni: {name!r} would be taken literally; use a function to serve many names")
+    if not name.strip("."):
+        raise ValueError(f"sni: {name!r} is no name of a host")
+    return name.lower().removesuffix(".")
 
 
 def check_sni_context(chosen: ssl.SSLContext, main: ssl.SSLContext) -> None:
@@ -63,7 +95,7 @@ def check_sni_context(chosen: ssl.SSLContext, main: ssl.SSLContext) -> None:
     context said: the requirement would silently not be one (SSL_set_SSL_CTX).
     """
     if not isinstance(chosen, ssl.SSLContext):
-        raise MisuseError(f"a context for SNI must be an ssl.SSLContext, not {type(chosen).__name__}")
+        raise TypeError(f"a context for SNI must be an ssl.SSLContext, not {type(chosen).__name__}")
     if chosen.verify_mode > main.verify_mode:
         raise MisuseError(
             f"a context for SNI has {chosen.verify_mode!s}, and the main context only {main.verify_mode!s}: "

@@ -11,6 +11,7 @@ import struct
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
+from bowout._escape import escape
 from bowout.errors import MisuseError
 
 if TYPE_CHECKING:
@@ -165,13 +166,14 @@ def numeric_address(host: str | None, port: int, flags: int = 0) -> list[Endpoin
 
 
 def peer_name(sock: socket.socket) -> str:
-    """``host:port`` of the peer, or the path of a Unix socket; empty where it has none."""
+    """``host:port`` of the peer, or the path of a Unix socket, escaped; empty where it has none."""
     try:
         address = sock.getpeername()
     except OSError:
         return ""
     if not isinstance(address, tuple):
-        return address if isinstance(address, str) else ""
+        # The peer has chosen it: whatever is in it, it must not forge a line of a log.
+        return escape(os.fsdecode(address))
     return host_port(str(address[0]), int(address[1]))
 
 

@@ -19,6 +19,7 @@ import ssl
 from typing import TYPE_CHECKING, Final
 
 from bowout._core import messages
+from bowout._core.client_hello import Refusal
 from bowout._core.evidence import Evidence
 from bowout._core.failures import alert_of_reason, handshake_cut, handshake_failure, words_of
 from bowout._core.input import InputQueue, make_room
@@ -42,6 +43,7 @@ from bowout.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bowout._core.client_hello import HelloGate
     from bowout._core.timeline import Timeline
 
 #: So much plaintext becomes one chunk of output: two full records, for a MemoryBIO never gives memory back.
@@ -49,6 +51,8 @@ WRITE_SIZE: Final = 2 * MAX_PLAINTEXT
 #: Bytes after the peer's close_notify that are kept for `leftover`; more are only counted.
 _LEFTOVER_CAP: Final = 1 << 18
 _SAMPLE_SIZE: Final = 64
+#: The level of an alert (RFC 8446 section 6).
+_FATAL: Final = 2
 #: So little input is given to OpenSSL at once where it is discarded: its MemoryBIO is no larger for it.
 _FEW_RECORDS: Final = 1 << 12
 
@@ -62,6 +66,7 @@ class Engine:
         server_hostname: for SNI and for checking the certificate; clients only.
         timeline: where everything is recorded.
         truncation: what a reader meets when the peer's FIN comes at a record boundary without close_notify.
+        gate: looks at a client's first message before OpenSSL does; servers only.
     """
 
     def __init__(
@@ -72,6 +77,7 @@ class Engine:
         server_hostname: str | None = None,
         timeline: Timeline,
         truncation: TruncationPolicy = "raise",
+        gate: HelloGate | None = None,
     ) -> None:
         incoming = ssl.MemoryBIO()
         self._input = InputQueue(incoming)
@@ -85,6 +91,7 @@ class Engine:
         self._inbox = messages.attach(self._tls)
         self.role = role
         self._truncation = truncation
+        self._gate = gate
         self._queue = OutputQueue()
         self._held = bytearray()
         self._roomy = False
@@ -145,6 +152,8 @@ class Engine:
             self._take_late(data)
         elif not self.handshake_done and (self._evidence.leaving or self._evidence.failed):
             pass  # There is nobody to read it.
+        elif self._gate is not None:
+            self._gate.add(data)
         elif self._evidence.leaving and len(data) <= _FEW_RECORDS:
             self._input.lend(data)
             self._input.feed_all()  # They are discarded: tickets and close_notify in one call of OpenSSL.
@@ -218,6 +227,8 @@ class Engine:
         """
         if self.handshake_done:
             return True
+        if self._gate is not None and not self._passes(self._gate):
+            return False
         self._inbox.every = self._timeline.observed
         while not self._evidence.failed:
             self._input.feed_all()
@@ -600,6 +611,26 @@ class Engine:
             said = f" (we answered with {alert.name})" if alert else ""
             text = f"the peer broke the TLS protocol: {words_of(error)}{said}"
             self._evidence.fail(lambda: ProtocolViolation(text, alert=alert))
+
+    def _passes(self, gate: HelloGate) -> bool:
+        """Let OpenSSL have the client's first message, or refuse that; False while more of it must come."""
+        verdict = gate.judge()
+        if verdict is False and self._evidence.input_ended is None:
+            return False
+        self._gate = None
+        if isinstance(verdict, Refusal):
+            self._refuse(verdict)
+        else:
+            self._input.append(gate.release())
+        return True
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Refuse the handshake as OpenSSL would, before it has seen any of it: its first answer is in plain text."""
+        alert = bytes((_FATAL, refusal.alert))
+        self._queue.append(bytes((messages.ALERT, 3, 3, 0, len(alert))) + alert, Cargo.FATAL_ALERT)
+        self._evidence.on_message(outgoing=True, content_type=messages.ALERT, data=alert)
+        self._evidence.apply(Signal.SEND_FATAL_ALERT)
+        self._evidence.fail(lambda: HandshakeError(f"the handshake was refused: {refusal.reason}"))
 
     def _handshake_succeeded(self) -> None:
         self.handshake_done = True
