@@ -260,7 +260,9 @@ class _Plan:
             raise
         _close(transport, over)
         if scope.expired and transport is not None:
-            raise StartTLSError(f"{self.starttls}: no agreement to change to TLS within {self.timeout:g} s")
+            late = StartTLSError(f"{self.starttls}: no agreement to change to TLS within {self.timeout:g} s")
+            late.why = "not spoken"
+            raise late
         raise ConnectTimeout(errno.ETIMEDOUT, f"{where} did not answer within {self.timeout:g} s")
 
     async def _connect(self, backend: Backend, where: str) -> socket.socket:
