@@ -252,7 +252,8 @@ class _Plan:
         try:
             async with backend.move_on_at(backend.time() + self.timeout) as scope:
                 sock = over if over is not None else await self._connect(backend, where)
-                transport = backend.transport(sock, where)
+                local = over is not None and over.family not in {socket.AF_INET, socket.AF_INET6}
+                transport = backend.transport(sock, "" if local else where)  # A Unix socket has a name of its own.
                 await self._start_tls(transport)
                 return transport
         except BaseException:

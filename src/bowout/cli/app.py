@@ -9,6 +9,7 @@ import typer
 
 import bowout
 from bowout.cli import _say
+from bowout.cli._command import StrictCommand
 from bowout.cli._optional import with_values
 from bowout.cli._usage import UsageError
 from bowout.cli.connect import connect
@@ -43,9 +44,9 @@ app: typer.Typer = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=_STATUSES,
 )
-app.command(help=_paragraphs(connect), epilog=_STATUSES, no_args_is_help=True)(connect)
-app.command(help=_paragraphs(demo))(demo)
-app.command(help=_paragraphs(serve), epilog="\n".join(["Exit status:", *SERVE_STATUSES]))(serve)
+app.command(cls=StrictCommand, help=_paragraphs(connect), epilog=_STATUSES, no_args_is_help=True)(connect)
+app.command(cls=StrictCommand, help=_paragraphs(demo))(demo)
+app.command(cls=StrictCommand, help=_paragraphs(serve), epilog="\n".join(["Exit status:", *SERVE_STATUSES]))(serve)
 
 
 @app.callback()
