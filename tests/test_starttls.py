@@ -220,7 +220,10 @@ SMTP: Script = [b"220 hi\r\n", EHLO, b"250-x\r\n250 STARTTLS\r\n", STARTTLS]
 LONG = b"x" * LINE_LIMIT
 
 REFUSALS: list[tuple[str, Script, str]] = [
-    ("smtp", [b"554 no service\r\n"], 'expected a greeting (220), but the server said "554 no service"'),
+    ("smtp", [b"554 no service\r\n"], 'SMTP: the server turned the connection away: "554 no service"'),
+    ("smtp", [b"220 hi\r\n", EHLO, b"421 busy\r\n"], "turned the connection away"),
+    ("smtp", [*SMTP, b"421 busy\r\n"], "turned the connection away"),
+    ("smtp", [b"200 hi\r\n"], 'expected a greeting (220), but the server said "200 hi"'),
     ("smtp", [b"220 hi\r\n", EHLO, b"250-x\r\n250 HELP\r\n"], 'does not offer STARTTLS; it said "250-x, 250 HELP"'),
     ("smtp", [b"220 hi\r\n", EHLO, b"250 starttls.example STARTTLS\r\n"], "does not offer"),
     ("smtp", [b"220 hi\r\n", EHLO, b"502 what?\r\n"], 'does not offer STARTTLS; it said "502 what?"'),
@@ -232,14 +235,16 @@ REFUSALS: list[tuple[str, Script, str]] = [
     ("smtp", [b"220-x\r\n" * (MAX_LINES + 1)], f"more than {MAX_LINES} lines"),
     ("lmtp", [b"220 hi\r\n", Client(b"LHLO [127.0.0.1]\r\n"), b"250 x\r\n"], "LMTP: the server does not offer"),
     ("imap", [b"* PREAUTH hi\r\n"], 'does not offer STARTTLS; it said "* PREAUTH hi"'),
-    ("imap", [b"* BYE\r\n"], "expected a greeting (* OK)"),
+    ("imap", [b"* BYE\r\n"], "turned the connection away"),
+    ("imap", [b"+OK\r\n"], "expected a greeting (* OK)"),
     ("imap", [b"* OK hi\r\n", CAPABILITY, b"* CAPABILITY NOSTARTTLS\r\na1 OK\r\n"], "does not offer"),
     ("imap", [b"* OK hi\r\n", CAPABILITY, b"a1 BAD what?\r\n"], 'does not offer STARTTLS; it said "a1 BAD what?"'),
-    ("imap", [b"* OK hi\r\n", CAPABILITY, b"* BYE bored\r\n"], '"* BYE bored"'),
+    ("imap", [b"* OK hi\r\n", CAPABILITY, b"* BYE bored\r\n"], 'away: "* BYE bored"'),
     ("imap", [b"* OK hi\r\n", CAPABILITY, b"a2 OK\r\n"], "a reply with the tag a1"),
     ("imap", [*IMAP, b"a2 NO never\r\n"], 'refused STARTTLS: "a2 NO never"'),
     ("imap", [b"* OK hi\r\n", CAPABILITY, b"* OK\r\n" * MAX_LINES], f"more than {MAX_LINES} lines"),
-    ("pop3", [b"-ERR busy\r\n"], "expected a greeting (+OK)"),
+    ("pop3", [b"-ERR busy\r\n"], "turned the connection away"),
+    ("pop3", [b"* OK\r\n"], "expected a greeting (+OK)"),
     ("pop3", [b"+OK\r\n", Client(b"CAPA\r\n"), b"+OK\r\nUIDL\r\n.\r\n"], 'does not offer STARTTLS; it said "UIDL"'),
     (
         "pop3",
@@ -248,17 +253,23 @@ REFUSALS: list[tuple[str, Script, str]] = [
     ),
     ("pop3", [b"+OK\r\n", Client(b"CAPA\r\n"), b"what?\r\n"], "expected +OK or -ERR"),
     ("pop3", [b"+OK\r\n", Client(b"CAPA\r\n"), b"+OK\r\n" + b"x\r\n" * MAX_LINES], f"more than {MAX_LINES} lines"),
-    ("ftp", [b"421 full\r\n"], "expected a greeting (220)"),
+    ("ftp", [b"421 full\r\n"], "turned the connection away"),
+    ("ftp", [b"120 in 5 minutes\r\n"], "turned the connection away"),
+    ("ftp", [b"220 hi\r\n", Client(b"AUTH TLS\r\n"), b"421 full\r\n"], "turned the connection away"),
     ("ftp", [b"hello\r\n"], "expected a numbered reply"),
     ("ftp", [b"220 hi\r\n", Client(b"AUTH TLS\r\n"), b"500 what?\r\n"], 'does not offer STARTTLS; it said "500 what?"'),
     ("ftp", [b"220 hi\r\n", Client(b"AUTH TLS\r\n"), b"534 never\r\n"], 'refused STARTTLS: "534 never"'),
     ("ftp", [b"220-hi\r\n" + b"220-x\r\n" * MAX_LINES], f"more than {MAX_LINES} lines"),
-    ("nntp", [b"400 down\r\n"], "expected a greeting (200 or 201)"),
+    ("nntp", [b"400 down\r\n"], "turned the connection away"),
+    ("nntp", [b"220 hi\r\n"], "expected a greeting (200 or 201)"),
     ("nntp", [b"200 hi\r\n", Client(b"CAPABILITIES\r\n"), b"101\r\nREADER\r\n.\r\n"], "does not offer"),
-    ("nntp", [b"200 hi\r\n", Client(b"CAPABILITIES\r\n"), b"502 no\r\n"], "expected its capabilities (101)"),
+    ("nntp", [b"200 hi\r\n", Client(b"CAPABILITIES\r\n"), b"502 no\r\n"], "turned the connection away"),
+    ("nntp", [b"200 hi\r\n", Client(b"CAPABILITIES\r\n"), b"203 no\r\n"], "expected its capabilities (101)"),
+    ("nntp", [b"200 hi\r\n", Client(b"CAPABILITIES\r\n"), b"500\r\n", STARTTLS, b"400 down\r\n"], "turned the"),
     ("nntp", [b"200 hi\r\n", Client(b"CAPABILITIES\r\n"), b"500\r\n", STARTTLS, b"580 no\r\n"], "refused"),
     ("sieve", [b'"SASL" "PLAIN"\r\nOK\r\n'], "does not offer"),
-    ("sieve", [b'BYE "busy"\r\n'], "expected its capabilities and OK"),
+    ("sieve", [b'BYE "busy"\r\n'], "turned the connection away"),
+    ("sieve", [b'"STARTTLS"\r\nOK\r\n', STARTTLS, b'BYE "busy"\r\n'], "turned the connection away"),
     ("sieve", [b'"STARTTLS"\r\nOK\r\n', STARTTLS, b'NO "why?"\r\n'], "refused"),
     ("sieve", [b"220 hi\r\n"], "expected a capability"),
     ("sieve", [b'"X" {999999}\r\n'], "a shorter string"),
@@ -266,7 +277,8 @@ REFUSALS: list[tuple[str, Script, str]] = [
     ("sieve", [b'"X" "y"\r\n' * MAX_LINES], f"more than {MAX_LINES} lines"),
     ("irc", [STARTTLS, b":x 691 * :no\r\n"], 'refused STARTTLS: ":x 691 * :no"'),
     ("irc", [STARTTLS, b":x 421 * STARTTLS :Unknown command\r\n"], "does not offer"),
-    ("irc", [STARTTLS, b"ERROR :banned\r\n"], 'refused STARTTLS: "ERROR :banned"'),
+    ("irc", [STARTTLS, b"ERROR :banned\r\n"], 'IRC: the server turned the connection away: "ERROR :banned"'),
+    ("irc", [STARTTLS, b":x 465 * :banned\r\n"], "turned the connection away"),
     ("irc", [STARTTLS, b"220 mail.example ESMTP\r\n\r\n"], "expected 670 or 691"),
     ("irc", [STARTTLS, b"NOTICE :x\r\n" * MAX_LINES], f"more than {MAX_LINES} lines"),
     ("xmpp", [XMPP[0], b"HTTP/1.1 400 Bad Request\r\n"], 'expected an XML stream, but the server said "H"'),
@@ -279,7 +291,8 @@ REFUSALS: list[tuple[str, Script, str]] = [
         'does not offer STARTTLS; it said "features: bind"',
     ),
     ("xmpp", [*XMPP, b"<stream:features><starttls/></stream:features>"], "does not offer"),
-    ("xmpp", [*XMPP, b"<stream:error><host-unknown xmlns='e'/></stream:error>"], '"error: host-unknown"'),
+    ("xmpp", [*XMPP, b"<stream:error><host-unknown xmlns='e'/></stream:error>"], 'away: "error: host-unknown"'),
+    ("xmpp", [*XMPP, FEATURES, ASK, b"<stream:error><see-other-host xmlns='e'/></stream:error>"], "turned the conn"),
     ("xmpp", [*XMPP, b"</stream:stream>"], "closed the stream"),
     ("xmpp", [XMPP[0], (STREAM % b"jabber:client").replace(b" version='1.0'", b"")], "a stream without a version"),
     ("xmpp", [*XMPP, FEATURES, ASK, PROCEED.replace(b"proceed", b"failure")], 'refused STARTTLS: "failure"'),
@@ -303,7 +316,7 @@ REFUSALS: list[tuple[str, Script, str]] = [
     ("postgres", [POSTGRES, b"E"], "with an error message"),
     ("postgres", [POSTGRES, b"H"], "expected S or N"),
     ("mysql", [mysql_greeting(0xF7FF)], 'does not offer STARTTLS; it said "8.0.1-test"'),
-    ("mysql", [b"\x08\0\0\0\xff\x69\x04Host?"], 'refused STARTTLS: "Host?"'),
+    ("mysql", [b"\x08\0\0\0\xff\x69\x04Host?"], 'MySQL: the server turned the connection away: "Host?"'),
     ("mysql", [b"\x02\0\0\0\x09x"], "protocol version 10"),
     ("mysql", [b"\x08\0\0\0\x0a8.0\0abc"], "protocol version 10"),
     ("mysql", [b"220 mail.example\r\n"], "expected a greeting packet"),
@@ -321,6 +334,13 @@ def test_refuses(protocol: str, script: Script, message: str) -> None:
     with pytest.raises(StartTLSError) as caught:
         play(protocol, script)
     assert message in str(caught.value)
+    assert caught.value.why == _why(str(caught.value))
+
+
+def _why(text: str) -> str:
+    """What the command line goes by."""
+    signs = {"not offer": "not offered", "refused": "refused", "turned": "turned away", "expected": "not spoken"}
+    return next((why for sign, why in signs.items() if sign in text), "")
 
 
 def test_a_server_that_knows_no_capabilities_may_know_starttls() -> None:

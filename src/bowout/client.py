@@ -251,8 +251,9 @@ class _Plan:
         transport: Transport | None = None
         try:
             async with backend.move_on_at(backend.time() + self.timeout) as scope:
+                local = over is not None and over.family not in {socket.AF_INET, socket.AF_INET6}
                 sock = take_over(over) if over is not None else await self._connect(backend, where)
-                transport = backend.transport(sock, where)
+                transport = backend.transport(sock, "" if local else where)  # A Unix socket has a name of its own.
                 await self._start_tls(transport)
                 return transport
         except BaseException:
@@ -260,7 +261,9 @@ class _Plan:
             raise
         _close(transport, over)
         if scope.expired and transport is not None:
-            raise StartTLSError(f"{self.starttls}: no agreement to change to TLS within {self.timeout:g} s")
+            late = StartTLSError(f"{self.starttls}: no agreement to change to TLS within {self.timeout:g} s")
+            late.why = "not spoken"
+            raise late
         raise ConnectTimeout(errno.ETIMEDOUT, f"{where} did not answer within {self.timeout:g} s")
 
     async def _connect(self, backend: Backend, where: str) -> socket.socket:

@@ -143,7 +143,15 @@ class HandshakeTimeout(HandshakeError, TimeoutError):
 
 
 class StartTLSError(BowoutError):
-    """The server did not agree to change to TLS, or did not speak the protocol that was asked for."""
+    """The server did not agree to change to TLS, or did not speak the protocol that was asked for.
+
+    Attributes:
+        why: ``"not offered"`` or ``"refused"``: the server speaks the protocol, but no TLS in it. ``"turned away"``: it
+            refused the whole connection, and not TLS. ``"not spoken"``: it said what the protocol does not know, or
+            nothing. Empty where none of these fits.
+    """
+
+    why: str = ""
 
 
 class PeerError(BowoutError):

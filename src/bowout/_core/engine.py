@@ -602,7 +602,8 @@ class Engine:
             self._evidence.blame(Side.PEER)
             self._evidence.apply(Signal.FATAL_ALERT)
             self._drop_output()  # Nothing may follow (RFC 8446 section 6.2).
-            text = f"the peer ended the connection with a fatal alert: {alert.name}"
+            refused = f" ({self._evidence.refused})" if self._evidence.refused else ""
+            text = f"the peer ended the connection with a fatal alert: {alert.name}{refused}"
             self._evidence.fail(lambda: AlertReceived(text, alert=alert))
         else:
             self._collect(Cargo.FATAL_ALERT)

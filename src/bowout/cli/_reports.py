@@ -8,14 +8,14 @@ import os
 import stat
 import sys
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from bowout.cli import _say
 from bowout.cli._usage import UsageError
 from bowout.ladder import render_svg, render_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from bowout.ending import Ending
 
@@ -37,6 +37,7 @@ class Reports:
     def __init__(self, ladder: str | None, json_file: str | None) -> None:
         self._ladder, self._json = ladder, json_file
         self.take_stdout = json_file == "-"
+        self._more: Mapping[str, Any] = {}
         self._files: list[tuple[str, IO[str], Callable[[Ending], str]]] = []
         if ladder:
             suffix = Path(ladder).suffix.lower()
@@ -44,7 +45,7 @@ class Reports:
                 raise UsageError(f"--ladder: '{ladder}' is neither .svg nor .txt", "the suffix says how to draw")
             self._open("--ladder", ladder, render_svg if suffix == ".svg" else render_text)
         if json_file and not self.take_stdout:
-            self._open("--json", json_file, lambda ending: json.dumps(ending.to_dict(), indent=2) + "\n")
+            self._open("--json", json_file, lambda ending: json.dumps(self._values(ending), indent=2) + "\n")
 
     def _open(self, option: str, path: str, render: Callable[[Ending], str]) -> None:
         try:
@@ -54,8 +55,12 @@ class Reports:
             self.drop()
             raise UsageError(f"{option}: cannot write '{path}': {error.strerror}") from error
 
-    def write(self, ending: Ending) -> bool:
-        """Draw and write the ending wherever that was asked for; tell whether it worked."""
+    def _values(self, ending: Ending) -> dict[str, Any]:
+        return {**ending.to_dict(), **self._more}
+
+    def write(self, ending: Ending, more: Mapping[str, Any] | None = None) -> bool:
+        """Draw and write the ending wherever that was asked for, with `more` in JSON; tell whether it worked."""
+        self._more = more or {}
         worked = True
         while self._files:
             path, file, render = self._files.pop(0)
@@ -68,9 +73,9 @@ class Reports:
         if self._ladder == "":
             _say.print_ladder(ending, sys.stderr)
         if self._json == "":
-            _say.line(json.dumps(ending.to_dict()))
+            _say.line(json.dumps(self._values(ending)))
         if self.take_stdout:
-            worked = self._write_to_stdout(json.dumps(ending.to_dict()) + "\n") and worked
+            worked = self._write_to_stdout(json.dumps(self._values(ending)) + "\n") and worked
             if ending.received - ending.discarded:
                 _say.note(f"{ending.received:,} bytes of the peer's were not printed: --json=- has stdout for itself")
         return worked

@@ -11,6 +11,7 @@ import typer
 
 import bowout
 from bowout.cli import _say
+from bowout.cli._command import StrictCommand
 from bowout.cli._optional import with_values
 from bowout.cli._usage import UsageError
 from bowout.cli.connect import connect
@@ -70,9 +71,11 @@ app: typer.Typer = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=_STATUSES,
 )
-app.command(help=_paragraphs(connect), epilog=_STATUSES, no_args_is_help=True)(_ending(connect))
-app.command(help=_paragraphs(demo))(_ending(demo))
-app.command(help=_paragraphs(serve), epilog="\n".join(["Exit status:", *SERVE_STATUSES]))(_ending(serve))
+app.command(cls=StrictCommand, help=_paragraphs(connect), epilog=_STATUSES, no_args_is_help=True)(_ending(connect))
+app.command(cls=StrictCommand, help=_paragraphs(demo))(_ending(demo))
+app.command(cls=StrictCommand, help=_paragraphs(serve), epilog="\n".join(["Exit status:", *SERVE_STATUSES]))(
+    _ending(serve)
+)
 
 
 @app.callback()

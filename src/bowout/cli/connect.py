@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bowout import STARTTLS
-from bowout.cli import _session, _shared, _target, _tls
+from bowout.cli import _inspection, _session, _shared, _target, _tls
 from bowout.cli._conversation import Manners, OnEof
 from bowout.cli._reports import Reports
-from bowout.cli._usage import UsageError, seconds
+from bowout.cli._usage import UsageError, seconds, some_seconds
 
 if TYPE_CHECKING:
 
@@ -24,13 +24,18 @@ else:
 
 def connect(  # noqa: PLR0917  (typer makes arguments and options of them, none is passed by position)
     target: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="HOST[:PORT]",
             help="Whom to connect to; the port is that of --starttls, or 443. IPv6 with a port: [::1]:443",
             show_default=False,
         ),
-    ],
+    ] = None,
+    path: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Connect to the Unix socket at FILE instead of a HOST.")
+    ] = None,
+    ipv4: Annotated[bool, typer.Option("-4", "--ipv4", help="Use IPv4 only.")] = False,
+    ipv6: Annotated[bool, typer.Option("-6", "--ipv6", help="Use IPv6 only.")] = False,
     cafile: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="Trust the authorities in FILE (PEM) only.", rich_help_panel=_shared.TLS),
@@ -40,7 +45,11 @@ def connect(  # noqa: PLR0917  (typer makes arguments and options of them, none 
     ] = False,
     servername: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="The name to ask for and to check; else HOST.", rich_help_panel=_shared.TLS),
+        typer.Option(
+            metavar="NAME",
+            help="The name to ask for and to check; else HOST, and localhost with --path.",
+            rich_help_panel=_shared.TLS,
+        ),
     ] = None,
     alpn: Annotated[
         list[str] | None,
@@ -86,6 +95,15 @@ def connect(  # noqa: PLR0917  (typer makes arguments and options of them, none 
     ] = 10.0,
     timeout: _shared.Timeout = 5.0,
     trace: _shared.Trace = False,
+    show_cert: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[=pem]",
+            help="Show what TLS agreed on, and the peer's certificates, also those that are refused; =pem shows the"
+            " certificates themselves, too.",
+            rich_help_panel=_shared.TELLING,
+        ),
+    ] = None,
     ladder: Annotated[
         str | None,
         typer.Option(
@@ -117,13 +135,19 @@ def connect(  # noqa: PLR0917  (typer makes arguments and options of them, none 
     if quit_on is not None and (not quit_on or "\n" in quit_on):
         raise UsageError("--quit-on needs a text without a line break", "such as --quit-on BYE")
     protocol = starttls.value if starttls else None
+    where = _target.choose(target, path, starttls=protocol, ipv4=ipv4, ipv6=ipv6)
+    context = _tls.Trust(cafile, insecure, cert, key, tls.value if tls else None).context()
+    name = _tls.server_name(servername)
+    given = {"--cafile": cafile, "--cert": cert, "--tls": tls, "--alpn": alpn, "--show-cert": show_cert is not None}
     plan = _session.Plan(
-        target=_target.parse(target, protocol),
-        context=_tls.Trust(cafile, insecure, cert, key, tls.value if tls else None).context(),
-        server_name=_tls.server_name(servername),
+        target=where,
+        context=context,
+        server_name=name,
+        options=frozenset(option for option, value in ({**given, "-4": ipv4, "-6": ipv6}).items() if value),
+        inspection=None if show_cert is None else _inspection.asked_for(show_cert, context, name or where.host),
         alpn=_tls.protocols(alpn or []),
         starttls=protocol,
-        connect_timeout=seconds("--connect-timeout", connect_timeout),
+        connect_timeout=some_seconds("--connect-timeout", connect_timeout),
         trace=trace,
         manners=Manners(
             close_timeout=seconds("--timeout", timeout),
