@@ -72,7 +72,9 @@ def crl(path: Path) -> None:
     """A list of revoked certificates, which OpenSSL takes where it takes certificates."""
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "nobody")])
     now = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
-    made = x509.CertificateRevocationListBuilder().issuer_name(name).last_update(now).next_update(now.replace(year=2036))
+    made = (
+        x509.CertificateRevocationListBuilder().issuer_name(name).last_update(now).next_update(now.replace(year=2036))
+    )
     signed = made.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
     path.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
 

@@ -17,7 +17,7 @@ OnDrain = Literal["close", "end_receive", "wait"]
 
 #: How often a drain looks for connections that have become idle, in seconds.
 DRAIN_TICK: Final = 0.05
-#: So many turns of the loop after the drain began, what had arrived by then has been read, and its connection is busy.
+#: So many turns of the loop after a moment, what had arrived by then has been read, and its connection is busy.
 _SETTLE: Final = 4
 #: In a drain, a connection that has not asked anything yet gets so long for it since its handshake, in seconds.
 _FIRST_REQUEST: Final = 0.5
@@ -36,6 +36,12 @@ _CUT_COST_CAP: Final = 0.001
 _MARGIN: Final = 1.5
 #: After the deadline of a drain, handlers that are being cancelled get so long to clean up, in seconds.
 _LAST_PATIENCE: Final = 1.0
+
+
+async def settle(backend: Backend) -> None:
+    """Let every task go on that something has arrived for, the loop having been blocked perhaps."""
+    for _ in range(_SETTLE):
+        await backend.checkpoint()
 
 
 class Drainer:
@@ -70,15 +76,18 @@ class Drainer:
     async def run(self) -> None:
         """End everybody. Handlers that go on after the deadline are waited for a little, and then no more."""
         self._began = self._backend.time()
-        for _ in range(_SETTLE):
-            await self._backend.checkpoint()
+        await settle(self._backend)
+        looked = False
         while any(self._uncut()):
-            if self._is_time_to_cut():
-                await self._cut_some_off()
-            else:
+            if not self._is_time_to_cut():
                 await self._end_idle_ones()
                 self._end_silent_newcomers()
                 await self._wait(min(self._backend.time() + DRAIN_TICK, self._time_to_cut()))
+            elif looked:
+                await self._cut_some_off()
+            else:  # A last look: what has arrived may be all that was waited for.
+                looked = True
+                await settle(self._backend)
         patience_ends = self._backend.time() + _LAST_PATIENCE
         while len(self._roster) and self._backend.time() < patience_ends:
             await self._wait(patience_ends)

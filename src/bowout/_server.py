@@ -15,7 +15,7 @@ from bowout import _certificates
 from bowout._acceptor import Acceptor
 from bowout._core import messages
 from bowout._drain import DrainLog
-from bowout._drainer import Drainer
+from bowout._drainer import Drainer, settle
 from bowout._escape import escape
 from bowout._handlers import call_handler
 from bowout._preface import receive_proxy_header
@@ -406,6 +406,7 @@ class Server:
         while True:
             await self._backend.sleep_until(self._backend.time() + idle_timeout / _SWEEP_PART)
             limit = self._backend.time() - idle_timeout
+            await settle(self._backend)
             for served in list(self._roster.established):
                 if served.stream.waits_for_peer and max(served.stream.last_data_at, served.since) < limit:
                     self._close(served)
