@@ -24,7 +24,6 @@ class Identity:
     ca_out: str | None
     client_ca: str | None
     version: str | None
-    alpn: list[str] | None
 
     def context(self, host: str) -> ssl.SSLContext:
         """Make the context of a server that listens on `host`.
@@ -39,8 +38,6 @@ class Identity:
             )
         context = self._trusting()
         _tls.pin(context, self.version)
-        if self.alpn:
-            context.set_alpn_protocols(self.alpn)
         if self.cert:
             _tls.identify(context, self.cert, self.key)
         else:
