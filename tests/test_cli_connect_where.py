@@ -119,11 +119,11 @@ class TestErrors:
         asyncio.run(reach(Target("127.0.0.1", 1, family=socket.AF_INET), 5))
 
     def test_no_route(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        with pytest.raises(ConnectError, match="no connection to 127.0.0.1:1: No route"):
+        with pytest.raises(ConnectError, match=r"no connection to 127\.0\.0\.1:1: No route"):
             self.reach(monkeypatch, OSError(113, "No route to host"))
 
     def test_the_system_gives_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        with pytest.raises(ConnectTimeout, match="127.0.0.1:1 did not answer$") as caught:
+        with pytest.raises(ConnectTimeout, match=r"127\.0\.0\.1:1 did not answer$") as caught:
             self.reach(monkeypatch, TimeoutError(110, "Connection timed out"))
         assert caught.value.__cause__ is not None
 

@@ -305,8 +305,14 @@ def test_a_refused_renegotiation_is_told() -> None:
     assert "hint:" not in done.err
 
 
+def failing_handshake(wire: Wire) -> None:
+    """A server whose certificate is refused."""
+    with pytest.raises(ssl.SSLError):
+        wire.handshake()
+
+
 def test_variables_that_trust_nobody_are_named() -> None:
-    with listening(lambda wire: pytest.raises(ssl.SSLError, wire.handshake)) as server:
+    with listening(failing_handshake) as server:
         done = said(server, env=environment(SSL_CERT_FILE="/nowhere/ca.pem"))
     assert done.status == 3
     assert "hint: SSL_CERT_FILE: cannot read '/nowhere/ca.pem': No such file or directory" in done.last
@@ -315,7 +321,7 @@ def test_variables_that_trust_nobody_are_named() -> None:
 def test_of_a_file_that_was_given_the_variables_are_no_matter(tmp_path: Path) -> None:
     other = tmp_path / "other.pem"
     trustme.CA().cert_pem.write_to_path(other)
-    with listening(lambda wire: pytest.raises(ssl.SSLError, wire.handshake)) as server:
+    with listening(failing_handshake) as server:
         done = said(server, "--cafile", str(other), env=environment(SSL_CERT_FILE="/nowhere/ca.pem"))
     assert (done.status, "SSL_CERT_FILE" in done.err) == (3, False)
     assert "the authority that issued it is not in the file of --cafile" in done.last

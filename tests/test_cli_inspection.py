@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import hashlib
 import json
 import ssl
@@ -194,7 +194,7 @@ def made(
     """A certificate as DER."""
     key = key or ec.generate_private_key(ec.SECP384R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, subject)])
-    begin = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    begin = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
     builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
     builder = builder.serial_number(0x1A2).not_valid_before(begin).not_valid_after(begin.replace(year=2027))
     if names is not None:
@@ -303,8 +303,8 @@ def test_text_of_the_peer_moves_no_cursor(tmp_path: Path) -> None:
     ],
 )
 def test_how_long_it_is_valid(begin: float, end: float, said: str) -> None:
-    now = datetime.datetime.now(datetime.UTC)
-    first, last = (now + datetime.timedelta(days=days) for days in (begin, end))
+    now = dt.datetime.now(dt.UTC)
+    first, last = (now + dt.timedelta(days=days) for days in (begin, end))
     text = _validity(first.strftime("%Y-%m-%dT%H:%M:%SZ"), last.strftime("%Y-%m-%dT%H:%M:%SZ"))
     assert text == f"{first:%Y-%m-%d} to {last:%Y-%m-%d} ({said})"
     assert _validity(None, None) == "unreadable"

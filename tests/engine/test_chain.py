@@ -56,7 +56,7 @@ class NewTls:
 class BareTls:
     """A Python that has neither."""
 
-    def __init__(self, leaf: bytes | None | ValueError) -> None:
+    def __init__(self, leaf: bytes | ValueError | None) -> None:
         self._leaf = leaf
 
     def getpeercert(self, *, binary_form: bool) -> bytes | None:
