@@ -88,7 +88,7 @@ def test_a_fatal_alert_of_the_peer() -> None:
         done = connect(server, stdin=None)
     assert done.status == 6
     assert done.last == "alert: the peer sent fatal certificate_required"
-    assert "hint: it may want a certificate from us: --cert FILE --key FILE" in done.err
+    assert "hint: it has asked for our certificate, and got none: --cert FILE --key FILE" in done.err
 
 
 def test_the_peer_may_end_it_first() -> None:
@@ -148,7 +148,7 @@ def test_a_closed_port() -> None:
     assert done.status == 3
     assert done.err == (
         f"error: 127.0.0.1:{port} refused the connection\n"
-        f"hint: nothing listens on port {port} there; is the port right?\n"
+        f"hint: is port {port} right? Nothing listens there, or a firewall says so\n"
     )
 
 

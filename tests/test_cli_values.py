@@ -1,4 +1,4 @@
-"""What a value of the command line must not be: empty, blank, another option, or of no use, or it may fail open."""
+"""What a value of the command line must not be: empty, blank, another option, of no use. Else something fails open."""
 
 from __future__ import annotations
 
@@ -72,10 +72,8 @@ def crl(path: Path) -> None:
     """A list of revoked certificates, which OpenSSL takes where it takes certificates."""
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "nobody")])
     now = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
-    made = (
-        x509.CertificateRevocationListBuilder().issuer_name(name).last_update(now).next_update(now.replace(year=2036))
-    )
-    signed = made.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+    made = x509.CertificateRevocationListBuilder().issuer_name(name).last_update(now)
+    signed = made.next_update(now.replace(year=2036)).sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
     path.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
 
 

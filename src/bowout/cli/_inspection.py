@@ -90,7 +90,8 @@ class Inspection:
             return {"result": "refused", "code": error.verify_code, "reason": error.verify_message}
         if not sent or not self._checked:
             return {"result": "not checked", "code": None, "reason": ""}
-        # OpenSSL checks a certificate as soon as it comes, and goes no further with one that it refuses.
+        if error is not None:  # Until the end of the handshake nobody has shown that the certificate is his.
+            return {"result": "unfinished", "code": None, "reason": ""}
         return {"result": "trusted", "code": 0, "reason": ""}
 
 
@@ -151,6 +152,8 @@ def _verdict(facts: dict[str, Any]) -> str:
             return f"trusted for {name}" + (f", by {by['subject'] or by['sha256']}" if by else "")
         case "refused":
             return f"refused for {name}: {verification['reason']}"
+        case "unfinished":
+            return "not judged, for the handshake failed"
         case _:
             return "not checked (--insecure)"
 
