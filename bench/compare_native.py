@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Final, Self
 
 _HERE: Final = Path(__file__).parent
-BUILD: Final = _HERE.parent / "build" / "bench"
+#: Where programs are kept once they are compiled; somewhere else where the checkout is not to be written to.
+BUILD: Final = Path(os.environ.get("BOWOUT_BENCH_BUILD") or _HERE.parent / "build" / "bench")
 _PATIENCE: Final = 10.0
 
 
