@@ -313,6 +313,10 @@ class Ending:
         return render_svg(self)
 
 
+#: What tells who sent close_notify first.
+_EXCHANGE: Final = frozenset({EventKind.CLOSE_NOTIFY_QUEUED, EventKind.CLOSE_NOTIFY})
+
+
 def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 6)
 
@@ -348,14 +352,16 @@ def _clean(ending: Ending) -> str:
 
 
 def _exchange(ending: Ending) -> str:
-    """Say who sent close_notify first. An answer is what was made after the other had come."""
-    sent, received = ending.close_notify_sent_at or 0.0, ending.close_notify_received_at or 0.0
-    if sent <= received and ending.started_by is not Side.PEER:
+    """Say who sent close_notify first. An answer is what was queued after the other's had come."""
+    steps = [event for event in ending.events if event.kind in _EXCHANGE]
+    theirs = next((i for i, event in enumerate(steps) if event.by is Side.PEER), None)
+    if theirs is None:  # The timeline does not tell.
+        before = frozenset() if ending.started_by is Side.PEER else _EXCHANGE
+    else:
+        before = frozenset(event.kind for event in steps[:theirs])
+    if EventKind.CLOSE_NOTIFY in before:
         return "we sent close_notify, the peer answered"
-    queued = (event.at for event in ending.events if event.kind is EventKind.CLOSE_NOTIFY_QUEUED)
-    if ending.started_by is Side.PEER or next(queued, received) >= received:
-        return "the peer sent close_notify, we answered"
-    return "both sent close_notify"
+    return "both sent close_notify" if before else "the peer sent close_notify, we answered"
 
 
 def _unanswered(ending: Ending) -> str:
