@@ -294,3 +294,20 @@ def test_after_a_bad_end_nothing_is_kept_or_counted(us: Engine) -> None:
     read_out(us)
     us.receive_data(b"ghost")
     assert (us.finish().ignored, us.leftover()) == (0, b"")
+
+
+def test_an_answer_is_called_one_only_where_it_is_one(us: Engine, them: Engine) -> None:
+    them.receive_data(close_notify(us))
+    read(them)
+    us.receive_data(close_notify(them))
+    read(us)
+    assert str(us.finish()).startswith("clean: we sent close_notify, the peer answered")
+    assert str(them.finish()).startswith("clean: the peer sent close_notify, we answered")
+
+
+def test_where_ours_waits_as_theirs_comes_nobody_answers(us: Engine, them: Engine) -> None:
+    us.queue_close_notify()
+    us.receive_data(close_notify(them))
+    read(us)
+    take(us)
+    assert str(us.finish()).startswith("clean: both sent close_notify")
