@@ -28,6 +28,8 @@ _LARGEST: Final = 1 << 20
 _NO_CERTIFICATE: Final = frozenset({"NO_SHARED_CIPHER", "UNSUPPORTED_PROTOCOL"})
 #: The same where something else may stand in for one: a function for SNI, a pre-shared key.
 _NONE_FITS: Final = _NO_CERTIFICATE | {"NO_SUITABLE_SIGNATURE_ALGORITHM"}
+#: What OpenSSL says to a key of another certificate, of the same kind or not.
+_NOT_ITS_KEY: Final = frozenset({"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"})
 #: OpenSSL's X509_V_ERR_…
 _VALIDITY: Final = {9: "is not valid yet", 10: "has expired"}
 
@@ -167,7 +169,7 @@ class _Pair:
             return f"there is no certificate in PEM in {str(self.certfile)!r}"
         if b"PRIVATE KEY-----" not in self.key:
             return f"there is no private key in PEM in {str(self.keyfile)!r}"
-        if "MISMATCH" in (error.reason or ""):
+        if error.reason in _NOT_ITS_KEY:
             return f"the key in {str(self.keyfile)!r} does not belong to the certificate in {str(self.certfile)!r}"
         if b"ENCRYPTED" in self.key:
             what = "this password does not open it" if self.password else "give its password"
