@@ -53,7 +53,10 @@ def check_has_certificate(context: ssl.SSLContext, *, others: bool) -> None:
         return
     by_psk = reason not in _NO_CERTIFICATE or any("PSK" in cipher["name"] for cipher in context.get_ciphers())
     if not (others or had_one or by_psk):
-        raise ValueError("the context has no certificate, so no client could connect: call its load_cert_chain() first")
+        raise ValueError(
+            "no client could connect: the context has no certificate, or none that its cipher suites can use; "
+            "call its load_cert_chain() first"
+        )
     _log.warning(
         "the context has no certificate: clients that ask for no name, or for one that is not known, "
         "and have no pre-shared key are refused; load_cert_chain() gives it one"
