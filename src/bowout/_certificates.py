@@ -28,6 +28,8 @@ _LARGEST: Final = 1 << 20
 _NO_CERTIFICATE: Final = frozenset({"NO_SHARED_CIPHER", "UNSUPPORTED_PROTOCOL"})
 #: The same where something else may stand in for one: a function for SNI, a pre-shared key.
 _NONE_FITS: Final = _NO_CERTIFICATE | {"NO_SUITABLE_SIGNATURE_ALGORITHM"}
+#: What OpenSSL says to a key of another certificate, of the same kind or not.
+_NOT_ITS_KEY: Final = frozenset({"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"})
 #: OpenSSL's X509_V_ERR_…
 _VALIDITY: Final = {9: "is not valid yet", 10: "has expired"}
 
@@ -51,7 +53,10 @@ def check_has_certificate(context: ssl.SSLContext, *, others: bool) -> None:
         return
     by_psk = reason not in _NO_CERTIFICATE or any("PSK" in cipher["name"] for cipher in context.get_ciphers())
     if not (others or had_one or by_psk):
-        raise ValueError("the context has no certificate, so no client could connect: call its load_cert_chain() first")
+        raise ValueError(
+            "no client could connect: the context has no certificate, or none that its cipher suites can use; "
+            "call its load_cert_chain() first"
+        )
     _log.warning(
         "the context has no certificate: clients that ask for no name, or for one that is not known, "
         "and have no pre-shared key are refused; load_cert_chain() gives it one"
@@ -167,7 +172,7 @@ class _Pair:
             return f"there is no certificate in PEM in {str(self.certfile)!r}"
         if b"PRIVATE KEY-----" not in self.key:
             return f"there is no private key in PEM in {str(self.keyfile)!r}"
-        if "MISMATCH" in (error.reason or ""):
+        if error.reason in _NOT_ITS_KEY:
             return f"the key in {str(self.keyfile)!r} does not belong to the certificate in {str(self.certfile)!r}"
         if b"ENCRYPTED" in self.key:
             what = "this password does not open it" if self.password else "give its password"

@@ -121,11 +121,11 @@ class KeyKind:
 
 
 _KINDS: Final = (
-    KeyKind("RSA", (0x0201, 0x0401, 0x0501, 0x0601, 0x0804, 0x0805, 0x0806), _rsa("2a864886f70d010101")),
+    KeyKind("RSA", (0x0201, 0x0301, 0x0401, 0x0501, 0x0601, 0x0804, 0x0805, 0x0806), _rsa("2a864886f70d010101")),
     KeyKind("RSA-PSS", (0x0809, 0x080A, 0x080B), _rsa("2a864886f70d01010a")),
     KeyKind(
         "ECDSA",
-        (0x0203, 0x0403, 0x0503, 0x0603, 0x081A, 0x081B, 0x081C),
+        (0x0203, 0x0303, 0x0403, 0x0503, 0x0603, 0x081A, 0x081B, 0x081C),
         _elliptic(_oid("2a8648ce3d0201") + _oid("2b81040023"), _P521_POINT),
     ),
     KeyKind("Ed25519", (0x0807,), _elliptic(_oid("2b6570"), bytes(32))),
