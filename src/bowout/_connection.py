@@ -64,6 +64,7 @@ class Connection(Pump):
         *,
         role: Role,
         server_hostname: str | None,
+        session: ssl.SSLSession | None = None,
         truncation: TruncationPolicy,
         linger_bytes: int,
         vouch_anyway: bool,
@@ -75,6 +76,7 @@ class Connection(Pump):
             context,
             role=role,
             server_hostname=server_hostname,
+            session=session,
             truncation=truncation,
             on_event=on_event,
         )

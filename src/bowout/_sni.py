@@ -7,7 +7,7 @@ import ssl
 from typing import TYPE_CHECKING
 
 from bowout._core import messages
-from bowout.errors import MisuseError
+from bowout._names import ascii_name, without_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,7 +30,7 @@ class SniCallback:
             if chosen is not None:
                 check_sni_context(chosen, main)
                 messages.prepare(chosen)
-                tls.context = chosen
+                tls.context = messages.underlying(chosen)
         except Exception:  # noqa: BLE001  (it is logged; OpenSSL could only swallow it)
             _log.exception("the sni function failed")
             return ssl.ALERT_DESCRIPTION_INTERNAL_ERROR
@@ -43,14 +43,26 @@ def sni_callback(
     """Make a callback for ``SSLContext.sni_callback`` of a mapping or a function.
 
     Raises:
-        MisuseError: a context of the mapping asks for more than it would get.
+        TypeError, ValueError: a context of the mapping is none, or asks for more than it would get; or a name is none.
     """
     if callable(sni):
         return SniCallback(sni, {})
-    contexts = {name.lower(): context for name, context in sni.items()}
+    contexts = {sni_name(name): context for name, context in sni.items()}
     for context in contexts.values():
         check_sni_context(context, main)
     return SniCallback(contexts.get, contexts)
+
+
+def sni_name(name: str) -> str:
+    """A host's name as a client asks for it: in ASCII (IDNA 2008), in lower case, without the dot of the root.
+
+    Raises:
+        ValueError: a client cannot ask for it.
+    """
+    try:
+        return without_root(ascii_name(name).lower())
+    except UnicodeError as error:
+        raise ValueError(f"no client can ask for the name {name!r}: {error}") from error
 
 
 def check_sni_context(chosen: ssl.SSLContext, main: ssl.SSLContext) -> None:
@@ -59,10 +71,10 @@ def check_sni_context(chosen: ssl.SSLContext, main: ssl.SSLContext) -> None:
     OpenSSL takes the certificate and the trust of the context that was chosen, but asks the client for what the first
     context said: the requirement would silently not be one (SSL_set_SSL_CTX).
     """
-    if not isinstance(chosen, ssl.SSLContext):
-        raise MisuseError(f"a context for SNI must be an ssl.SSLContext, not {type(chosen).__name__}")
+    if not isinstance(chosen, messages.BASE):
+        raise TypeError(f"a context for SNI must be an ssl.SSLContext, not {type(chosen).__name__}")
     if chosen.verify_mode > main.verify_mode:
-        raise MisuseError(
+        raise ValueError(
             f"a context for SNI has {chosen.verify_mode!s}, and the main context only {main.verify_mode!s}: "
             "what is wanted of a client's certificate is decided by the main context"
         )

@@ -7,16 +7,18 @@ import socket
 import threading
 from contextlib import AsyncExitStack
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from bowout import _backends
+from bowout._arguments import checked_port, checked_timeout
+from bowout._core import messages
 from bowout._listeners import Listener, checked_listener, listen_tcp, listen_unix
-from bowout._options import LINGER_BYTES, StreamOptions
+from bowout._options import KEEPALIVE, LINGER_BYTES, StreamOptions
 from bowout._server import Server, Settings
 from bowout._sni import sni_callback
 from bowout.ending import Role
 from bowout.errors import MisuseError
-from bowout.stream import checked_timeout, consists_of
+from bowout.stream import consists_of
 
 if TYPE_CHECKING:
     import ssl
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
     from bowout._drainer import OnDrain
     from bowout.ending import Ending, Event, OnError, TruncationPolicy
     from bowout.stream import Stream
-
-_MAX_PORT: Final = 65535
 
 
 def serve(
@@ -48,6 +48,7 @@ def serve(
     max_handshakes: int = 1000,
     handshake_timeout: float = 10.0,
     idle_timeout: float | None = None,
+    keepalive: float | None = KEEPALIVE,
     close_timeout: float = 5.0,
     drain_timeout: float = 10.0,
     drain_on_signals: bool = False,
@@ -98,6 +99,7 @@ def serve(
         handshake_timeout: seconds for a handshake.
         idle_timeout: close a connection when its handler has waited for the peer, to send or to take what is sent, and
             no application data has passed for so many seconds. A handler that computes is left alone.
+        keepalive: as for `connect`.
         close_timeout: seconds for closing a connection whose handler has returned.
         linger_bytes: as for `connect`.
         truncation: as for `connect`.
@@ -114,16 +116,17 @@ def serve(
         on_event: called with the peer's name and each `Event` of its connection as it happens, for traces; likewise.
 
     Raises:
-        MisuseError: arguments that cannot be meant.
+        TypeError, ValueError: arguments that cannot be meant.
         OSError: an address cannot be had.
     """
     if not callable(handler):
-        raise MisuseError(f"the handler must be a coroutine function of one stream, not {type(handler).__name__}")
+        raise TypeError(f"the handler must be a coroutine function of one stream, not {type(handler).__name__}")
     options = StreamOptions(
         context=context,
         role=Role.SERVER,
         handshake_timeout=handshake_timeout,
         close_timeout=close_timeout,
+        keepalive=keepalive,
         linger_bytes=linger_bytes,
         truncation=truncation,
         on_error=on_error,
@@ -140,12 +143,12 @@ def serve(
     )
     settings.check()
     if sum((sockets is not None, path is not None, host is not None or port != 0)) > 1:
-        raise MisuseError("give a host and port, or sockets, or a path: one of them")
+        raise ValueError("give a host and port, or sockets, or a path: one of them")
     if sockets is not None and not sockets:
-        raise MisuseError("no sockets to listen on")
+        raise ValueError("no sockets to listen on")
     _check_address(host, port, path)
     if sni is not None:
-        context.sni_callback = sni_callback(sni, context)
+        messages.underlying(context).sni_callback = sni_callback(sni, context)
 
     async def listen(backend: Backend) -> list[Listener]:
         if sockets is not None:
@@ -158,15 +161,22 @@ def serve(
     return Serving(handler, listen, options, settings, drain_on_signals=drain_on_signals)
 
 
-def _check_address(host: object, port: object, path: object) -> None:
-    """Raise MisuseError for what is no address: the system has its own words for it, or takes it for another."""
-    if host is not None and not (isinstance(host, str) and host):
-        raise MisuseError(f"the host must be a name or an address, or None for every address, not {host!r}")
-    if not isinstance(port, int) or not 0 <= port <= _MAX_PORT:
-        raise MisuseError(f"the port must be between 0 and {_MAX_PORT}, not {port!r}")
+def _check_address(host: object, port: int, path: object) -> None:
+    """Refuse what is no address: the system has its own words for it, or takes it for another.
+
+    Raises:
+        TypeError, ValueError: it is none.
+    """
+    if host is not None and not isinstance(host, str):
+        raise TypeError(f"the host must be a name or an address, or None for every address, not {host!r}")
+    if host == "":
+        raise ValueError("the host is empty: give a name or an address, or None for every address")
+    checked_port(port, least=0)
+    if path is not None and not isinstance(path, str | PurePath):
+        raise TypeError(f"the path must be that of a file, not {path!r}")
     # Linux binds an empty path to a name of its own choice, and one that begins with a NUL to no file.
-    if path is not None and (not isinstance(path, str | PurePath) or "\0" in str(path) or path == ""):
-        raise MisuseError(f"the path must be that of a file, not {path!r}")
+    if path is not None and ("\0" in str(path) or path == ""):
+        raise ValueError(f"the path must be that of a file, not {path!r}")
 
 
 class Serving:

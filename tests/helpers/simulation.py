@@ -269,6 +269,12 @@ class SimulatedBackend:
     def time(self) -> float:
         return self._loop.now
 
+    def check_running(self) -> None:
+        """There is one loop only."""
+
+    def is_over(self) -> bool:
+        return False
+
     def event(self) -> SimulatedEvent:
         return SimulatedEvent(self._loop)
 
@@ -315,6 +321,7 @@ class SimulatedTransport:
     """
 
     peer = "simulated"
+    sock = None
 
     def __init__(self, loop: Loop) -> None:
         self._lot = Lot(loop)

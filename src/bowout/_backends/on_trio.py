@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import sys
 from contextlib import asynccontextmanager
@@ -16,7 +17,9 @@ from bowout._backends.sockets import (
     check_connected,
     new_socket,
     numeric_address,
+    resolvable,
 )
+from bowout.errors import MisuseError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -32,8 +35,17 @@ class TrioBackend:
     def __init__(self) -> None:
         self.time = trio.lowlevel.current_clock().current_time
         self.event = trio.Event
+        self._run = trio.lowlevel.current_trio_token()
+
+    def check_running(self) -> None:
+        _check_run(self._run)
+
+    def is_over(self) -> bool:
+        return _is_over(self._run)
 
     def move_on_at(self, when: float) -> _MoveOn:
+        # Another run has another clock, on which this time may be years away.
+        _check_run(self._run)
         return _MoveOn(when)
 
     async def checkpoint(self) -> None:
@@ -59,15 +71,16 @@ class TrioBackend:
         return trio.open_signal_receiver(*numbers)
 
     def transport(self, sock: socket.socket, peer: str) -> TrioTransport:
-        return TrioTransport(sock, peer)
+        return TrioTransport(sock, peer, self._run)
 
     async def resolve(self, host: str | None, port: int, flags: int = 0) -> list[Endpoint]:
-        return list(await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags))
+        name = None if host is None else resolvable(host)
+        return list(await trio.socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=flags))
 
     async def connect(self, host: str, port: int) -> socket.socket:
         endpoints = numeric_address(host, port)
         if not endpoints:
-            stream = await trio.open_tcp_stream(host, port)
+            stream = await trio.open_tcp_stream(resolvable(host), port)
             sock = socket.socket(fileno=stream.socket.detach())
             if sys.platform == "linux":  # trio has the kernel hold 16 KiB at most; we wait for it less often.
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 0)
@@ -81,6 +94,25 @@ class TrioBackend:
             sock.close()
             raise
         return sock
+
+
+def _check_run(run: trio.lowlevel.TrioToken) -> None:
+    """Raise MisuseError if the caller is not in this run of trio."""
+    try:
+        if trio.lowlevel.current_trio_token() is run:
+            return
+    except RuntimeError:  # No trio runs here.
+        pass
+    what = "a run of trio that has ended" if _is_over(run) else "another run of trio"
+    raise MisuseError(f"this belongs to {what}: use it only in the run in which it was made")
+
+
+def _is_over(run: trio.lowlevel.TrioToken) -> bool:
+    try:
+        run.run_sync_soon(int)
+    except trio.RunFinishedError:
+        return True
+    return False
 
 
 class _MoveOn:
@@ -125,13 +157,15 @@ class _Crew:
 class TrioTransport(SocketTransport):
     """A socket under trio, which lets one task wait for each direction: the others wait for that one."""
 
-    def __init__(self, sock: socket.socket, peer: str) -> None:
+    def __init__(self, sock: socket.socket, peer: str, run: trio.lowlevel.TrioToken) -> None:
         super().__init__(sock, peer)
+        self._run = run
         self._reading = _Leader(trio.lowlevel.wait_readable)
         self._writing = _Leader(trio.lowlevel.wait_writable)
         self._idle = _Lot()
 
     async def wait(self, *, read: bool, write: bool) -> None:
+        _check_run(self._run)
         if read and write:
             await self._wait_for_either()
         elif read:
@@ -159,7 +193,8 @@ class TrioTransport(SocketTransport):
         self._reading.release()
         self._writing.release()
         if self._socket.fileno() >= 0:
-            trio.lowlevel.notify_closing(self._socket)
+            with contextlib.suppress(RuntimeError):  # No trio runs any more, so nobody waits.
+                trio.lowlevel.notify_closing(self._socket)
 
 
 class _Lot:

@@ -21,6 +21,7 @@ from bowout.errors import BowoutError, MisuseError
 if TYPE_CHECKING:
     import ssl
 
+    from bowout import StartTLSName
     from bowout.cli._reports import Reports
     from bowout.cli._target import Target
     from bowout.ending import Ending
@@ -38,7 +39,7 @@ class Plan:
     reports: Reports
     server_name: str | None = None
     alpn: list[str] | None = None
-    starttls: str | None = None
+    starttls: StartTLSName | None = None
     connect_timeout: float = 30.0
     trace: bool = False
     manners: Manners = field(default_factory=Manners)
@@ -60,7 +61,7 @@ async def _run(plan: Plan) -> int:
     with Signals() as signals:
         try:
             stream = await _connect(plan, signals)
-        except MisuseError as error:
+        except (ValueError, MisuseError) as error:
             raise UsageError(str(error)) from error
         except BowoutError as error:
             if error.ending is not None:

@@ -22,9 +22,13 @@ class OnEof(enum.StrEnum):
 
 
 if TYPE_CHECKING:
+    from bowout import StartTLSName
 
     class _StartTls(enum.StrEnum):
         """A name of `bowout.STARTTLS`."""
+
+        @property
+        def value(self) -> StartTLSName: ...
 
 else:
     _StartTls = enum.StrEnum("StartTls", {name: name for name in sorted(STARTTLS)})
