@@ -102,7 +102,7 @@ class TestWhere:
 
     def test_sockets_that_do_not_listen_are_misuse(self, run: Runner) -> None:
         async def main() -> None:
-            with socket.socket() as sock, pytest.raises(MisuseError, match="listening"):
+            with socket.socket() as sock, pytest.raises(ValueError, match="listening"):
                 await serve(echo, sockets=[sock])
 
         run(main)
@@ -226,9 +226,9 @@ class TestMisuse:
             ({"context": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)}, "cannot be a server's"),
             ({"context": None}, "SSLContext"),
             ({"host": ""}, "every address"),
-            ({"port": -1}, "between 0 and"),
-            ({"port": 65536}, "between 0 and"),
-            ({"port": "80"}, "between 0 and"),
+            ({"port": -1}, "from 0 to"),
+            ({"port": 65536}, "from 0 to"),
+            ({"port": "80"}, "write 80"),
             ({"path": ""}, "path"),
             ({"path": "\0abstract"}, "path"),
             ({"path": 5}, "path"),
@@ -238,7 +238,7 @@ class TestMisuse:
         ],
     )
     def test_arguments_that_cannot_be_meant(self, options: dict[str, Any], match: str) -> None:
-        with pytest.raises(MisuseError, match=match):
+        with pytest.raises((TypeError, ValueError), match=match):
             bowout.serve(nothing, **{"context": server_context(), **options})
 
     @pytest.mark.parametrize("name", ["drain_timeout", "handshake_timeout", "close_timeout", "idle_timeout"])
@@ -248,7 +248,7 @@ class TestMisuse:
             bowout.serve(nothing, context=server_context(), **{name: seconds})  # type: ignore[arg-type]
 
     def test_a_handler_that_cannot_be_called(self) -> None:
-        with pytest.raises(MisuseError, match="coroutine function"):
+        with pytest.raises(TypeError, match="coroutine function"):
             bowout.serve("handler", context=server_context())  # type: ignore[arg-type]
 
     def test_a_second_use(self, run: Runner) -> None:
