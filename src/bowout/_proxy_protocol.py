@@ -13,7 +13,7 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-from bowout._backends.sockets import host_port
+from bowout._names import host_port
 from bowout._escape import escape
 
 #: The longest header of version 1, its line's end included (section 2.1).
