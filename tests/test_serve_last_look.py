@@ -61,7 +61,8 @@ def test_a_request_that_came_while_the_loop_was_blocked_is_answered(run: Runner,
             await waiting.wait()
             await in_thread(meet.ready.wait)
             meet.block()
-            return await job.result()
+            answer: bytes = await job.result()
+            return answer
 
     meet = Rendezvous()
     assert run(main) == b"ping"

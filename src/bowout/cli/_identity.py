@@ -24,7 +24,6 @@ class Identity:
     ca_out: str | None
     client_ca: str | None
     version: str | None
-    alpn: list[str] | None
 
     def context(self, host: str) -> ssl.SSLContext:
         """Make the context of a server that listens on `host`.

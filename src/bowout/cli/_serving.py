@@ -67,6 +67,8 @@ class Plan:
     where: Where
     mode: Mode
     context: ssl.SSLContext
+    alpn: list[str] | None
+    proxy_protocol: bool
     how_to_connect: str
     reports: ServedReports
     max_connections: int | None
@@ -119,6 +121,8 @@ async def _run(plan: Plan, signals: Signals) -> int:
                 handle,
                 **plan.where.listening(),
                 context=plan.context,
+                alpn=plan.alpn,
+                proxy_protocol=plan.proxy_protocol,
                 max_connections=plan.max_connections,
                 idle_timeout=plan.idle_timeout,
                 close_timeout=plan.close_timeout,
