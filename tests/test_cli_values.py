@@ -1,8 +1,8 @@
-"""What a value of the command line must not be: empty, blank, another option, or of no use, lest something fail open."""
+"""What a value of the command line must not be: empty, blank, another option, or of no use, or it may fail open."""
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,7 +71,7 @@ def test_an_option_can_be_meant_as_a_value(capsys: pytest.CaptureFixture[str]) -
 def crl(path: Path) -> None:
     """A list of revoked certificates, which OpenSSL takes where it takes certificates."""
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "nobody")])
-    now = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    now = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
     made = (
         x509.CertificateRevocationListBuilder().issuer_name(name).last_update(now).next_update(now.replace(year=2036))
     )
@@ -99,7 +99,7 @@ def test_a_file_that_trusts_nobody(
 
 
 def test_client_ca_insists_on_a_certificate() -> None:
-    context = Identity(None, None, None, ca_file(), None, None).context("localhost")
+    context = Identity(None, None, None, ca_file(), None).context("localhost")
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert len(context.get_ca_certs()) == 1
 

@@ -257,7 +257,12 @@ class TestTrust:
     def test_over_a_unix_socket_it_is_asked_for_nobody(self, run: Runner, tmp_path: Path) -> None:
         async def main() -> list[str]:
             asked: list[str] = []
-            async with serve(tells_peer, path=tmp_path / "socket", proxy_protocol=lambda at: bool(asked.append(at))):
+
+            def ask(address: str) -> bool:
+                asked.append(address)
+                return False
+
+            async with serve(tells_peer, path=tmp_path / "socket", proxy_protocol=ask):
                 sock = socket.socket(socket.AF_UNIX)
                 sock.connect(str(tmp_path / "socket"))
                 await told_over(sock)

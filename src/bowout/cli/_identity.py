@@ -39,8 +39,6 @@ class Identity:
         _tls.check_key_log()
         context = self._trusting()
         _tls.pin(context, self.version)
-        if self.alpn:
-            context.set_alpn_protocols(self.alpn)
         if self.cert is not None:
             _tls.identify(context, self.cert, self.key)
         else:
