@@ -30,8 +30,8 @@ DIFFERS: Final[dict[str, str]] = {
         "is cut in half; close_notify would vouch for half a message, and is not sent."
     ),
     "plaintext_close_notify": (
-        "the fatal alert with which OpenSSL answers what it cannot decrypt, which was internal_error, has a better "
-        "name."
+        "patch releases of OpenSSL 3.0 and 3.5 renamed the fatal alert that answers a record too short to be encrypted: "
+        "internal_error became bad_record_mac."
     ),
 }
 

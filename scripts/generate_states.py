@@ -57,7 +57,9 @@ verdict is *{failed}*.
 
 {verdict}
 
-*{clean}* needs both: the peer's close_notify was read, and the kernel took ours. It says that nothing of the peer's is
+*{clean}* needs both: the peer's close_notify was read, and the kernel took ours. It also needs that nothing is unsent:
+where a send was cut short, by the peer's close_notify in TLS 1.2 for example, *{clean}* and *{unanswered}* become
+*{unflushed}*. It says that nothing of the peer's is
 missing here. Of ours, it says that the kernel had it all; a peer that leaves without reading to the end is known only
 where its RST comes before we have gone, as a late reset.
 """
@@ -72,6 +74,8 @@ def page() -> str:
         verdict=_verdicts(),
         failed=How.FAILED_HANDSHAKE,
         clean=How.CLEAN,
+        unanswered=How.UNANSWERED,
+        unflushed=How.UNFLUSHED,
     )
 
 
@@ -104,7 +108,7 @@ def _verdicts() -> str:
 def _cell(outbound: Outbound, inbound: Inbound) -> str:
     halves = Halves()
     halves.outbound, halves.inbound, halves.close_notify_sent = outbound, inbound, outbound in _SENT
-    hows = [verdict(halves, shook_hands=True, leaving_when_cut=leaving) for leaving in (False, True)]
+    hows = [verdict(halves, shook_hands=True, leaving_when_cut=leaving, unsent=False) for leaving in (False, True)]
     return " / ".join(dict.fromkeys(hows))
 
 

@@ -8,23 +8,29 @@ import signal
 from collections.abc import Generator, Iterator
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
+from helpers import surroundings
 from helpers.leaks import no_leaks
 from helpers.peers import require_module
 from helpers.runners import BACKENDS, Backend, Runner, warm_up
 
-# How long one example takes is no fact about the code.
+# How long one example takes, or to think of one, is no fact about the code.
 # The same examples every time: a run that fails tells of the change in it. "thorough" goes looking for more.
-settings.register_profile("house", deadline=None, derandomize=True)
-settings.register_profile("thorough", deadline=None, max_examples=5000, derandomize=False)
+_untimed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("house", _untimed, derandomize=True)
+settings.register_profile("thorough", _untimed, max_examples=5000, derandomize=False)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "house"))
 
 _failed = pytest.StashKey[bool]()
 
 
 def pytest_configure() -> None:
-    """Heed what a script in the background or ``nohup`` ignores: the programs that tests start inherit it."""
+    """Forget what this machine is set to.
+
+    Heed what a script in the background or ``nohup`` ignores: the programs that tests start inherit it.
+    """
+    surroundings.forget()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import select
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any, Self, TypeVar, TypeVarTuple
@@ -18,9 +17,10 @@ from bowout._backends.on_asyncio import CompletionTransport, ReadinessTransport
 from bowout._backends.sockets import peer_name
 from bowout._names import host_port
 from helpers import runners
+from helpers.kernel import wait_full
 from helpers.runners import BACKENDS, Runner
 from helpers.tasks import cancelled, in_thread, jobs, settle, turn
-from helpers.wire import tcp_pair
+from helpers.wire import PATIENCE, tcp_pair
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -74,7 +74,7 @@ class Ends:
 
     def __init__(self, *, small: bool = False) -> None:
         self.ours, self.theirs = tcp_pair(small=small)
-        self.theirs.settimeout(5)
+        self.theirs.settimeout(PATIENCE)
         self.transport: Transport = _backends.current().transport(self.ours, "")
         self.buffer = memoryview(bytearray(1 << 16))
 
@@ -87,11 +87,14 @@ class Ends:
     def fill(self) -> int:
         """Send until neither kernel takes any more."""
         total = 0
-        while True:
+
+        def send_more() -> None:
+            nonlocal total
             while (count := self.transport.send(memoryview(bytes(1 << 14)))) is not None:
                 total += count
-            if not select.select([], [self.ours], [], 0.05)[1]:
-                return total
+
+        wait_full(self.ours, send_more)
+        return total
 
     async def __aenter__(self) -> Self:
         return self
@@ -410,7 +413,7 @@ def test_a_detached_socket_leaves_nobody_waiting(run: Runner) -> None:
             with ends.transport.detach() as sock:
                 await wait.ended()
                 ends.theirs.sendall(b"to the new owner")
-                sock.settimeout(5)
+                sock.settimeout(PATIENCE)
                 return await in_thread(lambda: sock.recv(100))
 
     assert run(main) == b"to the new owner"

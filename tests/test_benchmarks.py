@@ -46,14 +46,14 @@ def test_every_sample_is_kept(report: ModuleType, document: Any) -> None:
     assert json.loads(report.dump(document)) == document
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_every_contender_runs(tmp_path: Path) -> None:
     for program in ("ssl.h", "asio.hpp", "g++"):
         require_program(program)
     target = tmp_path / "tiny.json"
     command = [sys.executable, str(BENCH / "compare.py"), "--tiny", "--unpinned", "--json", str(target)]
     jobs = ["--job", "memory", "--job", "receive_into", "--job", "many100"]  # every verb of every contender
-    done = subprocess.run([*command, *jobs], capture_output=True, text=True, timeout=280, check=False)
+    done = subprocess.run([*command, *jobs], capture_output=True, text=True, timeout=850, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(target.read_text())
     contenders = {sample["contender"] for sample in found["samples"]}
@@ -64,5 +64,5 @@ def test_every_contender_runs(tmp_path: Path) -> None:
 
 def test_the_overhead_can_be_measured() -> None:
     command = [sys.executable, str(BENCH / "overhead.py"), "--rounds", "2"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
     assert (done.returncode, done.stderr, done.stdout.count("\n")) == (0, "", 5)

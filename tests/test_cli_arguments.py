@@ -6,24 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from bowout import (
-    STARTTLS,
-    Alert,
-    BowoutError,
-    CertificateError,
-    ConnectError,
-    ConnectTimeout,
-    HandshakeAlert,
-    HandshakeTimeout,
-    HandshakeTruncated,
-    NotTLS,
-    Side,
-    __version__,
-)
+from bowout import STARTTLS, __version__
 from bowout.cli import _target
 from bowout.cli._filters import Crlf, LineWith, TerminalText, Tilde
-from bowout.cli._hints import hint_for
-from bowout.cli._optional import with_values
+from bowout.cli._optional import LEFT_OUT, with_values
 from bowout.cli._target import Target
 from bowout.cli._usage import UsageError
 from bowout.cli.app import run
@@ -84,11 +70,14 @@ def test_a_url_is_explained() -> None:
 @pytest.mark.parametrize(
     ("typed", "meant"),
     [
-        (["--ladder"], ["--ladder="]),
-        (["--ladder", "host"], ["--ladder=", "host"]),
+        (["--ladder"], [f"--ladder={LEFT_OUT}"]),
+        (["--ladder", "host"], [f"--ladder={LEFT_OUT}", "host"]),
+        (["--show-cert", "pem"], [f"--show-cert={LEFT_OUT}", "pem"]),
+        (["--show-cert=pem"], ["--show-cert=pem"]),
+        (["serve", "--ladder", ""], ["serve", "--ladder="]),
         (["--ladder", "a.svg", "host"], ["--ladder=a.svg", "host"]),
         (["--ladder=any", "host"], ["--ladder=any", "host"]),
-        (["--json", "--trace"], ["--json=", "--trace"]),
+        (["--json", "--trace"], [f"--json={LEFT_OUT}", "--trace"]),
         (["--json", "a.json"], ["--json=a.json"]),
         (["--json", "-"], ["--json=-"]),
         (["--", "--json"], ["--", "--json"]),
@@ -108,7 +97,7 @@ def test_optional_values(typed: list[str], meant: list[str]) -> None:
         (["connect", "a", "--starttls", "nonsense"], "'nonsense' is not one of 'ftp'"),
         (["connect", "a", "--timeout", "-1"], "--timeout needs a number of seconds, 0 or more"),
         (["connect", "a", "--eof-wait", "inf"], "--eof-wait needs a number of seconds"),
-        (["connect", "a", "--quit-on", ""], "--quit-on needs a text"),
+        (["connect", "a", "--quit-on", "a\nb"], "--quit-on needs a text"),
         (["connect", "a", "--alpn", "a,,b"], "'' is no protocol's name"),
         (["connect", "a", "--servername", "a..b"], "'a..b' cannot be a server's name"),
         (["connect", "a", "--cafile", "/nowhere/ca.pem"], "--cafile: cannot read '/nowhere/ca.pem': No such file"),
@@ -160,42 +149,6 @@ def test_without_arguments_it_helps() -> None:
     done = bowout()
     assert done.status == 2
     assert b"connect" in done.out
-
-
-def _alert(code: int) -> HandshakeAlert:
-    return HandshakeAlert("refused", alert=Alert(code=code, level=2, by=Side.PEER))
-
-
-@pytest.mark.parametrize(
-    ("error", "port", "hint"),
-    [
-        (CertificateError("", verify_code=10), 443, "clock"),
-        (CertificateError("", verify_code=19), 443, "--cafile FILE"),
-        (CertificateError("", verify_code=62), 443, "--servername NAME"),
-        (NotTLS("", sample=b"220 hello"), 587, "--starttls smtp"),
-        (NotTLS("", sample=b"220 hello"), 21, "--starttls ftp"),
-        (NotTLS("", sample=b"\x00\x01"), 80, "port 80 speaks something else"),
-        (HandshakeTimeout(), 143, "--starttls imap"),
-        (HandshakeTruncated(), 5432, "--starttls postgres"),
-        (HandshakeTimeout(), 443, "--starttls NAME"),
-        (_alert(40), 443, "--cert FILE"),
-        (_alert(70), 443, "--tls"),
-        (_alert(112), 443, "--servername NAME"),
-        (_alert(120), 443, "--alpn"),
-        (ConnectTimeout(110, ""), 443, "--connect-timeout"),
-        (ConnectError(101, ""), 443, "online"),
-    ],
-)
-def test_a_hint(error: BowoutError, port: int, hint: str) -> None:
-    assert hint in (hint_for(error, Target("host", port)) or "")
-
-
-def test_no_hint_for_an_alert_that_nobody_here_can_help() -> None:
-    assert hint_for(_alert(80), Target("host", 443)) is None
-
-
-def test_after_starttls_it_is_not_advised_again() -> None:
-    assert hint_for(HandshakeTimeout(), Target("host", 143), starttls="imap") is None
 
 
 class TestCrlf:

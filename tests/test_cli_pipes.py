@@ -12,6 +12,7 @@ from typing import Final
 import pytest
 
 from helpers.commands import COMMAND, Done, answering, bowout, ca_file, echoing, environment, listening, started
+from helpers.peers import require_program
 from helpers.wire import Version, Wire
 
 #: Runs the command, and then tells how much memory it took at its peak, in KiB.
@@ -31,7 +32,7 @@ greeting: Final = answering(b"one\ntwo\n")
 def connect_in_a_shell(address: str, line: str) -> subprocess.CompletedProcess[str]:
     command = f"{' '.join(COMMAND)} connect {address} --cafile {ca_file()}"
     return subprocess.run(
-        ["/bin/bash", "-c", line.format(command)], capture_output=True, text=True, timeout=60, check=False
+        [require_program("bash"), "-c", line.format(command)], capture_output=True, text=True, timeout=250, check=False
     )
 
 

@@ -40,7 +40,7 @@ class Crowd:
         self.leaving = leaving
         self.roster = Roster(backend)
         for _ in range(count):
-            self.roster.established[Served(cast("Any", Idle()), late=False)] = None
+            self.roster.established[Served(cast("Any", Idle()))] = None
         self.drainer = Drainer(backend, self.roster, "close", close=self._close, cut_off=self._cut_off)
         self.drainer.deadline = backend.time() + FAR
 

@@ -73,7 +73,7 @@ def test_mutants_keep_to_the_invariant(contexts: Contexts) -> None:
 
 
 def say_clean(broken: pytest.MonkeyPatch) -> None:
-    broken.setattr(Evidence, "verdict", lambda _: How.CLEAN)
+    broken.setattr(Evidence, "verdict", lambda *_, **__: How.CLEAN)
 
 
 def hand_out_a_byte_more(broken: pytest.MonkeyPatch) -> None:

@@ -198,10 +198,25 @@ class TestPeers:
         assert peers.listed_programs()["initdb"] == ("/usr/lib/postgresql/*/bin/initdb", "postgresql")
 
     def test_of_several_versions_the_newest_is_found(self, tmp_path: Path) -> None:
-        for version in ("15", "17"):
+        for version in ("9.6", "15", "17"):
             (tmp_path / version).mkdir()
-            (tmp_path / version / "peer").touch()
+            (tmp_path / version / "peer").write_text("#!/bin/sh\n")
         assert peers.find_program(f"{tmp_path}/*/peer") == f"{tmp_path}/17/peer"
+
+    def test_an_empty_file_is_no_program(self, tmp_path: Path) -> None:
+        (tmp_path / "peer").touch()
+        assert peers.find_program(f"{tmp_path}/*") is None
+
+    def test_a_program_is_not_looked_for_where_the_tests_run(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "no-such-program").write_text("#!/bin/sh\n")
+        monkeypatch.chdir(tmp_path)
+        assert peers.find_program("no-such-program") is None
+
+    def test_a_program_does_not_stand_for_several_packages(self) -> None:
+        with pytest.raises(ValueError, match="peer stands for peer-a and for peer-b"):
+            peers.parse_packages("peer-a  peer  # one\npeer-b  /usr/lib*/peer,other\n")
 
     @pytest.fixture
     def listed(self, monkeypatch: pytest.MonkeyPatch) -> None:

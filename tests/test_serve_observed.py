@@ -180,7 +180,7 @@ class TestObserving:
     ) -> None:
         async def main() -> tuple[bytes, bytes]:
             context = server_context()
-            wrap = [Failure]
+            wrap: list[type[Failure]] = []
 
             class Picky(ssl.SSLObject):
                 def __init__(self, *_: Any, **__: Any) -> None:
@@ -195,6 +195,7 @@ class TestObserving:
 
             context.sslobject_class = Picky
             async with serve(echo, context=context) as server:
+                wrap.append(Failure)  # serve() has shown the context a ClientHello by now
                 with contextlib.closing(tcp(server.port)) as first:
                     return await in_thread(lambda: first.recv(1)), await asks(server)
 

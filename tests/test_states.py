@@ -40,8 +40,10 @@ def opened() -> Halves:
     return made
 
 
-def judge(outbound: Outbound, inbound: Inbound, *, sent: bool = False, leaving: bool = False) -> How:
-    return verdict(halves(outbound, inbound, sent=sent), shook_hands=True, leaving_when_cut=leaving)
+def judge(
+    outbound: Outbound, inbound: Inbound, *, sent: bool = False, leaving: bool = False, unsent: bool = False
+) -> How:
+    return verdict(halves(outbound, inbound, sent=sent), shook_hands=True, leaving_when_cut=leaving, unsent=unsent)
 
 
 # -- the tables ------------------------------------------------------------------------------------------------------
@@ -198,7 +200,10 @@ def test_a_joint_rule_does_not_answer_twice() -> None:
 
 def test_without_a_handshake_it_failed() -> None:
     every = itertools.product(Outbound, Inbound, [False, True])
-    hows = {verdict(halves(o, i, sent=sent), shook_hands=False, leaving_when_cut=False) for o, i, sent in every}
+    hows = {
+        verdict(halves(o, i, sent=sent), shook_hands=False, leaving_when_cut=False, unsent=False)
+        for o, i, sent in every
+    }
     assert hows == {How.FAILED_HANDSHAKE}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,6 +15,9 @@ from bowout import How, Stream
 from helpers.runners import Runner
 from helpers.tasks import cancelled, in_thread, jobs, on_trio, settle
 from helpers.wire import VERSIONS, Version, Wire, peer, polite, silent
+
+SOON = 0.05
+"""A time limit that is meant to be reached, in seconds."""
 
 both_versions = pytest.mark.parametrize("version", VERSIONS)
 
@@ -40,11 +44,12 @@ async def error(stream: Stream) -> None:
 
 async def timed_out_inside(stream: Stream) -> None:
     """A time limit of the protocol's own: its error passes through the block like any other."""
+    await stream.handshake()
     if on_trio():
-        with trio.fail_after(0.05):
+        with trio.fail_after(SOON):
             await stream.receive()
     else:
-        async with asyncio.timeout(0.05):
+        async with asyncio.timeout(SOON):
             await stream.receive()
 
 
@@ -116,15 +121,22 @@ def test_a_cancelled_task_still_sends_close_notify(run: Runner, version: Version
 
 
 def test_a_timeout_around_the_block_is_a_cancellation(run: Runner) -> None:
+    async def on_asyncio() -> None:
+        async with asyncio.timeout(None) as limit, link.stream() as stream:
+            await stream.handshake()
+            limit.reschedule(asyncio.get_running_loop().time() + SOON)
+            await stream.receive()
+
     async def main() -> None:
         if on_trio():
-            with trio.move_on_after(0.1):
+            with trio.move_on_after(math.inf) as scope:
                 async with link.stream() as stream:
+                    await stream.handshake()
+                    scope.deadline = trio.current_time() + SOON
                     await stream.receive()
         else:
             with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.1), link.stream() as stream:
-                    await stream.receive()
+                await on_asyncio()
 
     with peer(polite) as link:
         run(main)

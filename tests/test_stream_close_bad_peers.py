@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import select
+
 import pytest
 
 import bowout
 from bowout import How, Inbound, Outbound, Side
 from helpers.runners import Runner
 from helpers.tasks import in_thread, jobs, settle
-from helpers.wire import ROLES, VERSIONS, Role, Version, Wire, deaf, flooding, leaving, peer, silent
+from helpers.wire import PATIENCE, ROLES, VERSIONS, Role, Version, Wire, deaf, flooding, leaving, peer, silent
 
 both_versions = pytest.mark.parametrize("version", VERSIONS)
 both_roles = pytest.mark.parametrize("we", ROLES)
@@ -44,6 +46,90 @@ def test_a_peer_that_leaves_without_an_answer_is_unanswered(run: Runner, version
     assert not ending.deadline_hit
 
 
+def test_a_close_notify_that_comes_before_all_was_sent_is_not_clean_in_tls_1_2(run: Runner) -> None:
+    """We have to answer it at once (RFC 5246 section 7.2.1), so what waits for the kernel never leaves."""
+
+    async def main() -> tuple[BaseException | None, bowout.Ending]:
+        stream = link.stream()
+        await stream.handshake()
+        async with jobs() as group:
+            sender = group.start(stream.send, bytes(1 << 20))
+            await settle()
+            link.go.set()
+            assert await stream.receive() == b""
+            error = await sender.ended()
+        return error, await stream.close()
+
+    def ends_first(wire: Wire) -> str:
+        wire.handshake()
+        wire.link.await_go()
+        wire.close_notify()
+        return wire.read_to_end()
+
+    with peer(ends_first, version="1.2", small=True) as link:
+        error, ending = run(main)
+    assert isinstance(error, bowout.StreamClosed)
+    assert link.result == "close_notify"
+    assert (ending.how, ending.clean, ending.started_by) == (How.UNFLUSHED, False, Side.PEER)
+    assert ending.sent + ending.unsent == 1 << 20
+    assert str(ending).startswith("unflushed: the peer sent close_notify, we answered, and a send was cut short, ")
+
+
+@pytest.mark.parametrize("silent_then", [True, False])
+def test_a_message_cut_short_and_vouched_for_is_not_clean(run: Runner, *, silent_then: bool) -> None:
+    async def main() -> bowout.Ending:
+        stream = link.stream(on_error="close")
+        await stream.handshake()
+        async with jobs() as group:
+            sender = group.start(stream.send, bytes(1 << 20))
+            await settle()
+            sender.cancel()
+        link.go.set()
+        return await stream.close(SOON if silent_then else None)
+
+    def reads_late(wire: Wire) -> str:
+        wire.handshake()
+        wire.link.await_go()
+        end = wire.read_to_end()
+        if silent_then:
+            wire.hold()
+        else:
+            wire.close_notify()
+        return end
+
+    with peer(reads_late, small=True) as link:
+        ending = run(main)
+    assert link.result == "close_notify"
+    assert (ending.how, ending.unsent > 0) == (How.UNFLUSHED, True)
+    assert "and a send was cut short" in str(ending)
+
+
+@both_versions
+@both_roles
+def test_our_fatal_alert_is_not_destroyed_by_what_the_peer_still_sends(run: Runner, version: Version, we: Role) -> None:
+    """A descriptor that is closed at once answers with RST, and the peer never reads the alert."""
+
+    async def main() -> None:
+        stream = link.stream()
+        await stream.handshake()
+        with pytest.raises(bowout.ProtocolViolation):
+            await stream.receive()
+
+    def goes_on(wire: Wire) -> str:
+        wire.handshake()
+        wire.garbage()
+        fin = select.poll()
+        fin.register(wire.sock, select.POLLRDHUP)
+        assert fin.poll(PATIENCE * 1000), "our FIN never came"
+        for _ in range(5):
+            wire.sock.sendall(b"more")
+        return wire.read_to_end()
+
+    with peer(goes_on, version=version, we=we) as link:
+        run(main)
+    assert link.result in {"SSLV3_ALERT_BAD_RECORD_MAC", "SSL/TLS_ALERT_BAD_RECORD_MAC"}
+
+
 def test_a_flood_is_read_up_to_the_cap(run: Runner) -> None:
     cap = 3 << 20
 
@@ -62,12 +148,15 @@ def test_a_flood_is_read_up_to_the_cap(run: Runner) -> None:
 def test_a_drip_costs_the_deadline(run: Runner) -> None:
     def drip(wire: Wire) -> None:
         wire.handshake()
+        wire.send(b".")
+        link.ready.set()
         while not link.over.wait(0.02):
             wire.send(b".")
 
     async def main() -> bowout.Ending:
         stream = link.stream()
         await stream.handshake()
+        await in_thread(link.await_ready)
         ending = await stream.close(SOON)
         link.over.set()
         return ending

@@ -39,7 +39,7 @@ from helpers.simulation import Cancelled, Loop, Scope, SimulatedBackend, Simulat
 from helpers.wire import NAME, client_context, server_context
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
 
     from bowout.ending import OnError, TruncationPolicy
     from bowout.stream import Stream
@@ -482,6 +482,8 @@ class StreamMachine(RuleBasedStateMachine):
         readable = len(self.stream._buffer)  # It stays so after the peer's bad end.
         assert ending.received == len(self.received) + readable + ending.discarded
         clean = ending.how is How.CLEAN
+        if ending.how in {How.CLEAN, How.UNANSWERED}:
+            assert ending.unsent == 0
         if clean:
             assert self.peer.close_notify_sent
             assert ending.received == self.peer.said, "clean, and bytes of the peer are missing"
@@ -576,7 +578,7 @@ def end_well(machine: StreamMachine) -> None:
 
 
 @pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> StreamMachine:
+def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[StreamMachine]:
     """One that is driven by hand, from the end of its handshake on."""
     module = sys.modules[__name__]
     monkeypatch.setattr(module, "note", lambda _: None)
@@ -592,7 +594,8 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> StreamMachine:
         shake=True,
         helpful=True,
     )
-    return made
+    yield made
+    made.stream.abort()  # A broken stream may have left its connection open.
 
 
 def play(machine: StreamMachine, scenario: Callable[[StreamMachine], None]) -> None:

@@ -10,7 +10,7 @@ import bowout
 from bowout import How, NoCloseNotify, Reset, StreamClosed, Truncated
 from helpers.runners import Runner
 from helpers.tasks import in_thread, jobs, settle
-from helpers.wire import ROLES, VERSIONS, Role, Script, Version, Wire, deaf, flooding, peer, silent
+from helpers.wire import PATIENCE, ROLES, VERSIONS, Role, Script, Version, Wire, deaf, flooding, peer, silent
 
 both_versions = pytest.mark.parametrize("version", VERSIONS)
 both_roles = pytest.mark.parametrize("we", ROLES)
@@ -57,7 +57,7 @@ def test_what_follows_the_peers_close_notify_is_ours(run: Runner, version: Versi
 
 
 def receive_blocking(sock: socket.socket) -> bytes:
-    sock.settimeout(5)
+    sock.settimeout(PATIENCE)
     return sock.recv(100)
 
 

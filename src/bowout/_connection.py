@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 from bowout._core.closing import Step, next_step
 from bowout._core.states import INBOUND_SAID_ALL
-from bowout._pump import SCRATCH_SIZE, Pump
+from bowout._pump import ALERT_PATIENCE, SCRATCH_SIZE, Pump
 from bowout.ending import Ending, EventKind, How, Inbound, Outbound, Role, Side
-from bowout.errors import BowoutError, NoCloseNotify, StreamClosed, Truncated
+from bowout.errors import BowoutError, MisuseError, NoCloseNotify, StreamClosed, Truncated
 
 if TYPE_CHECKING:
     import socket
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from bowout._backends import Backend, Deadline, Transport
     from bowout._backends import Event as LoopEvent
+    from bowout._core.client_hello import HelloGate
     from bowout.ending import Event, TruncationPolicy
 
 #: A close reads so much before it lets others run.
@@ -50,6 +51,7 @@ class Connection(Pump):
         "_drained",
         "_ended",
         "_fin_patience_ends",
+        "_late",
         "_linger_bytes",
         "_may_vouch",
         "_unacknowledged",
@@ -69,6 +71,7 @@ class Connection(Pump):
         linger_bytes: int,
         vouch_anyway: bool,
         on_event: Callable[[Event], None] | None,
+        gate: HelloGate | None = None,
     ) -> None:
         super().__init__(
             backend,
@@ -79,6 +82,7 @@ class Connection(Pump):
             session=session,
             truncation=truncation,
             on_event=on_event,
+            gate=gate,
         )
         self._began = time.time()
         self._linger_bytes = linger_bytes
@@ -91,6 +95,7 @@ class Connection(Pump):
         self._may_vouch = True
         self.vouch_anyway: bool = vouch_anyway
         self._ended: LoopEvent | None = None
+        self._late: Callable[[bytes], object] | None = None
 
     # -- leaving -------------------------------------------------------------------------------------------------
 
@@ -100,15 +105,16 @@ class Connection(Pump):
         self.engine.call(verb, leaving=True)
         self._transport.wake()
 
-    async def close(self, deadline: float, *, notify: bool) -> None:
+    async def close(self, deadline: float, *, notify: bool, late: Callable[[bytes], object] | None = None) -> None:
         """End both directions, by `deadline`. However this is left, the descriptor is closed and there is an ending."""
         self._may_vouch = notify
+        self._late = late
         try:
             async with self.backend.move_on_at(deadline) as scope:
                 self._close_scope = scope
                 await self._wind_down(notify=notify)
             if scope.expired:
-                self._note_deadline()
+                self._take_last_look(notify=notify)
         except BaseException:
             self.note_reason("the close was cancelled")
             self._finish_without_waiting(notify=notify)
@@ -129,9 +135,31 @@ class Connection(Pump):
             # A close that was to send no close_notify may be under way: hurrying it must not vouch after all.
             self._finish_without_waiting(notify=notify and self._may_vouch)
 
+    def leave_from_elsewhere(self, verb: str) -> None:
+        """End without an await where another event loop, or none, runs the caller.
+
+        Raises:
+            MisuseError: the stream's own loop is running: only there it can be ended.
+        """
+        if self.ending is None:
+            self._check_thread(verb)
+            self.leave_at_once(f"{verb} when its event loop was over", notify=True)
+
+    def _check_thread(self, verb: str) -> None:
+        if not self.backend.is_current() and self.backend.is_running():
+            raise MisuseError(
+                f"{verb} was called outside the thread of this stream's event loop, which is running: "
+                "call it there, by asyncio's run_coroutine_threadsafe() or call_soon_threadsafe(), or trio.from_thread"
+            )
+
+    def drop(self) -> None:
+        """Close the descriptor of a connection that was forgotten: the peer sees no close_notify."""
+        self._transport.drop()
+
     def abort(self) -> None:
         """End with an RST, now."""
         if self.ending is None:
+            self._check_thread("abort()")
             self.begin_leaving("abort()")
             self.engine.sent_rst()
             self._transport.reset()
@@ -144,7 +172,7 @@ class Connection(Pump):
                 self._close_scope = scope
                 await self._queue_last_words(notify=True, to_close_notify=True)
                 await self._exchange_close_notify()
-            if scope.expired:
+            if scope.expired and not self._exchange_close_notify_now():
                 self._note_deadline()
         except BaseException:
             self._finish_without_waiting(notify=True)
@@ -162,13 +190,17 @@ class Connection(Pump):
     def _why_not_unwrapped(self) -> BowoutError:
         if self._deadline_hit or self._cap_hit:
             return NoCloseNotify("the peer did not end TLS with its close_notify in time")
+        if self.engine.inbound is Inbound.CLOSE_NOTIFY:
+            return StreamClosed("the peer ended TLS before all that we sent had left")
         return self.engine.failure or Truncated("the peer left without close_notify", inside_record=False)
 
     async def wait_ended(self) -> None:
         """Wait until there is an ending."""
         if self.ending is not None:
-            await self.backend.checkpoint()
+            if self.backend.is_current():
+                await self.backend.checkpoint()
             return
+        self.check_loop()
         if self._ended is None:
             self._ended = self.backend.event()
         await self._ended.wait()
@@ -180,15 +212,14 @@ class Connection(Pump):
             self._finish_without_waiting(notify=False)
             return
         await self._queue_last_words(notify=notify)
+        await self._see_off()
+
+    async def _see_off(self) -> None:
         while True:
             await self._drain()
             if self.ending is not None:
                 return
-            self.try_flush()
-            step = self._next_step()
-            if step is Step.FIN:
-                self._send_fin()
-                step = self._next_step()
+            step = self._go_on()
             if step is Step.RELEASE or self._cap_hit:
                 return
             if step is Step.FLUSH:
@@ -197,6 +228,27 @@ class Connection(Pump):
                 await self._transport.wait(read=not self.engine.input_ended, write=writable)
             else:
                 await self._linger()
+
+    def _go_on(self) -> Step:
+        """Do what can be done without waiting, and give the step that has to wait, or RELEASE."""
+        self.try_flush()
+        step = self._next_step()
+        if step is Step.FIN:
+            self._send_fin()
+            step = self._next_step()
+        return step
+
+    def _take_last_look(self, *, notify: bool) -> None:
+        """Do what can be done without waiting: the deadline may have passed while nothing here could run."""
+        if self.ending is not None:
+            return
+        self.push_send()
+        while self._drain_slice():
+            pass
+        self._queue_close_notify(notify=notify)
+        cut = self._unencrypted or self._cap_hit  # The end of the descriptor tells the peer that something is missing.
+        if cut or self._go_on() is not Step.RELEASE:
+            self._note_deadline()
 
     def _winding_down(self) -> bool:
         """Nobody has ended it more abruptly meanwhile, and there is room below the cap."""
@@ -215,7 +267,7 @@ class Connection(Pump):
 
     def _queue_close_notify(self, *, notify: bool) -> None:
         """Queue it where it is wanted and true: it vouches for everything before it, so not after half a message."""
-        whole = not self.cut_short and not self._sends.busy
+        whole = not self.cut_short and not self._unencrypted
         if notify and (whole or self.vouch_anyway):
             self.engine.queue_close_notify()
 
@@ -225,11 +277,24 @@ class Connection(Pump):
             await self._drain(to_close_notify=True)
             if self.ending is not None:
                 return
-            flushed = self.try_flush()
-            waiting = self.engine.inbound is Inbound.OPEN
-            if (flushed and not waiting) or self._cap_hit:
+            if self._is_exchanged() or self._cap_hit:
                 return
-            await self._transport.wait(read=waiting, write=not flushed)
+            waiting = self.engine.inbound is Inbound.OPEN
+            await self._transport.wait(read=waiting, write=self.engine.output() is not None)
+
+    def _is_exchanged(self) -> bool:
+        """Hand over what is queued; tell whether both close_notify are through."""
+        return self.try_flush() and self.engine.inbound is not Inbound.OPEN
+
+    def _exchange_close_notify_now(self) -> bool:
+        """Take a last look, as `_take_last_look` does; tell whether both close_notify are through."""
+        if self.ending is not None:
+            return True
+        self.push_send()
+        while self._drain_slice(to_close_notify=True):
+            pass
+        self._queue_close_notify(notify=True)
+        return self._is_exchanged() and not self._unencrypted
 
     def _next_step(self) -> Step:
         return next_step(
@@ -244,12 +309,19 @@ class Connection(Pump):
     def _all_arrived(self) -> bool:
         if self.engine.inbound not in INBOUND_SAID_ALL or not self.engine.fin_sent or self.engine.input_ended:
             return False  # or it does not matter any more
+        if self.engine.outbound is Outbound.FATAL_ALERT:
+            # Our alert has arrived, and is not read yet: the RST for what the peer still sends would destroy it.
+            return self._has_been_patient(ALERT_PATIENCE)
         unacknowledged = self._transport.unacknowledged()
         if unacknowledged is not None:
             return unacknowledged == 0
+        return self._has_been_patient(_FIN_PATIENCE)
+
+    def _has_been_patient(self, seconds: float) -> bool:
+        """Tell whether the peer has had `seconds` for its FIN, since this was asked first."""
         now = self.backend.time()
         if self._fin_patience_ends is None:
-            self._fin_patience_ends = now + _FIN_PATIENCE
+            self._fin_patience_ends = now + seconds
         return now >= self._fin_patience_ends
 
     async def _linger(self) -> None:
@@ -274,7 +346,7 @@ class Connection(Pump):
         """Read and discard what is there; True when it was so much that others should have a turn first."""
         before = self._drained
         while True:
-            while self.engine.discard(self.scratch):
+            while self._discard():
                 pass
             if self._input_done(to_close_notify=to_close_notify):
                 return False
@@ -289,6 +361,16 @@ class Connection(Pump):
                 return False
             self._drained += count
 
+    def _discard(self) -> bool:
+        """Decrypt once, for nobody or for who has asked for what comes late; tell whether there was something."""
+        count = self.engine.discard(self.scratch)
+        if count and (late := self._late) is not None:
+            self._late = None  # Should it raise, it is not asked again.
+            self.engine.count_discarded(-count)
+            late(bytes(self.scratch[:count]))
+            self._late = late
+        return bool(count)
+
     def _input_done(self, *, to_close_notify: bool) -> bool:
         """Nothing more will come, or what comes next is for the caller of `unwrap`."""
         return self.engine.input_ended or (to_close_notify and self.engine.inbound is not Inbound.OPEN)
@@ -297,12 +379,15 @@ class Connection(Pump):
         """Do as much of a close as can be done at once, and release the descriptor."""
         if self.ending is not None:
             return
-        self._queue_close_notify(notify=notify)
-        flushed = self.try_flush()
-        self._drain_slice()
-        if not self.engine.fin_sent and (flushed or self.engine.outbound in _UNNOTIFIED):
-            self._send_fin()
-        self._release()
+        try:
+            self.push_send()
+            self._queue_close_notify(notify=notify)
+            flushed = self.try_flush()
+            self._drain_slice()
+            if not self.engine.fin_sent and (flushed or self.engine.outbound in _UNNOTIFIED):
+                self._send_fin()
+        finally:
+            self._release()
 
     def _send_fin(self) -> None:
         self._transport.send_fin()

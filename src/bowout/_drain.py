@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from bowout._escape import escape
 from bowout.ending import How
 
 if TYPE_CHECKING:
@@ -105,5 +106,5 @@ class DrainLog:
 
 
 def _named(endings: Iterable[Ending], total: int) -> list[str]:
-    shown = [f"  {ending.peer or '?'}: {ending}" for ending in list(endings)[:_SHOWN]]
+    shown = [f"  {escape(ending.peer) or '?'}: {escape(str(ending))}" for ending in list(endings)[:_SHOWN]]
     return shown if total <= _SHOWN else [*shown, f"  … and {total - _SHOWN:,} more"]

@@ -17,10 +17,15 @@ OnDrain = Literal["close", "end_receive", "wait"]
 
 #: How often a drain looks for connections that have become idle, in seconds.
 DRAIN_TICK: Final = 0.05
-#: So many turns of the loop after the drain began, what had arrived by then has been read, and its connection is busy.
+#: So many turns of the loop after a moment, what had arrived by then has been read, and its connection is busy.
 _SETTLE: Final = 4
 #: In a drain, a connection that has not asked anything yet gets so long for it since its handshake, in seconds.
 _FIRST_REQUEST: Final = 0.5
+#: One of which nothing at all has come gets so long, since the drain began: a first packet that is lost comes again
+#: after a second (RFC 6298 section 2).
+_FIRST_BYTE: Final = 2.0
+#: One that is new then gets so long for its handshake; and for its close, if it has never asked anything.
+_NEWCOMER: Final = 5.0
 #: So many connections are ended before the loop goes round: else it looks at the clock when thousands have had a turn.
 BATCH: Final = 64
 #: What cutting off one connection takes, in seconds, for the last of them is to be gone at the deadline: at least, as
@@ -31,6 +36,12 @@ _CUT_COST_CAP: Final = 0.001
 _MARGIN: Final = 1.5
 #: After the deadline of a drain, handlers that are being cancelled get so long to clean up, in seconds.
 _LAST_PATIENCE: Final = 1.0
+
+
+async def settle(backend: Backend) -> None:
+    """Let every task go on that something has arrived for, the loop having been blocked perhaps."""
+    for _ in range(_SETTLE):
+        await backend.checkpoint()
 
 
 class Drainer:
@@ -59,18 +70,24 @@ class Drainer:
         self._close = close
         self._cut_off = cut_off
         self.deadline: float = math.inf
+        self._began = math.inf
         self._cut_cost = _CUT_COST
 
     async def run(self) -> None:
         """End everybody. Handlers that go on after the deadline are waited for a little, and then no more."""
-        for _ in range(_SETTLE):
-            await self._backend.checkpoint()
+        self._began = self._backend.time()
+        await settle(self._backend)
+        looked = False
         while any(self._uncut()):
-            if self._is_time_to_cut():
-                await self._cut_some_off()
-            else:
+            if not self._is_time_to_cut():
                 await self._end_idle_ones()
+                self._end_silent_newcomers()
                 await self._wait(min(self._backend.time() + DRAIN_TICK, self._time_to_cut()))
+            elif looked:
+                await self._cut_some_off()
+            else:  # A last look: what has arrived may be all that was waited for.
+                looked = True
+                await settle(self._backend)
         patience_ends = self._backend.time() + _LAST_PATIENCE
         while len(self._roster) and self._backend.time() < patience_ends:
             await self._wait(patience_ends)
@@ -114,7 +131,37 @@ class Drainer:
         if not (served.stream.idle and served.stream.silent):
             return served.stream.idle
         # Who has just connected has done so to ask something.
-        return not served.late and self._backend.time() >= served.since + _FIRST_REQUEST
+        return self._has_had_its_chance(served)
+
+    def _has_had_its_chance(self, served: Served) -> bool:
+        """It could have asked something by now."""
+        return self._backend.time() >= served.since + _FIRST_REQUEST
+
+    def _end_silent_newcomers(self) -> None:
+        """Let nobody hold the drain who has said nothing, at whatever stage."""
+        since_began = self._backend.time() - self._began
+        for served in list(self._roster.shaking):
+            if since_began >= (_FIRST_BYTE if served.stream.unheard else _NEWCOMER):
+                self._turn_away(served)
+        for served in list(self._roster.waiting):
+            if served.closer is None and self._has_had_its_chance(served) and self._is_silent(served):
+                self._close(served)
+        if since_began >= _NEWCOMER:
+            for served in [*self._roster.waiting, *self._roster.established]:
+                if served.closer is not None and served.stream.silent and self._is_new(served):
+                    self._turn_away(served)
+
+    def _is_silent(self, served: Served) -> bool:
+        served.stream.look()  # Nobody has received on it yet.
+        return served.stream.silent
+
+    def _is_new(self, served: Served) -> bool:
+        """It had not had its chance yet when the drain began."""
+        return served.since + _FIRST_REQUEST > self._began
+
+    def _turn_away(self, served: Served) -> None:
+        if served.stream.ending is None:
+            self._cut_off(served, "the drain did not wait for it any longer")
 
     def _end_idle(self, served: Served) -> None:
         if self._on_drain == "close":

@@ -11,6 +11,7 @@ from bowout._arguments import check_callable, check_choice, checked_count, check
 from bowout._backends.sockets import keep_alive
 from bowout._connection import Connection
 from bowout._core import messages
+from bowout._core.client_hello import HelloGate
 from bowout.ending import Role
 from bowout.stream import Stream
 
@@ -120,10 +121,17 @@ class StreamOptions:
             linger_bytes=self.linger_bytes,
             vouch_anyway=self.on_error == "close",
             on_event=None if self.on_event is None else _harmless(self.on_event),
+            gate=self._gate(),
         )
         if received:
             connection.take_received(received)
         return connection
+
+    def _gate(self) -> HelloGate | None:
+        """What looks at a client's first message, where that is needed: it costs a look at each of its bytes."""
+        if self.role is Role.CLIENT or (self.alpn is None and self.context.sni_callback is None):
+            return None
+        return HelloGate(self.alpn)
 
 
 def _harmless(on_event: Callable[[Event], None]) -> Callable[[Event], None]:

@@ -11,7 +11,7 @@ import abc
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
-from bowout._backends.sockets import address_of
+from bowout._backends.sockets import address_of, belongs_elsewhere
 from bowout._core.engine import Engine
 from bowout._core.timeline import Timeline
 from bowout._turn import Turns
@@ -21,9 +21,10 @@ from bowout.errors import BowoutError, HandshakeTimeout, SendInterrupted, Stream
 if TYPE_CHECKING:
     import socket
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from bowout._backends import Backend, Transport
+    from bowout._core.client_hello import HelloGate
     from bowout.ending import Ending, Event, TruncationPolicy
 
 SCRATCH_SIZE: Final = 1 << 18
@@ -36,8 +37,12 @@ _OUTPUT_CAP: Final = 1 << 17
 _FAIR: Final = 32
 #: After so many waits it is tried whether the peer's next message is there without one.
 _PROBE: Final = 4
-#: Before an error is raised, the alert that goes with it gets so long to leave, in seconds.
-_ALERT_PATIENCE: Final = 1.0
+#: Before an error is raised, the alert that goes with it gets so long to leave and to be read, in seconds.
+ALERT_PATIENCE: Final = 1.0
+#: The most bytes that a last look hands to the kernel: more than any socket buffer holds, for a peer that reads as fast
+#: as we send must not keep us from ending.
+_LAST_LOOK: Final = 1 << 24
+_NOTHING: Final = memoryview(b"")
 
 #: Our direction cannot be used again in these.
 _DEAD: Final = frozenset({Outbound.LOST, Outbound.FATAL_ALERT, Outbound.RESET})
@@ -69,6 +74,7 @@ class Pump(abc.ABC):
 
     Attributes:
         leaving: a verb was called that ends the connection: nothing new is received or sent.
+        preface: what is to be done before the handshake, in its time.
         ending: how it ended, when the descriptor is closed.
         cut_short: half a message was sent, so that close_notify would vouch for too much.
         reason: for the ending, where somebody knows one.
@@ -97,6 +103,7 @@ class Pump(abc.ABC):
         "ending",
         "engine",
         "leaving",
+        "preface",
         "reason",
         "scratch",
     )
@@ -112,6 +119,7 @@ class Pump(abc.ABC):
         session: ssl.SSLSession | None,
         truncation: TruncationPolicy,
         on_event: Callable[[Event], None] | None,
+        gate: HelloGate | None,
     ) -> None:
         self.backend: Backend = backend
         self._transport = transport
@@ -123,14 +131,16 @@ class Pump(abc.ABC):
             session=session,
             timeline=self._timeline,
             truncation=truncation,
+            gate=gate,
         )
+        self.preface: Callable[[], Awaitable[None]] | None = None
         self._timeline.record(EventKind.CONNECTED, Side.WE if role is Role.CLIENT else Side.PEER, transport.peer)
         self.scratch: memoryview
         self._ciphertext, self.scratch = _shared_scratch()
         self._sends = Turns(backend)
         self._handshaking = Turns(backend)
         self._received = 0
-        self._unencrypted = 0
+        self._unencrypted = _NOTHING
         self._operations = 0
         self._kernel_dry = role is Role.CLIENT  # A server speaks only when it was spoken to.
         self._eager = False
@@ -212,6 +222,11 @@ class Pump(abc.ABC):
             self.engine.output_taken(count)
         return True
 
+    def check_loop(self) -> None:
+        """Raise where another event loop than the stream's own runs the caller: it can wait for nothing here."""
+        if not self.backend.is_current():
+            raise belongs_elsewhere(running=self.backend.is_running())
+
     async def flush(self) -> None:
         """Hand the kernel all of the engine's output."""
         while not self.try_flush():
@@ -244,6 +259,11 @@ class Pump(abc.ABC):
             self._send_held_up = False
             self._transport.wake()  # Whoever receives it, the sender waits for it, too.
         return count
+
+    def look(self) -> None:
+        """Decrypt what has arrived, without waiting, and keep it for the reader: `silent_above` may end by that."""
+        self._receive(_MIN_READ)
+        self.engine.hold()
 
     def _take_input(self) -> bool:
         """Have the engine take what has just arrived; tell whether there was anything."""
@@ -287,6 +307,7 @@ class Pump(abc.ABC):
         if self.engine.handshake_done:
             return
         self.check_staying()
+        self.check_loop()
         await self._handshaking.take()
         try:
             if not self.engine.handshake_done:
@@ -298,13 +319,16 @@ class Pump(abc.ABC):
     async def _shake_hands(self, timeout: float) -> None:
         try:
             async with self.backend.move_on_at(self.backend.time() + timeout) as scope:
+                if self.preface is not None:
+                    preface, self.preface = self.preface, None
+                    await preface()
                 while not self.engine.handshake():
                     if self._kernel_dry or not self._take_input():
                         await self._more_input()
                     if self.overdue():
                         await self.let_others_run()
                 await self.flush()
-            if scope.expired:
+            if scope.expired and not self._finish_handshake_now():
                 self.engine.give_up(
                     lambda: HandshakeTimeout(f"the peer did not finish the handshake within {timeout:g} s")
                 )
@@ -318,6 +342,13 @@ class Pump(abc.ABC):
         if (failure := self.engine.failure) is not None:
             self._finish_without_waiting(notify=False)
             raise self._with_ending(failure)
+
+    def _finish_handshake_now(self) -> bool:
+        """Take a last look: what is missing may have come while the loop was blocked. Tell whether it is done."""
+        while not self.engine.handshake():
+            if not self._take_input():
+                return False
+        return self.try_flush()
 
     # -- data ----------------------------------------------------------------------------------------------------
 
@@ -391,30 +422,61 @@ class Pump(abc.ABC):
             self._give_send_turn()
 
     async def _send_all(self, view: memoryview) -> None:
-        done, size = 0, len(view)
         try:
-            while done < size:
-                count = self.engine.write(view[done:] if done else view)
-                if not count:
-                    await self._receive_other_half()
-                    continue
-                done += count
-                # Only now: a send that was refused cuts nothing.
-                self._unencrypted = size - done
+            while view and not self._encrypt(view):
+                await self._receive_other_half()
+            while True:
                 if not self.try_flush():
-                    await self.flush()
-                    self._check_not_ended()
-                elif done < size and self.overdue():
+                    await self._flush_send()
+                elif self._unencrypted and self.overdue():
                     await self.let_others_run()
-                    self._check_not_ended()
+                    self._check_sending()
+                if not self._unencrypted:
+                    break
+                if not self._encrypt(self._unencrypted):
+                    await self._receive_other_half()
             if self.engine.outbound is Outbound.LOST:
                 raise self.engine.why_not_writable()
         except BowoutError as error:
             raise self._with_ending(error)  # noqa: B904  (it is the same error)
         finally:
-            if self._unencrypted:
-                self.cut_short = True
-                self._count_unencrypted()
+            self._count_unencrypted()
+
+    def _encrypt(self, view: memoryview) -> int:
+        """Encrypt the beginning of `view`, which is all that is left of a send; what is refused cuts nothing."""
+        try:
+            count = self.engine.write(view)
+        except BowoutError:
+            raise
+        except BaseException:
+            self._unencrypted = view  # How much of it was encrypted is not known.
+            raise
+        if count:
+            self._unencrypted = view[count:]
+        return count
+
+    async def _flush_send(self) -> None:
+        while not self.try_flush():
+            await self._transport.wait_to_give(self.try_flush)
+            self._check_sending()
+
+    def _check_sending(self) -> None:
+        """Raise where the connection has ended, unless the kernel has all of the send: a last look handed it over."""
+        whole = not (self.cut_short or self._unencrypted or self.engine.output_size)
+        if not whole or self.engine.outbound in _DEAD:
+            self._check_not_ended()
+
+    def push_send(self) -> None:
+        """Hand the kernel what it takes now of the send in flight, without waiting."""
+        pushed = 0
+        while self._unencrypted and pushed < _LAST_LOOK and self.try_flush():
+            try:
+                count = self._encrypt(self._unencrypted)
+            except BowoutError:
+                return
+            if not count:
+                return
+            pushed += count
 
     async def _receive_other_half(self) -> None:
         """OpenSSL has one half of a handshake message, and writes again when it has the other: see that it comes."""
@@ -428,9 +490,11 @@ class Pump(abc.ABC):
             self.engine.hold()
 
     def _count_unencrypted(self) -> None:
-        """The send in flight is cut here: the rest of it was accepted and is not sent."""
-        self.engine.count_unsent(self._unencrypted)
-        self._unencrypted = 0
+        """If there is a send in flight, it is cut here: the rest of it was accepted and is not sent."""
+        if self._unencrypted:
+            self.cut_short = True
+            self.engine.count_unsent(len(self._unencrypted))
+            self._unencrypted = _NOTHING
 
     async def send_eof(self) -> None:
         """Queue our close_notify after the sends that came before, and hand it over."""
@@ -449,6 +513,7 @@ class Pump(abc.ABC):
             self._give_send_turn()
 
     async def _take_send_turn(self) -> None:
+        self.check_loop()
         try:
             await self._sends.take()
         except BaseException:
@@ -467,15 +532,19 @@ class Pump(abc.ABC):
     # -- errors --------------------------------------------------------------------------------------------------
 
     async def die(self, error: BowoutError) -> BowoutError:
-        """Prepare `error` for being raised: let its alert leave first, and end the connection if it cannot go on."""
+        """Prepare `error` for being raised: let its alert be read first, and end the connection if it cannot go on."""
         beyond_repair = self.engine.outbound in _DEAD or not self.engine.handshake_done
         try:
-            if self.ending is None and self.engine.output_size:
-                async with self.backend.move_on_at(self.backend.time() + _ALERT_PATIENCE):
+            if self.ending is None and self.engine.output_size and self.backend.is_current():
+                async with self.backend.move_on_at(self.backend.time() + ALERT_PATIENCE):
                     await self.flush()
+                    if self.engine.outbound is Outbound.FATAL_ALERT:
+                        await self._see_off()
         finally:
             if beyond_repair and not self.leaving:
                 self._finish_without_waiting(notify=False)
+            elif self.ending is None:
+                self.try_flush()
         return self._with_ending(error)
 
     def _with_ending(self, error: BowoutError) -> BowoutError:
@@ -504,6 +573,10 @@ class Pump(abc.ABC):
     @abc.abstractmethod
     def _finish_without_waiting(self, *, notify: bool) -> None:
         """Do as much of a close as can be done at once, and release the descriptor."""
+
+    @abc.abstractmethod
+    async def _see_off(self) -> None:
+        """When all is said, send FIN, and read what still comes: unread, it would make the kernel send RST."""
 
     @abc.abstractmethod
     def _draw_up(self) -> Ending:

@@ -16,22 +16,22 @@ class Served:
     Attributes:
         job: the task of its handler.
         closer: the task that closes it, while its handler may still run.
-        late: it was not established when the drain began; its first request is waited for.
-        since: its handler was called then, on the loop's clock.
+        since: its handshake was done then, and when it has a handler, that was called; on the loop's clock.
         slow: it was still there at the deadline of the drain.
         noted: its ending has been told.
+        failed: so has the failure of its handler.
     """
 
-    __slots__ = ("closer", "job", "late", "noted", "since", "slow", "stream")
+    __slots__ = ("closer", "failed", "job", "noted", "since", "slow", "stream")
 
-    def __init__(self, stream: ServedStream, *, late: bool) -> None:
+    def __init__(self, stream: ServedStream) -> None:
         self.stream = stream
         self.job: Job | None = None
         self.closer: Job | None = None
-        self.late = late
         self.since = math.inf
         self.slow = False
         self.noted = False
+        self.failed = False
 
 
 class Roster:
@@ -56,6 +56,10 @@ class Roster:
 
     def __contains__(self, served: Served) -> bool:
         return any(served in stage for stage in self._stages)
+
+    def next_waiting(self) -> Served | None:
+        """Who waits longest for room, and is not being closed."""
+        return next((served for served in self.waiting if served.closer is None), None)
 
     def everybody(self) -> list[Served]:
         """All of them, now."""

@@ -51,6 +51,15 @@ class ServedStream(Stream):
         """No application data has come yet."""
         return self._connection.silent_above
 
+    @property
+    def unheard(self) -> bool:
+        """Nothing at all has come yet, not even the first byte of a handshake."""
+        return self._connection.silent
+
+    def look(self) -> None:
+        """See what has arrived while nobody receives, so that `silent` is true now."""
+        self._connection.look()
+
     def end_receive(self) -> None:
         """Have the receive that is waiting now give the end of the stream, as if the peer had ended it."""
         self._connection.end_receive()

@@ -5,17 +5,21 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
-import ssl
+import threading
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from bowout import _certificates
 from bowout._acceptor import Acceptor
 from bowout._arguments import check_callable, check_choice, checked_count, checked_period, checked_timeout
 from bowout._core import messages
 from bowout._drain import DrainLog
-from bowout._drainer import Drainer
+from bowout._drainer import Drainer, settle
+from bowout._escape import escape
+from bowout._handlers import call_handler
+from bowout._preface import receive_proxy_header
 from bowout._roster import Roster, Served
 from bowout._served_stream import ServedStream
 from bowout._sni import sni_name
@@ -26,9 +30,10 @@ from bowout.stream import consists_of
 if TYPE_CHECKING:
     import socket
     from collections.abc import AsyncIterator, Awaitable, Callable
-    from pathlib import Path
+    from pathlib import PurePath
 
-    from bowout._backends import Backend, Crew, Job
+    from bowout._backends import Backend, Crew, Job, Transport
+    from bowout._certificates import Password
     from bowout._drain import DrainReport
     from bowout._drainer import OnDrain
     from bowout._listeners import Listener
@@ -55,6 +60,7 @@ class Settings:
     on_drain: OnDrain
     on_ending: Callable[[Ending], None] | None
     on_event: Callable[[str, Event], None] | None
+    proxy_protocol: bool | Callable[[str], bool] = False
 
     def check(self) -> None:
         """Raise TypeError or ValueError for what cannot be meant."""
@@ -102,6 +108,7 @@ class Server:
         self._endings: Counter[How] = Counter()
         self._accepted = 0
         self._evicted = 0
+        self._thread = threading.get_ident()
 
     @property
     def port(self) -> int:
@@ -138,9 +145,24 @@ class Server:
         }
 
     def reload_certificate(
-        self, certfile: str | Path, keyfile: str | Path | None = None, password: str | None = None, *, name: str = ""
+        self,
+        certfile: str | PurePath,
+        keyfile: str | PurePath | None = None,
+        password: Password | Callable[[], Password] | None = None,
+        *,
+        name: str = "",
     ) -> None:
-        """Use another certificate for new connections; those that are established do not notice.
+        """Use another certificate for new connections. Those that are there do not notice, not even in their handshake.
+
+        The files are read once, and what was read is tried elsewhere before it is loaded: so whatever becomes of the
+        files meanwhile, after an error the old certificate works as before. One that is not valid now is used all the
+        same, with a warning in the log.
+
+        A context can have one certificate for each kind of key (RSA, ECDSA, Ed25519…). The new one takes the place of
+        the one of its kind. Where there is none of its kind, it takes the place of all there are.
+
+        Call it in the thread of the event loop: in another one, have the loop call it, with asyncio's
+        ``loop.call_soon_threadsafe``, or ``trio.from_thread.run_sync``. It blocks for some milliseconds.
 
         Args:
             certfile: as for `ssl.SSLContext.load_cert_chain`.
@@ -149,20 +171,25 @@ class Server:
             name: of a mapping that was given as ``sni``; empty for the main context.
 
         Raises:
-            OSError, ssl.SSLError: they cannot be used; the old ones stay in use.
-            ValueError: there is no context of that name.
+            OSError, ssl.SSLError: they cannot be used.
+            ValueError, TypeError: they cannot be meant, or there is no context of that name.
+            MisuseError: this is another thread.
         """
+        self._check_thread("reload_certificate()")
         context = self._options.context
         if name:
             found = getattr(messages.underlying(context).sni_callback, "contexts", {}).get(sni_name(name))
             if found is None:
                 raise ValueError(f"no SNI context for {name!r}")
             context = found
-        # Without a password OpenSSL would ask for one on the terminal.
-        password = password or ""
-        # A pair that does not fit would leave the live context without one that does: try it elsewhere first.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certfile, keyfile, password)
-        context.load_cert_chain(certfile, keyfile, password)
+        _certificates.reload_certificate(context, certfile, keyfile, password)
+
+    def _check_thread(self, verb: str) -> None:
+        if threading.get_ident() != self._thread:
+            raise MisuseError(
+                f"{verb} was called in another thread than the server's: have the event loop call it, with "
+                "loop.call_soon_threadsafe() or asyncio.run_coroutine_threadsafe(), or with trio.from_thread"
+            )
 
     async def drain(self, timeout: float | None = None) -> DrainReport:
         """Stop accepting, end every connection well, and wait for the last.
@@ -177,10 +204,12 @@ class Server:
 
         Raises:
             StreamClosed: the server's block was left before the drain was done.
+            MisuseError: this is another thread than the server's.
 
         Cancelling it ends the waiting; the drain goes on. A handler that waits for it is itself waited for, until the
         deadline.
         """
+        self._check_thread("drain()")
         seconds = self._settings.drain_timeout if timeout is None else checked_timeout("timeout", timeout)
         self._drainer.deadline = min(self._drainer.deadline, self._backend.time() + seconds)
         if not (self.draining or self._drained.is_set()):
@@ -241,20 +270,24 @@ class Server:
         while self._is_full() or self._roster.waiting:
             await self._roster.wait_for_change()
 
-    async def _wait_for_room(self, served: Served) -> None:
-        """Wait like the backlog does, first come, first served, until `served` may be established."""
+    async def _wait_for_room(self, served: Served) -> bool:
+        """Wait like the backlog does, first come, first served; False where `served` was closed while it waited."""
         self._roster.waiting[served] = None
-        while self._is_full() or next(iter(self._roster.waiting)) is not served:
+        while served.closer is None and (self._is_full() or self._roster.next_waiting() is not served):
             await self._roster.wait_for_change()
+        if served.closer is not None:
+            await served.stream.wait_ended()
+            return False
         del self._roster.waiting[served]
         self._roster.note_change()
+        return True
 
     def _admit(self, sock: socket.socket) -> None:
         self._accepted += 1
         if self._drain_log is not None:
             self._drain_log.came()
         try:
-            served = Served(self._stream(sock), late=self.draining)
+            served = Served(self._stream(sock))
         except Exception:  # noqa: BLE001  (it is logged, and must not end the accepting)
             _log.exception("a connection could not be taken over")
             sock.close()
@@ -268,13 +301,27 @@ class Server:
         transport.peer = transport.peer or f"unix#{self._accepted}"
         options = self._options
         if self._settings.on_event is not None:
-            options = replace(options, on_event=partial(self._settings.on_event, transport.peer))
+            options = replace(options, on_event=partial(_tell_event, self._settings.on_event, transport))
+        connection = options.connection(self._backend, transport)
+        if self._expects_header(sock):
+            connection.preface = partial(receive_proxy_header, transport, connection)
         return ServedStream(
-            options.connection(self._backend, transport),
+            connection,
             handshake_timeout=options.handshake_timeout,
             close_timeout=options.close_timeout,
             draining=self._draining,
         )
+
+    def _expects_header(self, sock: socket.socket) -> bool:
+        """Tell whether a header of the PROXY protocol comes before anything else: never by looking at what comes."""
+        expected = self._settings.proxy_protocol
+        if isinstance(expected, bool):
+            return expected
+        try:
+            address = sock.getpeername()
+        except OSError:
+            return True  # It is gone already. A header is what nobody but the proxy sends.
+        return bool(expected(address[0] if isinstance(address, tuple) else ""))
 
     def _evict(self) -> None:
         """Make room among the handshakes. A client that means it is done with its own before it is the oldest."""
@@ -291,9 +338,8 @@ class Server:
         try:
             await self._serve_stream(served)
         except BaseExceptionGroup as group:
-            failures, rest = group.split(Exception)
-            if failures is not None:
-                self._note_failure(served, failures)
+            self._note_failure(served, group)
+            _, rest = group.split(Exception)
             if rest is not None:
                 raise rest from None
         except Exception as error:  # noqa: BLE001  (it is logged, and touches no other connection)
@@ -310,19 +356,31 @@ class Server:
         except BowoutError:
             return  # Its ending tells why.
         self._roster.shaking.pop(served, None)
-        await self._wait_for_room(served)
+        served.since = self._backend.time()
+        if not await self._wait_for_room(served):
+            return
         self._roster.established[served] = None
         served.since = self._backend.time()
         async with stream:
-            await self._handler(stream)
+            try:
+                await call_handler(self._handler, stream)
+            except BaseException as error:
+                # In a cancelled scope of trio the close of the stream raises, and takes the place of this.
+                self._note_failure(served, error)
+                raise
 
     @staticmethod
-    def _note_failure(served: Served, error: Exception) -> None:
-        peer = served.stream.peer
-        if consists_of(error, _NO_FAILURE):
-            _log.debug("%s: the handler met %s: %s", peer, type(error).__name__, error)
+    def _note_failure(served: Served, error: BaseException) -> None:
+        """Log what a handler raised, once; a cancellation is no failure."""
+        failure, _ = error.split(Exception) if isinstance(error, BaseExceptionGroup) else (error, None)
+        if served.failed or not isinstance(failure, Exception):
+            return
+        served.failed = True
+        peer = escape(served.stream.peer)
+        if consists_of(failure, _NO_FAILURE):
+            _log.debug("%s: the handler met %s: %s", peer, type(failure).__name__, escape(str(failure)))
         else:
-            _log.error("%s: the handler failed", peer, exc_info=error)
+            _log.error("%s: the handler failed", peer, exc_info=failure)
 
     def _note_ending(self, served: Served) -> None:
         ending = served.stream.ending
@@ -332,7 +390,8 @@ class Server:
         self._endings[ending.how] += 1
         if self._drain_log is not None:
             self._drain_log.add(ending, slow=served.slow)
-        _log.log(logging.DEBUG if ending.clean else logging.INFO, "%s: %s", ending.peer, ending)
+        level = logging.DEBUG if ending.clean else logging.INFO
+        _log.log(level, "%s: %s", escape(ending.peer), escape(str(ending)))
         if self._settings.on_ending is not None:
             try:
                 self._settings.on_ending(ending)
@@ -345,6 +404,7 @@ class Server:
         while True:
             await self._backend.sleep_until(self._backend.time() + idle_timeout / _SWEEP_PART)
             limit = self._backend.time() - idle_timeout
+            await settle(self._backend)
             for served in list(self._roster.established):
                 if served.stream.waits_for_peer and max(served.stream.last_data_at, served.since) < limit:
                     self._close(served)
@@ -352,6 +412,7 @@ class Server:
     def _close(self, served: Served) -> None:
         if served.closer is None:
             served.closer = self._crew.start(_close_stream, served.stream)
+            self._roster.note_change()  # It may be waiting for room.
 
     async def _obey(self, signals: AsyncIterator[int]) -> None:
         timeout: float | None = None
@@ -370,8 +431,6 @@ class Server:
         everybody = self._roster.everybody()
         self._drain_began = self._backend.time()
         self._drain_log = DrainLog(len(everybody))
-        for served in everybody:
-            served.late = served not in self._roster.established
         self._draining.set()
         self._chores.append(self._crew.start(self._carry_out_drain, self._drain_log))
 
@@ -396,6 +455,10 @@ class Server:
         for job in (served.closer, served.job):
             if job is not None:
                 job.cancel()
+
+
+def _tell_event(on_event: Callable[[str, Event], None], transport: Transport, event: Event) -> None:
+    on_event(transport.peer, event)
 
 
 async def _close_stream(stream: ServedStream) -> None:

@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import logging
 import ssl
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from bowout._core import messages
 from bowout._names import ascii_name, without_root
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Sequence
 
 _log = logging.getLogger("bowout.server")
 
 
 class SniCallback:
-    """Chooses the context; what it does not know, the main context serves."""
+    """Chooses the context; what it does not know, the main context serves.
 
-    def __init__(self, choose: Callable[[str], ssl.SSLContext | None], contexts: Mapping[str, ssl.SSLContext]) -> None:
+    Args:
+        alpn: protocols to set on whatever is chosen; None leaves its own.
+    """
+
+    def __init__(
+        self,
+        choose: Callable[[str], ssl.SSLContext | None],
+        contexts: Mapping[str, ssl.SSLContext],
+        alpn: Sequence[str] | None,
+    ) -> None:
         self._choose = choose
+        self._alpn = alpn
         self.contexts = contexts
 
     def __call__(self, tls: ssl.SSLObject | ssl.SSLSocket, name: str | None, main: ssl.SSLContext) -> int | None:
@@ -30,27 +41,48 @@ class SniCallback:
             if chosen is not None:
                 check_sni_context(chosen, main)
                 messages.prepare(chosen)
+                if self._alpn is not None:
+                    chosen.set_alpn_protocols(list(self._alpn))
                 tls.context = messages.underlying(chosen)
         except Exception:  # noqa: BLE001  (it is logged; OpenSSL could only swallow it)
             _log.exception("the sni function failed")
+            return ssl.ALERT_DESCRIPTION_INTERNAL_ERROR
+        except BaseException as error:  # noqa: BLE001  (the engine raises it: the standard library would drop it)
+            messages.hand_on(tls, error)
             return ssl.ALERT_DESCRIPTION_INTERNAL_ERROR
         return None
 
 
 def sni_callback(
-    sni: Mapping[str, ssl.SSLContext] | Callable[[str], ssl.SSLContext | None], main: ssl.SSLContext
+    sni: Mapping[str, ssl.SSLContext] | Callable[[str], ssl.SSLContext | None],
+    main: ssl.SSLContext,
+    alpn: Sequence[str] | None = None,
 ) -> SniCallback:
     """Make a callback for ``SSLContext.sni_callback`` of a mapping or a function.
 
     Raises:
-        TypeError, ValueError: a context of the mapping is none, or asks for more than it would get; or a name is none.
+        TypeError: it is neither, or a value is no context.
+        ValueError: no client can ask for one of the names, or a context of the mapping asks for more than it would get.
     """
+    if isinstance(sni, Mapping):
+        contexts = {_checked_name(name): context for name, context in sni.items()}
+        for context in contexts.values():
+            check_sni_context(context, main)
+        return SniCallback(contexts.get, contexts, alpn)
     if callable(sni):
-        return SniCallback(sni, {})
-    contexts = {sni_name(name): context for name, context in sni.items()}
-    for context in contexts.values():
-        check_sni_context(context, main)
-    return SniCallback(contexts.get, contexts)
+        return SniCallback(sni, {}, alpn)
+    raise TypeError(f"sni must be a mapping or a function, not {type(sni).__name__}")
+
+
+def _checked_name(name: str) -> str:
+    """A name of a mapping as a client sends it (RFC 6066 section 3)."""
+    if not isinstance(name, str):
+        raise TypeError(f"a name of sni must be a str, not {type(name).__name__}")
+    if "*" in name:
+        raise ValueError(f"sni: {name!r} would be taken literally; use a function to serve many names")
+    if not name.strip("."):
+        raise ValueError(f"sni: {name!r} is no name of a host")
+    return sni_name(name)
 
 
 def sni_name(name: str) -> str:

@@ -28,9 +28,14 @@ async def negotiate(transport: Transport, protocol: str, *, host: str, name: str
         while True:
             # A generator's first send must be None, which its type does not know.
             step = next(steps) if answer is None else steps.send(answer)
+            driver.understood = driver.understood or bool(answer)
             answer = await driver.carry_out(step)
     except StopIteration:
         driver.refuse_injection()
+    except StartTLSError as error:
+        if driver.understood and error.why == "not spoken":
+            error.why = ""  # It does speak the protocol, to some extent.
+        raise
     finally:
         steps.close()
 
@@ -40,6 +45,8 @@ class _Driver:
         self._transport = transport
         self._protocol = protocol
         self._buffer = bytearray()
+        #: The server has said something that the dialogue understood.
+        self.understood = False
 
     async def carry_out(self, step: Step) -> bytes:
         match step:
@@ -75,7 +82,9 @@ class _Driver:
         while (count := self._transport.receive_into(chunk)) is None:
             await self._transport.wait(read=True, write=False)
         if not count:
-            raise StartTLSError(f"{self._protocol}: the server closed the connection before TLS could begin")
+            error = StartTLSError(f"{self._protocol}: the server closed the connection before TLS could begin")
+            error.why = "turned away" if self.understood else "not spoken"
+            raise error
         self._buffer += chunk[:count]
 
     def _take(self, count: int) -> bytes:

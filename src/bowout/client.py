@@ -19,6 +19,7 @@ from bowout._arguments import (
     checked_server_hostname,
     checked_timeout,
 )
+from bowout._backends.sockets import take_over
 from bowout._core import messages
 from bowout._names import host_port, without_root
 from bowout._options import KEEPALIVE, LINGER_BYTES, StreamOptions
@@ -211,7 +212,7 @@ def wrap(  # noqa: D417  (the other arguments are those of `connect`)
     """Make a stream over a connected socket, on either side; the handshake is done at its first use.
 
     Args:
-        sock: a connected TCP or Unix socket; it is the stream's from now on.
+        sock: a connected TCP or Unix socket. Its descriptor is the stream's from now on, and `sock` itself is closed.
         server_side: we are the server.
         server_hostname: as for `connect`; without one, a client's context has to have ``check_hostname`` False.
         received: what was read from `sock` already and belongs to TLS, such as what came in one piece with the header
@@ -243,7 +244,7 @@ def wrap(  # noqa: D417  (the other arguments are those of `connect`)
     )
     options.check()
     backend = _backends.current()
-    return options.stream(backend, backend.transport(sock, ""), received=first)
+    return options.stream(backend, backend.transport(take_over(sock), ""), received=first)
 
 
 class Connecting:
@@ -307,8 +308,9 @@ class _Plan:
         transport: Transport | None = None
         try:
             async with backend.move_on_at(backend.time() + self.timeout) as scope:
-                sock = over if over is not None else await self._connect(backend, where)
-                transport = backend.transport(sock, where)
+                local = over is not None and over.family not in {socket.AF_INET, socket.AF_INET6}
+                sock = take_over(over) if over is not None else await self._connect(backend, where)
+                transport = backend.transport(sock, "" if local else where)  # A Unix socket has a name of its own.
                 await self._start_tls(transport)
                 return transport
         except BaseException:
@@ -316,7 +318,9 @@ class _Plan:
             raise
         _close(transport, over)
         if scope.expired and transport is not None:
-            raise StartTLSError(f"{self.starttls}: no agreement to change to TLS within {self.timeout:g} s")
+            late = StartTLSError(f"{self.starttls}: no agreement to change to TLS within {self.timeout:g} s")
+            late.why = "not spoken"
+            raise late
         raise ConnectTimeout(errno.ETIMEDOUT, f"{where} did not answer within {self.timeout:g} s")
 
     async def _connect(self, backend: Backend, where: str) -> socket.socket:

@@ -51,7 +51,7 @@ class How(enum.StrEnum):
     RESET = "reset"
     #: A fatal alert, received or sent, ended it.
     ALERT = "alert"
-    #: The peer did not read: our close_notify, and perhaps data before it, never left.
+    #: Our close_notify, or bytes that `send` accepted, never left: the peer did not read, or it ended TLS 1.2 first.
     UNFLUSHED = "unflushed"
     #: We cut it off: `abort()`, or an error that left our last message incomplete.
     ABORTED = "aborted"
@@ -344,9 +344,18 @@ def _story(ending: Ending) -> str:
 def _clean(ending: Ending) -> str:
     if ending.unwrapped:
         return "both sent close_notify, and the TCP connection goes on in plain"
-    if ending.started_by is Side.PEER:
+    return _exchange(ending)
+
+
+def _exchange(ending: Ending) -> str:
+    """Say who sent close_notify first. An answer is what was made after the other had come."""
+    sent, received = ending.close_notify_sent_at or 0.0, ending.close_notify_received_at or 0.0
+    if sent <= received and ending.started_by is not Side.PEER:
+        return "we sent close_notify, the peer answered"
+    queued = (event.at for event in ending.events if event.kind is EventKind.CLOSE_NOTIFY_QUEUED)
+    if ending.started_by is Side.PEER or next(queued, received) >= received:
         return "the peer sent close_notify, we answered"
-    return "we sent close_notify, the peer answered"
+    return "both sent close_notify"
 
 
 def _unanswered(ending: Ending) -> str:
@@ -390,8 +399,12 @@ def _alert(ending: Ending) -> str:
     return f"{who} {ending.alert}{after}"
 
 
-def _unflushed(_ending: Ending) -> str:
-    return "the peer did not read, our close_notify never left"
+def _unflushed(ending: Ending) -> str:
+    if ending.close_notify_sent_at is None:
+        return "the peer did not read, our close_notify never left"
+    if ending.close_notify_received_at is not None:
+        return f"{_exchange(ending)}, and a send was cut short"
+    return f"{_unanswered(ending)}, and a send was cut short"
 
 
 def _aborted(ending: Ending) -> str:

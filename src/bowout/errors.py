@@ -4,6 +4,7 @@
     ├── MisuseError               you: the call cannot work now, in the state that the object is in
     │   ├── BusyError             two tasks receive from one stream at once
     │   ├── SendInterrupted       an earlier send was cancelled halfway; what follows it would be garbled
+    │   ├── ReceiveInterrupted    an exception interrupted the decryption of a record, which is lost
     │   └── LimitExceeded         receive_until() found no separator within its limit
     ├── StreamClosed              we ended it: close(), abort(), unwrap() or send_eof() came first
     ├── ConnectError              nobody there (also an OSError)
@@ -75,6 +76,13 @@ class BusyError(MisuseError):
 
 class SendInterrupted(MisuseError):
     """An earlier ``send()`` was cancelled halfway, so that anything sent now would be garbled."""
+
+
+class ReceiveInterrupted(MisuseError):
+    """A signal handler's exception interrupted OpenSSL in the middle of a record: that record is lost.
+
+    The exception itself was raised where it came. Nothing is received after it, since a part would be missing.
+    """
 
 
 class LimitExceeded(MisuseError):
@@ -152,7 +160,15 @@ class HandshakeTimeout(HandshakeError, TimeoutError):
 
 
 class StartTLSError(BowoutError):
-    """The server did not agree to change to TLS, or did not speak the protocol that was asked for."""
+    """The server did not agree to change to TLS, or did not speak the protocol that was asked for.
+
+    Attributes:
+        why: ``"not offered"`` or ``"refused"``: the server speaks the protocol, but no TLS in it. ``"turned away"``: it
+            refused the whole connection, and not TLS. ``"not spoken"``: it said what the protocol does not know, or
+            nothing. Empty where none of these fits.
+    """
+
+    why: str = ""
 
 
 class PeerError(BowoutError):

@@ -10,8 +10,9 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from bowout import _backends
-from bowout._arguments import checked_port, checked_timeout
-from bowout._core import messages
+from bowout._arguments import check_protocols, checked_port, checked_timeout
+from bowout._certificates import check_has_certificate
+from bowout._handlers import check_handler
 from bowout._listeners import Listener, checked_listener, listen_tcp, listen_unix
 from bowout._options import KEEPALIVE, LINGER_BYTES, StreamOptions
 from bowout._server import Server, Settings
@@ -40,6 +41,8 @@ def serve(
     *,
     context: ssl.SSLContext,
     sni: Mapping[str, ssl.SSLContext] | Callable[[str], ssl.SSLContext | None] | None = None,
+    alpn: Sequence[str] | None = None,
+    proxy_protocol: bool | Callable[[str], bool] = False,
     sockets: Sequence[socket.socket] | None = None,
     path: str | Path | None = None,
     backlog: int = 1024,
@@ -86,6 +89,15 @@ def serve(
             gives one or None. `context` serves every other name. Of a context chosen so, the certificate, the trust
             and the ALPN protocols count; TLS versions and what is wanted of a client's certificate are those of
             `context` (a chosen one that wants more is refused). It takes the place of ``context.sni_callback``.
+        alpn: protocols to agree to, the best first (RFC 7301); they are set on `context` and on those of `sni`. A
+            client that offers others only is refused with the alert no_application_protocol, as section 3.2 demands;
+            one that offers none is served. Protocols that were set on a context without this argument are agreed to
+            likewise, but without that refusal: ``ssl`` neither makes it nor tells which protocols they are.
+        proxy_protocol: every connection comes through a proxy that says first for whom, by a header of the PROXY
+            protocol, version 1 or 2; the client that it names becomes the stream's ``peer``. It has to come within
+            ``handshake_timeout``; without a good one the handshake fails. Anybody who can connect past the proxy can
+            claim to be anybody, so keep them out, or give a function: called with the address of who connects
+            (``""`` for a Unix socket), it says whether that is such a proxy. Everybody else is served without a header.
         sockets: bound, listening sockets to use instead of `host` and `port`; `systemd_sockets` gives those of a
             socket activation. They are the server's from then on.
         path: a Unix socket to listen on instead. It is removed when accepting ends, unless somebody else has put
@@ -116,14 +128,17 @@ def serve(
         on_event: called with the peer's name and each `Event` of its connection as it happens, for traces; likewise.
 
     Raises:
-        TypeError, ValueError: arguments that cannot be meant.
+        TypeError: an argument of the wrong type, or a handler that gives nothing to await.
+        ValueError: one that cannot be meant, arguments that contradict each other, or a context without a certificate.
         OSError: an address cannot be had.
     """
-    if not callable(handler):
-        raise TypeError(f"the handler must be a coroutine function of one stream, not {type(handler).__name__}")
+    check_handler(handler)
+    if alpn is not None:
+        check_protocols(alpn)
     options = StreamOptions(
         context=context,
         role=Role.SERVER,
+        alpn=alpn,
         handshake_timeout=handshake_timeout,
         close_timeout=close_timeout,
         keepalive=keepalive,
@@ -140,6 +155,7 @@ def serve(
         on_drain=on_drain,
         on_ending=on_ending,
         on_event=on_event,
+        proxy_protocol=proxy_protocol,
     )
     settings.check()
     if sum((sockets is not None, path is not None, host is not None or port != 0)) > 1:
@@ -147,8 +163,9 @@ def serve(
     if sockets is not None and not sockets:
         raise ValueError("no sockets to listen on")
     _check_address(host, port, path)
-    if sni is not None:
-        messages.underlying(context).sni_callback = sni_callback(sni, context)
+    _check_backlog(backlog)
+    _check_proxy_protocol(proxy_protocol)
+    _set_sni(context, sni, alpn)
 
     async def listen(backend: Backend) -> list[Listener]:
         if sockets is not None:
@@ -161,22 +178,44 @@ def serve(
     return Serving(handler, listen, options, settings, drain_on_signals=drain_on_signals)
 
 
-def _check_address(host: object, port: int, path: object) -> None:
-    """Refuse what is no address: the system has its own words for it, or takes it for another.
-
-    Raises:
-        TypeError, ValueError: it is none.
-    """
+def _check_address(host: object, port: object, path: object) -> None:
+    """Raise ValueError or TypeError for what is no address: the system has its own words for it, or takes another."""
     if host is not None and not isinstance(host, str):
         raise TypeError(f"the host must be a name or an address, or None for every address, not {host!r}")
-    if host == "":
-        raise ValueError("the host is empty: give a name or an address, or None for every address")
+    if host is not None and (not host or "\0" in host):
+        raise ValueError(f"the host must be a name or an address, or None for every address, not {host!r}")
     checked_port(port, least=0)
     if path is not None and not isinstance(path, str | PurePath):
         raise TypeError(f"the path must be that of a file, not {path!r}")
     # Linux binds an empty path to a name of its own choice, and one that begins with a NUL to no file.
-    if path is not None and ("\0" in str(path) or path == ""):
+    if path is not None and ("\0" in str(path) or str(path) in {"", "."}):
         raise ValueError(f"the path must be that of a file, not {path!r}")
+
+
+def _check_proxy_protocol(proxy_protocol: object) -> None:
+    if not (isinstance(proxy_protocol, bool) or callable(proxy_protocol)):
+        raise TypeError(f"proxy_protocol must be a bool or a function, not {type(proxy_protocol).__name__}")
+
+
+def _set_sni(
+    context: ssl.SSLContext,
+    sni: Mapping[str, ssl.SSLContext] | Callable[[str], ssl.SSLContext | None] | None,
+    alpn: Sequence[str] | None,
+) -> None:
+    """Have `context` choose others by name, and see that there is a certificate for whoever comes."""
+    callback = None if sni is None else sni_callback(sni, context, alpn)
+    check_has_certificate(context, others=callback is not None)
+    if callback is not None:
+        for other in callback.contexts.values():
+            check_has_certificate(other, others=False)
+        context.sni_callback = callback
+
+
+def _check_backlog(backlog: object) -> None:
+    if not isinstance(backlog, int) or isinstance(backlog, bool):
+        raise TypeError(f"the backlog must be a number of connections, not {backlog!r}")
+    if backlog < 1:
+        raise ValueError(f"the backlog must be at least 1, not {backlog}")
 
 
 class Serving:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import ssl
+import sys
+import warnings
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from bowout._arguments import check_choice, checked_bytes, checked_count, checked_timeout
 from bowout.ending import Role
-from bowout.errors import BusyError, IncompleteRead, LimitExceeded, MisuseError, SendInterrupted, StreamClosed
+from bowout.errors import BusyError, IncompleteRead, LimitExceeded, SendInterrupted, StreamClosed
 
 if TYPE_CHECKING:
     import socket as sockets  # `Stream.socket` hides the name
-    from collections.abc import AsyncIterator
-    from types import TracebackType
+    from collections.abc import AsyncIterator, Callable
+    from types import FrameType, TracebackType
 
     from bowout._backends import Event
     from bowout._connection import Connection
@@ -50,6 +52,15 @@ class Stream:
         self._close_timeout = close_timeout
         self._buffer = bytearray()
         self._receiving = False
+        self._made_at = _caller()
+
+    def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
+        connection = getattr(self, "_connection", None)
+        if connection is not None and connection.ending is None:
+            try:
+                _warn(f"{self!r} was never closed; it was made at {self._made_at}", ResourceWarning, source=self)
+            finally:
+                connection.drop()
 
     def __repr__(self) -> str:
         state = str(self.ending) if self.ending else self._connection.engine.outbound.value
@@ -369,7 +380,7 @@ class Stream:
         """
         await self._connection.handshake(self._handshake_timeout)
 
-    async def close(self, timeout: float | None = None) -> Ending:
+    async def close(self, timeout: float | None = None, *, late: Callable[[bytes], object] | None = None) -> Ending:
         """End the connection gracefully, both ways, from any task, at any time, in any state.
 
         Wait for the send in flight, send close_notify, then FIN, then read and discard until the peer has ended too,
@@ -378,6 +389,8 @@ class Stream:
 
         Args:
             timeout: seconds for all of it; None for the stream's ``close_timeout``, 0 for what can be done at once.
+            late: called with the application data that is unread or still comes, in order, instead of discarding it.
+                It must not block. What it raises cuts the close short. Of concurrent calls, the first one's counts.
 
         Returns:
             The ending. It tells of everything that a peer can do wrong; nothing of that is raised.
@@ -391,7 +404,7 @@ class Stream:
         then propagates.
         """
         timeout = self._close_timeout if timeout is None else checked_timeout("timeout", timeout)
-        return await self._close("close()", timeout, notify=True)
+        return await self._close("close()", timeout, notify=True, late=late)
 
     aclose = close
 
@@ -424,8 +437,8 @@ class Stream:
         """
         timeout = self._close_timeout if timeout is None else checked_timeout("timeout", timeout)
         await self.handshake()
-        self._check_loop()
         self._connection.check_staying()
+        self._connection.check_loop()
         if self._connection.cut_short:
             raise SendInterrupted("a send was cancelled halfway: close_notify would vouch for half a message")
         self._drop_buffer()
@@ -453,9 +466,13 @@ class Stream:
             timeout = min(self._close_timeout, _ERROR_PATIENCE)
             await self._close("left by an error", timeout, notify=self._connection.vouch_anyway)
 
-    async def _close(self, verb: str, timeout: float, *, notify: bool) -> Ending:
+    async def _close(
+        self, verb: str, timeout: float, *, notify: bool, late: Callable[[bytes], object] | None = None
+    ) -> Ending:
         connection = self._connection
-        self._check_loop()
+        if not connection.backend.is_current():
+            connection.leave_from_elsewhere(verb)
+            return self._ended()
         deadline = connection.backend.time() + timeout
         if connection.ending is not None:
             await connection.backend.checkpoint()
@@ -463,19 +480,12 @@ class Stream:
             connection.hurry(deadline)
             await connection.wait_ended()
         else:
+            if late is not None and self._buffer:
+                late(self._take(len(self._buffer)))
             self._drop_buffer()
             connection.begin_leaving(verb)
-            await connection.close(deadline, notify=notify)
+            await connection.close(deadline, notify=notify, late=late)
         return self._ended()
-
-    def _check_loop(self) -> None:
-        """Raise MisuseError in another loop than ours. Where ours has ended, end the connection: no other call can."""
-        try:
-            self._connection.backend.check_running()
-        except MisuseError:
-            if self._connection.backend.is_over():
-                self._leave("its event loop has ended")
-            raise
 
     def _leave(self, reason: str) -> Ending:
         """End the connection at once, without an await: close_notify is tried where it is true."""
@@ -545,6 +555,14 @@ class _Lines:
             return end.partial
         except StreamClosed:
             raise StopAsyncIteration from None
+
+
+def _caller() -> str:
+    """Say where the code is that called this package: the file and the line."""
+    frame: FrameType | None = sys._getframe(2)  # noqa: SLF001  (the documented way to the caller)
+    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == "bowout":
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else "?"
 
 
 def consists_of(error: BaseException, kinds: tuple[type[BaseException], ...]) -> bool:

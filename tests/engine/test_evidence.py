@@ -405,7 +405,7 @@ def test_our_answer_to_a_broken_record_is_named(us: Engine, them: Engine) -> Non
 
 def test_without_the_hook_our_answer_is_not_known(us: Engine, them: Engine) -> None:
     send(them, b"x")
-    us._tls._bowout_sink = None  # type: ignore[attr-defined]
+    us._tls._bowout_inbox = None  # type: ignore[attr-defined]
     us.receive_data(flipped(take(them)))
     with mock.patch.object(us._evidence, "on_message"):
         error = str(read_out(us)[1])

@@ -147,6 +147,49 @@ def test_a_renegotiation_is_refused_and_nothing_ends(ca: trustme.CA, tmp_path: P
     assert us.output_size > 0
 
 
+REFUSED = "the peer had asked to renegotiate, which we refuse"
+
+
+@pytest.mark.parametrize("code", [40, 100])
+def test_an_alert_after_a_refused_renegotiation_says_so(ca: trustme.CA, tmp_path: Path, code: int) -> None:
+    us, pen = scribe(*contexts(ca, "1.2"), "1.2", tmp_path / "keys")
+    us.receive_data(pen.record(HANDSHAKE, bytes(4)))
+    assert read(us) is None
+    us.receive_data(pen.alert(2, code))
+    _, error = read_out(us)
+    assert isinstance(error, AlertReceived)
+    assert REFUSED in str(error)
+    assert us.finish().reason == REFUSED
+
+
+@pytest.mark.parametrize(("end", "how"), [("receive_eof", How.TRUNCATED), ("receive_reset", How.RESET)])
+def test_a_bare_end_after_a_refused_renegotiation_says_so(ca: trustme.CA, tmp_path: Path, end: str, how: How) -> None:
+    us, pen = scribe(*contexts(ca, "1.2"), "1.2", tmp_path / "keys")
+    us.receive_data(pen.record(HANDSHAKE, bytes(4)))
+    assert read(us) is None
+    getattr(us, end)()
+    read_out(us)
+    ending = us.finish()
+    assert (ending.how, ending.reason) == (how, REFUSED)
+
+
+def test_no_other_end_is_put_down_to_a_refused_renegotiation(ca: trustme.CA, tmp_path: Path) -> None:
+    us, pen = scribe(*contexts(ca, "1.2"), "1.2", tmp_path / "keys")
+    us.receive_data(pen.record(HANDSHAKE, bytes(4)))
+    assert read(us) is None
+    us.receive_data(pen.record(DATA, b"not sealed by its key")[:-1] + b"\xff")
+    assert isinstance(read_out(us)[1], ProtocolViolation)
+    assert us.finish().reason == ""
+
+
+def test_an_alert_alone_says_nothing_of_a_renegotiation(scripted: tuple[Engine, Scribe]) -> None:
+    us, pen = scripted
+    us.receive_data(pen.alert(2, 40))
+    _, error = read_out(us)
+    assert isinstance(error, AlertReceived)
+    assert (REFUSED in str(error), us.finish().reason) == (False, "")
+
+
 def test_a_renegotiation_after_our_close_notify_is_not_answered(ca: trustme.CA, tmp_path: Path) -> None:
     us, pen = scribe(*contexts(ca, "1.2"), "1.2", tmp_path / "keys")
     close_notify(us)

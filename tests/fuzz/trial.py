@@ -421,6 +421,8 @@ class Trial:
         check(ending.sent + ending.unsent == self._written + self._unsent, "bytes were written and not counted")
         if self._reader is not None:
             check(ending.sent == self._reader.plaintext, f"{ending.sent} bytes sent, and not {self._reader.plaintext}")
+        if ending.how in {How.CLEAN, How.UNANSWERED}:
+            check(not ending.unsent, f"{ending.how}, and bytes of ours never left")
         if ending.how is How.CLEAN:
             check(self._peer_ended, "clean, and the peer sent no close_notify")
             check(self._reader is not None and self._reader.close_notifies, "clean, and ours did not leave")

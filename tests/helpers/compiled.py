@@ -15,7 +15,7 @@ from helpers.commands import environment
 from helpers.peers import require_program
 
 #: Seconds that a first compilation may take; a newer Go compiles its standard library with it.
-_TIMEOUT: Final = 100
+_TIMEOUT: Final = 250
 
 
 def shared_directory(factory: pytest.TempPathFactory) -> Path:
@@ -29,9 +29,9 @@ def go_program(source: Path, directory: Path) -> str:
     go = require_program("go")
 
     def compile_it(made: Path) -> None:
-        offline = {"GO111MODULE": "off", "GOFLAGS": "", "GOTOOLCHAIN": "local", "GOPROXY": "off"}
-        cache = str(directory / "go-cache")
-        _run([go, "build", "-o", str(made), str(source)], environment(CGO_ENABLED="0", GOCACHE=cache, **offline))
+        offline = {"GO111MODULE": "off", "GOFLAGS": "", "GOTOOLCHAIN": "local", "GOPROXY": "off", "GOENV": "off"}
+        folders = {"GOCACHE": str(directory / "go-cache"), "GOPATH": str(directory / "go-path")}  # none in a HOME
+        _run([go, "build", "-o", str(made), str(source)], environment(CGO_ENABLED="0", **folders, **offline))
 
     return _once(source, directory, compile_it)
 

@@ -398,7 +398,8 @@ class Exploration:
         return World(self._ended(a), world.b, to_b, to_a)
 
     def _ended(self, a: Peer) -> Peer:
-        how = self.verdict(_halves(a), shook_hands=True, leaving_when_cut=a.leaving_when_cut)
+        unsent = any(symbol in _WHOLE for symbol in a.queue)
+        how = self.verdict(_halves(a), shook_hands=True, leaving_when_cut=a.leaving_when_cut, unsent=unsent)
         return a._replace(how=how, inbox=(), queue=(), to_send=0, leaving=True)
 
     # -- what must hold ------------------------------------------------------------------------------------------

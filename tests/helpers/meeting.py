@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import select
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from helpers.tasks import in_thread
 #: Seconds for a close that cannot end before its deadline.
 SHORT: Final = 0.3
 #: Seconds for every other close: the end of a hang.
-LONG: Final = 10.0
+LONG: Final = 30.0
 #: What is sent where the entry wants something to be.
 REPLY: Final = b"thank you\n"
 #: More than the buffers of any two kernels hold.
@@ -28,8 +27,6 @@ UPLOAD: Final = bytes(range(256)) * 4096
 #: More than a kernel takes of a socket with the smallest buffer, for a peer that does not read yet.
 BLOCKING: Final = bytes(512 << 10)
 _SMALL: Final = 1
-#: Seconds without room in the kernel after which a send counts as blocked.
-_QUIET: Final = 0.02
 
 
 @dataclass
@@ -73,6 +70,7 @@ class Scene:
             self.stream = bowout.wrap(self.sock, context, server_hostname="localhost", **options)
         else:
             self.stream = bowout.wrap(self.sock, self.peer.server_context(), server_side=True, **options)
+        self.sock = self.stream._connection._transport._socket  # type: ignore[attr-defined]
 
     async def peer_is_done(self) -> None:
         """Wait until the peer has done all that it does by itself, and what it sent has arrived."""
@@ -81,11 +79,6 @@ class Scene:
     def small_buffer(self) -> None:
         """Let sends block soon, while the peer does not read."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SMALL)
-
-    def wait_full(self) -> None:
-        """In a thread: wait until the kernels take no more from us."""
-        while select.select([], [self.sock], [], _QUIET)[1]:
-            pass
 
 
 @contextlib.contextmanager

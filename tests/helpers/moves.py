@@ -256,8 +256,9 @@ async def _out_of_time(scene: Scene) -> bowout.Ending:
 async def _blocked_send(scene: Scene) -> Met:
     data = await scene.stream.receive_exactly(len(scene.entry.sends))
     async with jobs() as group:
+        scene.small_buffer()
         sending = group.start(scene.stream.send, MUCH)
-        await in_thread(scene.wait_full)
+        await settle()
         ending = await scene.stream.close(SHORT)
         await _expect_closed(sending)
     return Met(ending, Outcome.CLOSED, data)
@@ -451,7 +452,6 @@ async def _block(scene: Scene, start: Callable[..., Job[None]]) -> Job[None]:
     await scene.stream.handshake()
     sending = start(scene.stream.send, BLOCKING)
     await settle()
-    await in_thread(scene.wait_full)
     assert not sending.done
     return sending
 

@@ -9,7 +9,9 @@ import functools
 import glob
 import importlib.util
 import os
+import re
 import shutil
+import socket
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -39,29 +41,75 @@ def require_program(name: str) -> str:
     return path
 
 
+def require_programs(*names: str) -> None:
+    """The same for each part of a peer that comes in several packages: a daemon and its modules."""
+    for name in names:
+        require_program(name)
+
+
+def is_installed(name: str) -> bool:
+    """Whether a program of ``.ci/packages.txt`` is there."""
+    return find_program(listed_programs()[name][0]) is not None
+
+
 def require_module(name: str) -> None:
     """Skip the test, or fail it in CI, unless a Python module can be imported."""
     if importlib.util.find_spec(name) is None:
         _missing(f"the Python module {name} is not installed")
 
 
+def require_ipv6() -> None:
+    """Skip the test where the loopback has no IPv6."""
+    try:
+        with socket.socket(socket.AF_INET6) as sock:
+            sock.bind(("::1", 0))
+    except OSError as error:
+        pytest.skip(f"this machine has no IPv6: {error}")
+
+
 @functools.cache
 def listed_programs() -> dict[str, tuple[str, str]]:
     """What ``.ci/packages.txt`` lists: a program's name to its name or glob, and its package."""
-    programs = {}
-    for line in PACKAGES.read_text(encoding="utf-8").splitlines():
+    return parse_packages(PACKAGES.read_text(encoding="utf-8"))
+
+
+def parse_packages(text: str) -> dict[str, tuple[str, str]]:
+    """Read the text of such a list.
+
+    Raises:
+        ValueError: two packages list the same program, so that it could not tell which of them is missing.
+    """
+    programs: dict[str, tuple[str, str]] = {}
+    for line in text.splitlines():
         fields = line.partition("#")[0].split()
-        if fields:
-            package, patterns = fields
-            programs.update({Path(pattern).name: (pattern, package) for pattern in patterns.split(",")})
+        if not fields:
+            continue
+        package, patterns = fields
+        for pattern in patterns.split(","):
+            name = Path(pattern).name
+            if name in programs:
+                raise ValueError(
+                    f"{name} stands for {programs[name][1]} and for {package}: list what each alone brings"
+                )
+            programs[name] = pattern, package
     return programs
 
 
 def find_program(pattern: str) -> str | None:
-    """Find a program by a glob of its path, or else by its name; of several, the last in order (the newest version)."""
-    if found := glob.glob(pattern):  # noqa: PTH207 an absolute pattern is none of Path.glob
-        return max(found)
-    return shutil.which(Path(pattern).name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), *SBIN]))
+    """Find a program by a glob of its path, or else by its name; of several, the one with the highest version.
+
+    An empty file is none: that is how one is hidden.
+    """
+    if os.path.isabs(pattern):  # noqa: PTH117 no path, a pattern
+        matches = [Path(match) for match in glob.glob(pattern)]  # noqa: PTH207 Path.glob takes no absolute pattern
+        there = [str(path) for path in matches if path.is_file() and path.stat().st_size]
+        return max(there, key=_by_version, default=None)
+    return shutil.which(pattern, path=os.pathsep.join([os.environ.get("PATH", os.defpath), *SBIN]))
+
+
+def _by_version(path: str) -> list[tuple[int, str]]:
+    """Its parts, numbers by their value: 9.6 comes before 15."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path)]
 
 
 def _missing(what: str) -> NoReturn:

@@ -266,14 +266,14 @@ class SimulatedBackend:
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
 
+    def is_current(self) -> bool:
+        return True
+
+    def is_running(self) -> bool:
+        return True
+
     def time(self) -> float:
         return self._loop.now
-
-    def check_running(self) -> None:
-        """There is one loop only."""
-
-    def is_over(self) -> bool:
-        return False
 
     def event(self) -> SimulatedEvent:
         return SimulatedEvent(self._loop)
@@ -396,6 +396,9 @@ class SimulatedTransport:
             self.outgoing.clear()
         self.closed = True
         self._lot.release()
+
+    def drop(self) -> None:
+        self.close()
 
     def detach(self) -> socket.socket:
         self.closed = self.detached = True

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +19,17 @@ from pathlib import Path
 import pytest
 import trustme
 
-from helpers.peers import find_program, require_program
+from helpers.peers import find_program, is_installed, require_program, require_programs
 
 Recipe = Callable[["Home"], AbstractContextManager[dict[str, int]]]
 
-_START_TIMEOUT = 20.0
+#: Seconds after which a daemon that is not up is lost: no time that a test measures, only the end of a hang.
+_START_TIMEOUT = 60.0
+#: The same of one that was told to stop; it is killed then.
+_STOP_TIMEOUT = 10.0
+#: The ports that the kernel hands out to whoever connects, and those to choose from.
+_EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_PORTS = range(15000, 65000)
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,8 @@ class Home:
     def create(cls, authority: trustme.CA) -> Iterator[Home]:
         """Make one; it is gone when the block is left."""
         leaf = authority.issue_cert("localhost", "127.0.0.1")
-        with tempfile.TemporaryDirectory(prefix="bowout-", ignore_cleanup_errors=True) as directory:
+        folder = tempfile.TemporaryDirectory(prefix="bowout-", dir=_open_to_all(), ignore_cleanup_errors=True)
+        with folder as directory:
             home = cls(Path(directory), Path(directory, "cert.pem"), Path(directory, "key.pem"))
             home.path.chmod(0o755)
             home.cert.write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
@@ -59,23 +66,44 @@ class Home:
         return str(file)
 
 
+def _open_to_all() -> str:
+    """A directory for temporary files that every user may enter; TMPDIR may be one's own."""
+    for path in map(Path, (tempfile.gettempdir(), "/tmp", "/var/tmp")):
+        if path.is_dir() and all(folder.stat().st_mode & 0o001 for folder in (path, *path.resolve().parents)):
+            return str(path)
+    pytest.skip("there is no directory for temporary files that a daemon's user may enter")
+
+
 def _user() -> str:
-    return pwd.getpwuid(os.getuid()).pw_name
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        pytest.skip("who runs the tests has no name, and this daemon wants one for its configuration")
 
 
 def free_ports(count: int) -> list[int]:
     """Ports of loopback that nobody listened on a moment ago.
 
-    They lie below those that the kernel hands out, so that no other test's connection takes one before the daemon
+    They lie outside those that the kernel hands out, so that no other test's connection takes one before the daemon
     does, and no attempt to reach the daemon connects to itself.
     """
     ports: list[int] = []
-    for port in random.sample(range(20000, 32000), 1000):
+    handed_out = _ephemeral()
+    candidates = [port for port in _PORTS if port not in handed_out] or _PORTS
+    for port in random.sample(candidates, min(1000, len(candidates))):
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
             ports.append(port)
         if len(ports) == count:
             return ports
     pytest.fail("no free port")
+
+
+def _ephemeral() -> range:
+    try:
+        first, last = map(int, _EPHEMERAL.read_text(encoding="ascii").split())
+    except FileNotFoundError:  # not Linux
+        return range(32768, 65536)
+    return range(first, last + 1)
 
 
 @contextmanager
@@ -110,7 +138,7 @@ def _running(home: Home, ports: list[int], *command: str, user: str | None = Non
 def _listens(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except ConnectionRefusedError:
+    except OSError:  # refused; or a machine too busy to answer in time
         return False
     return True
 
@@ -119,7 +147,7 @@ def _stop(daemon: subprocess.Popen[bytes]) -> None:
     """Ask it to go, wait for it; then kill what is left of its session."""
     daemon.terminate()
     try:
-        daemon.wait(5)
+        daemon.wait(_STOP_TIMEOUT)
     except subprocess.TimeoutExpired:
         daemon.kill()
         daemon.wait()
@@ -153,18 +181,23 @@ def exim(home: Home) -> Iterator[dict[str, int]]:
 
 @contextmanager
 def dovecot(home: Home) -> Iterator[dict[str, int]]:
-    """IMAP, POP3, LMTP, ManageSieve."""
+    """IMAP, POP3, LMTP, ManageSieve: as many of them as are installed."""
     program = require_program("dovecot")
-    ports = dict(zip(("imap", "pop3", "lmtp", "sieve"), free_ports(4), strict=True))
+    told = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
+    if not told.startswith("2.3."):
+        pytest.skip(f"this is a configuration for Dovecot 2.3, and {told.strip() or 'an unknown version'} is installed")
+    ports = dict(zip(DOVECOT, free_ports(len(DOVECOT)), strict=True))
+    ports = {protocol: port for protocol, port in ports.items() if is_installed(DOVECOT[protocol].program)}
+    services = "\n".join(DOVECOT[protocol].listening_on(port) for protocol, port in ports.items())
     # Run by root, Dovecot has users of its own; run by anybody else, it has to be content with that user.
-    alone = "" if os.getuid() == 0 else _DOVECOT_UNPRIVILEGED
+    alone = "" if os.getuid() == 0 else _unprivileged(ports)
     config = home.write(
         "dovecot.conf",
         f"""
         base_dir = @DIR@/run
         state_dir = @DIR@/state
         log_path = /dev/stderr
-        protocols = imap pop3 lmtp sieve
+        protocols = {" ".join(ports)}
         listen = 127.0.0.1
         ssl = yes
         ssl_cert = <@CERT@
@@ -174,32 +207,7 @@ def dovecot(home: Home) -> Iterator[dict[str, int]]:
           driver = static
           args = nopassword=y
         }}
-        service imap-login {{
-          inet_listener imap {{
-            port = {ports["imap"]}
-          }}
-          inet_listener imaps {{
-            port = 0
-          }}
-        }}
-        service pop3-login {{
-          inet_listener pop3 {{
-            port = {ports["pop3"]}
-          }}
-          inet_listener pop3s {{
-            port = 0
-          }}
-        }}
-        service managesieve-login {{
-          inet_listener sieve {{
-            port = {ports["sieve"]}
-          }}
-        }}
-        service lmtp {{
-          inet_listener lmtp {{
-            port = {ports["lmtp"]}
-          }}
-        }}
+        {services}
         {alone}
         """,
     )
@@ -207,23 +215,48 @@ def dovecot(home: Home) -> Iterator[dict[str, int]]:
         yield ports
 
 
-_DOVECOT_UNPRIVILEGED = """
-        default_internal_user = @USER@
-        default_internal_group =
-        default_login_user = @USER@
-        service anvil {
-          chroot =
-        }
-        service imap-login {
-          chroot =
-        }
-        service pop3-login {
-          chroot =
-        }
-        service managesieve-login {
-          chroot =
-        }
-"""
+@dataclass(frozen=True)
+class DovecotService:
+    """What one of Dovecot's packages brings.
+
+    Attributes:
+        program: the part of it that listens.
+        service: its name in the configuration.
+        listener: the name of its port in the clear.
+        implicit: the name of its port that begins with TLS, which it opens by itself; or nothing.
+    """
+
+    program: str
+    service: str
+    listener: str
+    implicit: str = ""
+
+    def listening_on(self, port: int) -> str:
+        """Its configuration."""
+        listeners = [(self.listener, port), *([(self.implicit, 0)] if self.implicit else [])]
+        inside = "\n".join(f"inet_listener {name} {{\n port = {number}\n }}" for name, number in listeners)
+        return f"service {self.service} {{\n {inside}\n }}"
+
+
+#: Each in a package of its own: the daemon alone serves none of them.
+DOVECOT = {
+    "imap": DovecotService("imap-login", "imap-login", "imap", "imaps"),
+    "pop3": DovecotService("pop3-login", "pop3-login", "pop3", "pop3s"),
+    "lmtp": DovecotService("lmtp", "lmtp", "lmtp"),
+    "sieve": DovecotService("managesieve-login", "managesieve-login", "sieve"),
+}
+
+
+def _unprivileged(protocols: Iterable[str]) -> str:
+    services = ["anvil", *(DOVECOT[name].service for name in protocols if name != "lmtp")]
+    return "\n".join(
+        [
+            "default_internal_user = @USER@",
+            "default_internal_group =",
+            "default_login_user = @USER@",
+            *(f"service {service} {{\n chroot =\n }}" for service in services),
+        ]
+    )
 
 
 @contextmanager
@@ -288,10 +321,15 @@ def slapd(home: Home) -> Iterator[dict[str, int]]:
 @contextmanager
 def postgres(home: Home) -> Iterator[dict[str, int]]:
     """PostgreSQL, which does not run as root."""
-    initdb, program, (port,) = require_program("initdb"), require_program("postgres"), free_ports(1)
+    require_programs("initdb", "postgres")
+    initdb, (port,) = require_program("initdb"), free_ports(1)
+    program = str(Path(initdb).with_name("postgres"))  # of the same version, where there are several
     user = "postgres" if os.getuid() == 0 else None
     if user:
-        owner = pwd.getpwnam(user)
+        try:
+            owner = pwd.getpwnam(user)
+        except KeyError:
+            pytest.skip("PostgreSQL does not run as root, and there is no user postgres")
         for path in (home.path, home.cert, home.key):
             os.chown(path, owner.pw_uid, owner.pw_gid)
     data = str(home.path / "data")
@@ -418,15 +456,15 @@ def nnrpd(home: Home) -> Iterator[dict[str, int]]:
         yield {"nntp": port}
 
 
-#: The recipes, and the protocols that each of them serves.
-RECIPES: dict[Recipe, tuple[str, ...]] = {
-    exim: ("smtp",),
-    dovecot: ("imap", "pop3", "lmtp", "sieve"),
-    vsftpd: ("ftp",),
-    prosody: ("xmpp", "xmpp-server"),
-    slapd: ("ldap",),
-    postgres: ("postgres",),
-    mariadb: ("mysql",),
-    inspircd: ("irc",),
-    nnrpd: ("nntp",),
+#: The recipes, and for each protocol that one serves, the programs of ``.ci/packages.txt`` that it takes.
+RECIPES: dict[Recipe, dict[str, tuple[str, ...]]] = {
+    exim: {"smtp": ("exim4",)},
+    dovecot: {protocol: ("dovecot", service.program) for protocol, service in DOVECOT.items()},
+    vsftpd: {"ftp": ("vsftpd",)},
+    prosody: {"xmpp": ("prosody",), "xmpp-server": ("prosody",)},
+    slapd: {"ldap": ("slapd",)},
+    postgres: {"postgres": ("initdb", "postgres")},
+    mariadb: {"mysql": ("mariadbd",)},
+    inspircd: {"irc": ("inspircd", "m_ssl_gnutls.so", "m_starttls.so")},
+    nnrpd: {"nntp": ()},
 }

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import select
 import socket
 import ssl
 import struct
@@ -25,6 +24,7 @@ from typing import Any, Final, Literal
 import trustme
 
 import bowout
+from helpers.kernel import wait_full
 
 Version = Literal["1.2", "1.3"]
 Role = Literal["client", "server"]
@@ -32,8 +32,10 @@ VERSIONS: Final[tuple[Version, ...]] = ("1.2", "1.3")
 ROLES: Final[tuple[Role, ...]] = ("client", "server")
 
 NAME: Final = "peer.test"
-#: Seconds after which a script is lost: no time that a test measures, only the end of a hang.
-PATIENCE: Final = 12.0
+#: Seconds after which a script is lost: no time that a test measures, only the end of a hang, on a busy machine too.
+PATIENCE: Final = 30.0
+#: More than a buffer of the kernel should hold, so that much that nobody reads cannot lie in buffers that grow.
+_BUFFER: Final = 1 << 20
 
 _TLS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 _RECORD_HEADER: Final = 5
@@ -207,7 +209,7 @@ class Link:
     """One connection between the stream of a test and its peer.
 
     Attributes:
-        sock: our end, until `stream` takes it.
+        sock: our end, also when `stream` has taken it.
         go: for the test to tell the script something.
         ready: for the script to tell the test.
         over: set when the test has ended.
@@ -224,10 +226,14 @@ class Link:
         self.result: Any = None
 
     def stream(self, **options: Any) -> bowout.Stream:
-        """Our end as a stream; the handshake is still to come."""
+        """Our end as a stream; the handshake is still to come. A close that a test does not hurry has time."""
+        options = {"close_timeout": PATIENCE, "handshake_timeout": PATIENCE, **options}
         if self.we == "client":
-            return bowout.wrap(self.sock, our_context(self.version, "client"), server_hostname=NAME, **options)
-        return bowout.wrap(self.sock, our_context(self.version, "server"), server_side=True, **options)
+            stream = bowout.wrap(self.sock, our_context(self.version, "client"), server_hostname=NAME, **options)
+        else:
+            stream = bowout.wrap(self.sock, our_context(self.version, "server"), server_side=True, **options)
+        self.sock = stream._connection._transport._socket  # type: ignore[attr-defined]
+        return stream
 
     def await_ready(self) -> None:
         """In a thread of the test: wait for the script to say that it is ready, or to end."""
@@ -235,8 +241,7 @@ class Link:
 
     def await_full(self) -> None:
         """In a thread of the test: wait until the kernels take no more from us."""
-        while select.select([], [self.sock], [], 0.1)[1]:
-            pass
+        wait_full(self.sock)
 
     def await_go(self) -> None:
         """In a script: wait for the test to say go."""
@@ -256,15 +261,16 @@ def peer_context(version: Version, side: Role) -> ssl.SSLContext:
 
 
 def tcp_pair(*, small: bool = False) -> tuple[socket.socket, socket.socket]:
-    """Two connected TCP sockets; `small` makes the kernel's buffers so, where a sender must block soon."""
+    """Two connected TCP sockets; `small` makes the kernel's buffers so, where a sender must block soon.
+
+    The others do not grow either, however much this machine would let them: megabytes block a sender on every one.
+    """
     with socket.socket() as listener:
-        if small:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 << 10)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 << 10 if small else _BUFFER)
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         ours = socket.socket()
-        if small:
-            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 << 10)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 << 10 if small else _BUFFER)
         ours.connect(listener.getsockname())
         theirs = listener.accept()[0]
         theirs.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else an RST may overtake what was written

@@ -87,16 +87,18 @@ def test_curl(
     CURL.require()
     listener = socket.create_server((LOOPBACK, 0))
     url = f"https://{LOOPBACK}:{listener.getsockname()[1]}/"
-    command = [require_program("curl"), "--silent", "--show-error", "--fail", "--cacert", ca_file(), *[url] * count]
+    # --disable, which has to be the first: no .curlrc of anybody.
+    curl = [require_program("curl"), "--disable", "--silent", "--show-error", "--fail"]
+    command = [*curl, "--cacert", ca_file(), *[url] * count]
 
     async def main() -> tuple[Ending, subprocess.CompletedProcess[bytes]]:
         async with jobs() as group:
-            curl = group.start(
+            fetching = group.start(
                 in_thread, lambda: subprocess.run(command, capture_output=True, check=False, timeout=PATIENCE)
             )
             async with accepted(listener, version, PATIENCE) as us:
                 ending = await handler(us)
-            return ending, await curl.result()
+            return ending, await fetching.result()
 
     ending, done = run(main)
     assert done.stdout == BODY * count

@@ -21,7 +21,8 @@ _READS: Final = frozenset({You.READ, You.REPLY})
 _HANDSHAKES: Final = frozenset({You.HANDSHAKE, You.LEAVE_HANDSHAKE})
 #: `SSLSocket` has one error for an alert and a violation, and takes a reset for an end of file.
 _SAME: Final = {Outcome.ALERT: Outcome.VIOLATION, Outcome.RESET: Outcome.TRUNCATED}
-_PATIENCE: Final = {You.LEAVE_HANDSHAKE: SHORT, You.CLOSE_IN_TIME: SHORT, You.BLOCKED_SEND: SHORT, You.DRAIN: SHORT}
+#: Where the peer leaves us waiting for the end, which is no more than this then.
+_IN_TIME: Final = frozenset({You.CLOSE_IN_TIME, You.BLOCKED_SEND, You.DRAIN})
 
 
 def secure(peer: Peer, sock: socket.socket, role: PeerRole) -> ssl.SSLSocket:
@@ -57,6 +58,8 @@ def act_upon(sock: ssl.SSLSocket, entry: Entry) -> tuple[bytes, Outcome]:
         data, outcome = read_to_end(sock)
     else:
         data, outcome = read_exactly(sock, len(entry.sends)), Outcome.CLOSED
+    if entry.you in _IN_TIME:
+        sock.settimeout(SHORT)
     with contextlib.suppress(OSError):
         if entry.you is You.BLOCKED_SEND:
             sock.sendall(MUCH)
@@ -69,7 +72,7 @@ def act_upon(sock: ssl.SSLSocket, entry: Entry) -> tuple[bytes, Outcome]:
 
 
 def meet(peer: Peer, sock: socket.socket, entry: Entry, role: PeerRole) -> tuple[bytes, Outcome]:
-    sock.settimeout(_PATIENCE.get(entry.you, LONG))
+    sock.settimeout(SHORT if entry.you is You.LEAVE_HANDSHAKE else LONG)
     try:
         secured = secure(peer, sock, role)
     except OSError:

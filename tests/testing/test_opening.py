@@ -44,7 +44,7 @@ def test_a_client_of_the_standard_library_comes_through_starttls() -> None:
 
     with (
         Peer(says_goodbye, opening=smtp) as peer,
-        smtplib.SMTP("localhost", peer.port, local_hostname="client.test", timeout=10) as client,
+        smtplib.SMTP("localhost", peer.port, local_hostname="client.test", timeout=30) as client,
     ):
         client.starttls(context=peer.client_context())
         assert client.docmd("QUIT") == (221, b"bye")
@@ -75,7 +75,7 @@ def test_a_peer_that_is_a_client_opens_too_and_nothing_of_tls_is_taken_for_plain
 
 def test_what_comes_in_one_segment_with_the_opening_stays_for_tls() -> None:
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    with Peer("fin_at_boundary", opening=answers) as peer, socket.create_connection(peer.address, timeout=10) as sock:
+    with Peer("fin_at_boundary", opening=answers) as peer, socket.create_connection(peer.address, timeout=30) as sock:
         tls = peer.client_context().wrap_bio(incoming, outgoing, server_hostname="localhost")
         with pytest.raises(ssl.SSLWantReadError):
             tls.do_handshake()
@@ -94,7 +94,7 @@ def test_what_comes_in_one_segment_with_the_opening_stays_for_tls() -> None:
 
 def test_who_leaves_in_the_opening_is_reported_and_the_script_does_not_begin() -> None:
     begun: list[Act] = []
-    with Peer(begun.append, opening=smtp) as peer, socket.create_connection(peer.address, timeout=10) as sock:
+    with Peer(begun.append, opening=smtp) as peer, socket.create_connection(peer.address, timeout=30) as sock:
         sock.recv(100)
     assert not begun
     assert peer.report.fin
@@ -105,7 +105,7 @@ def test_an_opening_does_not_read_without_end() -> None:
     def short(opening: Opening) -> None:
         opening.read_until(b"\n", limit=4)
 
-    with Peer("fin_at_boundary", opening=short) as peer, socket.create_connection(peer.address, timeout=10) as sock:
+    with Peer("fin_at_boundary", opening=short) as peer, socket.create_connection(peer.address, timeout=30) as sock:
         sock.sendall(b"abcdefgh")
     assert peer.report.error == r"b'\n' did not come in 4 bytes of the opening"
 
@@ -117,7 +117,7 @@ def test_a_mistake_in_an_opening_comes_out_where_the_block_is_left() -> None:
     with (
         pytest.raises(LookupError, match="server"),
         Peer("fin_at_boundary", opening=wrong) as peer,
-        socket.create_connection(peer.address, timeout=10),
+        socket.create_connection(peer.address, timeout=30),
     ):
         pass
 
@@ -127,6 +127,6 @@ def test_text_in_an_opening_is_to_be_encoded(verb: str) -> None:
     with (
         pytest.raises(TypeError, match=rf"^{verb}\(\) is for bytes, and not for str: encode it first"),
         Peer("fin_at_boundary", opening=lambda opening: getattr(opening, verb)("text")) as peer,
-        socket.create_connection(peer.address, timeout=10),
+        socket.create_connection(peer.address, timeout=30),
     ):
         pass

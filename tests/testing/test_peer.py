@@ -10,6 +10,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -20,12 +21,13 @@ import trustme
 
 from bowout.ending import EventKind, How, Role, Side
 from bowout.testing import GREETING, Act, ExpectationFailed, Peer, TLSVersion, default_ca, server_context
+from helpers.peers import require_ipv6
 
 BOTH: Final[tuple[TLSVersion, ...]] = ("1.2", "1.3")
 
 
 def connected(peer: Peer, context: ssl.SSLContext | None = None) -> ssl.SSLSocket:
-    sock = socket.create_connection(peer.address, timeout=10)
+    sock = socket.create_connection(peer.address, timeout=30)
     try:
         return (context or peer.client_context()).wrap_socket(sock, server_hostname="localhost")
     except BaseException:
@@ -173,7 +175,7 @@ def test_each_connection_has_its_report() -> None:
             visit(peer)
         peer.wait()
         with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(peer.address, timeout=10)
+            socket.create_connection(peer.address, timeout=30)
     assert [(report.number, report.close_notify) for report in peer.reports] == [(0, 1), (1, 1), (2, 1)]
 
 
@@ -205,6 +207,7 @@ def test_a_client_that_finds_nobody_says_so() -> None:
 
 
 def test_ipv6() -> None:
+    require_ipv6()
     with Peer("answers_close_notify", host="::1") as peer:
         visit(peer)
     assert (peer.host, peer.report.close_notify) == ("::1", 1)
@@ -295,9 +298,17 @@ def test_somebody_hangs_and_is_still_there_when_the_test_ends() -> None:
 
 
 def test_somebody_hangs_longer_than_the_peer_waits() -> None:
-    with Peer("answers_close_notify", timeout=0.5) as peer, connected(peer) as sock:
+    def script(act: Act) -> None:
+        act.handshake()
+        act.send(GREETING)
+        assert 500 < act._wire.deadline - time.monotonic() <= 600
+        act._wire.deadline = time.monotonic()  # no machine is too slow for its handshake then
+        assert not act.wait_for("close_notify")
+
+    with Peer(script, timeout=600) as peer, connected(peer) as sock:
         assert peer.wait().close_notify == 0
         assert sock.recv(100) == GREETING
+    assert (peer.report.finished, peer.report.error) == (True, None)
     assert "still there" in str(peer.report)
 
 

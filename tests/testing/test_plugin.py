@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
@@ -60,10 +61,16 @@ def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Suite:
     def run(text: str, *args: str, conftest: str = "", apart: bool = False) -> pytest.RunResult:
         pytester.makeconftest(CONFTEST + conftest)
         pytester.makepyfile(CLIENT + text)
-        args = ("-p", "no:cacheprovider", "-p", "no:cov", "--strict-markers", "-W", "error", *args)
-        return pytester.runpytest_subprocess(*args, timeout=100) if apart else pytester.runpytest_inprocess(*args)
+        workers = ("-p", "xdist") if "-n" in args else ()
+        args = ("-p", "no:cacheprovider", "-p", "no:cov", *workers, "--strict-markers", "-W", "error", *args)
+        return pytester.runpytest_subprocess(*args, timeout=250) if apart else pytester.runpytest_inprocess(*args)
 
     return run
+
+
+def test_pytest_finds_it_where_it_is_installed() -> None:
+    (found,) = importlib.metadata.entry_points(group="pytest11", name="bowout")
+    assert found.value == "pytest_bowout"
 
 
 def left_nothing(result: pytest.RunResult) -> bool:

@@ -20,7 +20,7 @@ BOTH: Final[tuple[TLSVersion, ...]] = ("1.2", "1.3")
 
 @contextmanager
 def met(script: Script, *, tls: TLSVersion = "1.3") -> Iterator[tuple[Peer, ssl.SSLSocket]]:
-    with Peer(script, tls=tls) as peer, socket.create_connection(peer.address, timeout=10) as raw:
+    with Peer(script, tls=tls) as peer, socket.create_connection(peer.address, timeout=30) as raw:
         context = peer.client_context()
         with context.wrap_socket(raw, server_hostname="localhost", suppress_ragged_eofs=False) as sock:
             yield peer, sock
@@ -275,7 +275,7 @@ def test_a_server_that_stops_after_its_flight_can_end_there(tls: TLSVersion) -> 
 
     def visit(peer: Peer) -> None:
         with (
-            socket.create_connection(peer.address, timeout=10) as raw,
+            socket.create_connection(peer.address, timeout=30) as raw,
             peer.client_context().wrap_socket(raw, server_hostname="localhost") as sock,
         ):
             sock.recv(1)
@@ -365,7 +365,7 @@ def test_a_mistake_is_told_of_and_says_what_there_is(
         pytest.raises(error, match=told),
         Peer(mistake) as peer,
         suppress(OSError),
-        socket.create_connection(peer.address, timeout=10) as raw,
+        socket.create_connection(peer.address, timeout=30) as raw,
     ):
         peer.client_context().wrap_socket(raw, server_hostname="localhost").close()
     assert peer.report.error is not None
@@ -435,7 +435,7 @@ def test_a_record_in_plain_that_is_too_much_for_one() -> None:
         pytest.raises(ValueError, match=r"cannot carry 65,536 B: .* room for 65,535 B; send"),
         Peer(script) as peer,
         suppress(OSError),
-        socket.create_connection(peer.address, timeout=10) as raw,
+        socket.create_connection(peer.address, timeout=30) as raw,
     ):
         peer.client_context().wrap_socket(raw, server_hostname="localhost").close()
 
@@ -492,7 +492,7 @@ def test_a_message_for_after_the_handshake_waits_for_its_end(verb: Callable[[Act
         pytest.raises(RuntimeError, match=r"is for after the handshake, which is not done; record\(22, …\)"),
         Peer(script, tls=tls) as peer,
         suppress(OSError),
-        socket.create_connection(peer.address, timeout=10) as raw,
+        socket.create_connection(peer.address, timeout=30) as raw,
     ):
         peer.client_context().wrap_socket(raw, server_hostname="localhost").close()
 
@@ -545,7 +545,7 @@ def test_a_handshake_does_not_overtake_what_a_segment_holds_back() -> None:
             with pytest.raises(RuntimeError, match=r"handshake\(\) in one_segment\(\)"):
                 act.handshake()
 
-    with Peer(script) as peer, socket.create_connection(peer.address, timeout=10) as raw:
+    with Peer(script) as peer, socket.create_connection(peer.address, timeout=30) as raw:
         assert raw.recv(100) == b"in plain\r\n"
 
 

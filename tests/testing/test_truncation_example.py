@@ -22,7 +22,7 @@ def clients() -> None:
 
 def test_the_example_tells_what_each_client_hides(pytester: pytest.Pytester) -> None:
     folder = ROOT / "examples" / "truncation"
-    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", folder, timeout=100)
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", folder, timeout=250)
     outcomes = result.parseoutcomes()
     assert outcomes.keys() - {"xpassed"} == {"passed", "xfailed"}, result.stdout.str()
     assert outcomes.get("xpassed", 0) in {0, 2}  # what hangs on the version of CPython
@@ -34,7 +34,7 @@ def test_the_tables_are_up_to_date(tmp_path: Path) -> None:
         [sys.executable, ROOT / "scripts" / "generate_truncations.py", "--check"],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=250,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")

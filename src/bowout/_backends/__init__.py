@@ -70,6 +70,9 @@ class Transport(Protocol):
     def close(self) -> None:
         """Close the descriptor. Never raises, and may be called again."""
 
+    def drop(self) -> None:
+        """Close the descriptor soon, where nothing waits for it any more. Never raises; any thread may call it."""
+
     def detach(self) -> socket.socket:
         """Give the socket away, open, and forget it."""
 
@@ -116,14 +119,14 @@ class Backend(Protocol):
     #: By these the loop cancels a task.
     cancellations: tuple[type[BaseException], ...]
 
+    def is_current(self) -> bool:
+        """This is the loop that runs the caller."""
+
+    def is_running(self) -> bool:
+        """The loop runs, here or in another thread."""
+
     def time(self) -> float:
         """The loop's clock, in seconds."""
-
-    def check_running(self) -> None:
-        """Raise MisuseError if the caller runs in another loop."""
-
-    def is_over(self) -> bool:
-        """The loop has ended: nothing can be waited for in it any more."""
 
     def event(self) -> Event:
         """A new event."""

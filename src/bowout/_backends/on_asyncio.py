@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import signal
 import socket
-from asyncio import _get_running_loop
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import aiohappyeyeballs
@@ -15,6 +14,7 @@ from bowout._backends.sockets import (
     Endpoint,
     SocketTransport,
     begin_to_connect,
+    belongs_elsewhere,
     check_connected,
     new_socket,
     numeric_address,
@@ -42,12 +42,14 @@ class AsyncioBackend:
         self.time = loop.time
         self.event = asyncio.Event
 
-    def check_running(self) -> None:
-        if _get_running_loop() is not self._loop:
-            raise _another_loop(self._loop)
+    def is_current(self) -> bool:
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
 
-    def is_over(self) -> bool:
-        return self._loop.is_closed()
+    def is_running(self) -> bool:
+        return self._loop.is_running()
 
     def move_on_at(self, when: float) -> _MoveOn:
         return _MoveOn(self._loop, when)
@@ -135,10 +137,8 @@ class _MoveOn:
         self.expired = False
 
     async def __aenter__(self) -> Self:
-        if _get_running_loop() is not self._loop:
-            raise _another_loop(self._loop)
         task = asyncio.current_task(self._loop)
-        assert task is not None, "a coroutine of asyncio runs in a task"
+        assert task is not None, "the caller has looked whether this loop runs it, and a coroutine runs in a task"
         self._task = task
         self._cancelling = task.cancelling()
         self._timer = self._loop.call_at(self._when, self._fire)
@@ -257,11 +257,6 @@ def _unfit(loop: asyncio.AbstractEventLoop) -> MisuseError:
     )
 
 
-def _another_loop(loop: asyncio.AbstractEventLoop) -> MisuseError:
-    what = "an event loop that has ended" if loop.is_closed() else "another event loop"
-    return MisuseError(f"this belongs to {what}: use it only in the loop in which it was made")
-
-
 class ReadinessTransport(SocketTransport):
     """A socket on a loop that can watch descriptors."""
 
@@ -275,8 +270,6 @@ class ReadinessTransport(SocketTransport):
         self._tells_once = not isinstance(loop, asyncio.BaseEventLoop)
 
     async def wait(self, *, read: bool, write: bool) -> None:
-        if _get_running_loop() is not self._loop:
-            raise _another_loop(self._loop)
         waiter: asyncio.Future[None] = self._loop.create_future()
         for direction, wanted in ((self._reading, read), (self._writing, write)):
             if self._tells_once and direction.watched:
@@ -288,6 +281,8 @@ class ReadinessTransport(SocketTransport):
             self._others.append(waiter)
         try:
             await waiter
+        except RuntimeError as error:  # from asyncio: the task that waits is another loop's
+            raise belongs_elsewhere(running=self._loop.is_running()) from error
         finally:
             for waiters in (self._reading.waiters, self._writing.waiters, self._others):
                 if waiter in waiters:
@@ -303,13 +298,13 @@ class ReadinessTransport(SocketTransport):
         await self._wait_to_move(self._writing, give)
 
     async def _wait_to_move(self, direction: _Direction, move: Callable[[], bool]) -> None:
-        if _get_running_loop() is not self._loop:
-            raise _another_loop(self._loop)
         waiter: asyncio.Future[None] = self._loop.create_future()
         direction.enlist(waiter)
         direction.move = move
         try:
             await waiter
+        except RuntimeError as error:
+            raise belongs_elsewhere(running=self._loop.is_running()) from error
         finally:
             direction.move = None
             if waiter in direction.waiters:
@@ -325,6 +320,10 @@ class ReadinessTransport(SocketTransport):
         self._stop_watching()
         super().close()
 
+    def drop(self) -> None:
+        # The loop may watch the descriptor, and belongs to its thread.
+        _close_soon(self._loop, self)
+
     def detach(self) -> socket.socket:
         self._stop_watching()
         return super().detach()
@@ -333,6 +332,13 @@ class ReadinessTransport(SocketTransport):
         for direction in (self._reading, self._writing):
             if direction.watched:
                 direction.stop()
+
+
+def _close_soon(loop: asyncio.AbstractEventLoop, transport: SocketTransport) -> None:
+    try:
+        loop.call_soon_threadsafe(transport.close)
+    except RuntimeError:  # It is closed, and watches nothing.
+        transport.close()
 
 
 class _Direction:
@@ -360,19 +366,26 @@ class _Direction:
 
     def enlist(self, waiter: asyncio.Future[None]) -> None:
         """Let `waiter` go when something can move."""
-        if not self.watched:
-            self.watch()
-        self.waiters.append(waiter)
+        try:
+            if not self.watched:
+                self.watch()
+        except RuntimeError as error:  # The loop is closed.
+            raise belongs_elsewhere(running=False) from error
+        except (OSError, ValueError):
+            waiter.set_result(None)  # The descriptor was closed behind our back: the next look at it tells.
+        else:
+            self.waiters.append(waiter)
 
     def watch(self) -> None:
-        """Have the loop watch."""
+        """Have the loop watch. Raises OSError or ValueError where there is no descriptor."""
         self._add(self._socket.fileno(), self._ready)
         self.watched = True
 
     def stop(self) -> None:
         """Have the loop watch no longer."""
         self.watched = False
-        self._remove(self._socket.fileno())
+        with contextlib.suppress(OSError, ValueError, RuntimeError):  # no descriptor, or no loop any more
+            self._remove(self._socket.fileno())
 
     def _ready(self) -> None:
         if not self.waiters:
@@ -384,8 +397,9 @@ class _Direction:
 
 def _release(waiters: list[asyncio.Future[None]]) -> None:
     for waiter in waiters:
-        if not waiter.done() and not waiter.get_loop().is_closed():  # In a loop that has ended, nobody waits.
-            waiter.set_result(None)
+        if not waiter.done():
+            with contextlib.suppress(RuntimeError):  # The loop is closed, and nobody waits any more.
+                waiter.set_result(None)
     waiters.clear()
 
 
@@ -414,9 +428,13 @@ class CompletionTransport(SocketTransport):
             task, self._receiving = self._receiving, None
             try:
                 self._arrived = memoryview(task.result())
+            except OSError:
+                self._raise_loss(self._sending)
+                raise
             finally:
                 del task  # Its error would hold it in a cycle.
             if not self._arrived:
+                self._raise_loss(self._sending)
                 return 0
         count = min(len(buffer), len(self._arrived))
         buffer[:count] = self._arrived[:count]
@@ -430,15 +448,20 @@ class CompletionTransport(SocketTransport):
             task, self._sending = self._sending, None
             try:
                 return task.result()
+            except OSError:
+                self._raise_loss(self._receiving)
+                raise
             finally:
                 del task
-        count = super().send(data)
+        try:
+            count = super().send(data)
+        except OSError:
+            self._raise_loss(self._receiving)
+            raise
         self._refused = bytes(data[:_CHUNK]) if count is None else b""
         return count
 
     async def wait(self, *, read: bool, write: bool) -> None:
-        if _get_running_loop() is not self._loop:
-            raise _another_loop(self._loop)
         if read and self._receiving is None and not self._arrived:
             self._receiving = self._loop.create_task(self._receive_some())
         if write and self._sending is None and self._refused:
@@ -454,6 +477,18 @@ class CompletionTransport(SocketTransport):
             await asyncio.wait(wanted, return_when=asyncio.FIRST_COMPLETED)
         finally:
             woken.cancel()
+
+    @staticmethod
+    def _raise_loss(other: asyncio.Task[Any] | None) -> None:
+        """Raise the error that the other direction's call has met, if it has.
+
+        The kernel tells why a connection is gone once, to the call that asks first; after it a send meets a broken
+        pipe, and a receive the end.
+        """
+        if other is not None and other.done() and not other.cancelled():
+            error = other.exception()
+            if isinstance(error, OSError) and not isinstance(error, ConnectionError):
+                raise error
 
     async def _receive_some(self) -> bytes:
         with _socket_calls_of(self._loop):
@@ -471,6 +506,9 @@ class CompletionTransport(SocketTransport):
     def close(self) -> None:
         self._cancel_tasks()
         super().close()
+
+    def drop(self) -> None:
+        _close_soon(self._loop, self)
 
     def detach(self) -> socket.socket:
         self._cancel_tasks()

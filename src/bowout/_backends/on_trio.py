@@ -19,7 +19,6 @@ from bowout._backends.sockets import (
     numeric_address,
     resolvable,
 )
-from bowout.errors import MisuseError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -35,17 +34,22 @@ class TrioBackend:
     def __init__(self) -> None:
         self.time = trio.lowlevel.current_clock().current_time
         self.event = trio.Event
-        self._run = trio.lowlevel.current_trio_token()
+        self._token = trio.lowlevel.current_trio_token()
 
-    def check_running(self) -> None:
-        _check_run(self._run)
+    def is_current(self) -> bool:
+        try:
+            return trio.lowlevel.current_trio_token() is self._token
+        except RuntimeError:
+            return False
 
-    def is_over(self) -> bool:
-        return _is_over(self._run)
+    def is_running(self) -> bool:
+        try:
+            self._token.run_sync_soon(_do_nothing, idempotent=True)
+        except trio.RunFinishedError:
+            return False
+        return True
 
     def move_on_at(self, when: float) -> _MoveOn:
-        # Another run has another clock, on which this time may be years away.
-        _check_run(self._run)
         return _MoveOn(when)
 
     async def checkpoint(self) -> None:
@@ -71,7 +75,7 @@ class TrioBackend:
         return trio.open_signal_receiver(*numbers)
 
     def transport(self, sock: socket.socket, peer: str) -> TrioTransport:
-        return TrioTransport(sock, peer, self._run)
+        return TrioTransport(sock, peer)
 
     async def resolve(self, host: str | None, port: int, flags: int = 0) -> list[Endpoint]:
         name = None if host is None else resolvable(host)
@@ -96,23 +100,8 @@ class TrioBackend:
         return sock
 
 
-def _check_run(run: trio.lowlevel.TrioToken) -> None:
-    """Raise MisuseError if the caller is not in this run of trio."""
-    try:
-        if trio.lowlevel.current_trio_token() is run:
-            return
-    except RuntimeError:  # No trio runs here.
-        pass
-    what = "a run of trio that has ended" if _is_over(run) else "another run of trio"
-    raise MisuseError(f"this belongs to {what}: use it only in the run in which it was made")
-
-
-def _is_over(run: trio.lowlevel.TrioToken) -> bool:
-    try:
-        run.run_sync_soon(int)
-    except trio.RunFinishedError:
-        return True
-    return False
+def _do_nothing() -> None:
+    pass
 
 
 class _MoveOn:
@@ -157,15 +146,13 @@ class _Crew:
 class TrioTransport(SocketTransport):
     """A socket under trio, which lets one task wait for each direction: the others wait for that one."""
 
-    def __init__(self, sock: socket.socket, peer: str, run: trio.lowlevel.TrioToken) -> None:
+    def __init__(self, sock: socket.socket, peer: str) -> None:
         super().__init__(sock, peer)
-        self._run = run
         self._reading = _Leader(trio.lowlevel.wait_readable)
         self._writing = _Leader(trio.lowlevel.wait_writable)
         self._idle = _Lot()
 
     async def wait(self, *, read: bool, write: bool) -> None:
-        _check_run(self._run)
         if read and write:
             await self._wait_for_either()
         elif read:
@@ -193,7 +180,7 @@ class TrioTransport(SocketTransport):
         self._reading.release()
         self._writing.release()
         if self._socket.fileno() >= 0:
-            with contextlib.suppress(RuntimeError):  # No trio runs any more, so nobody waits.
+            with contextlib.suppress(RuntimeError):  # outside of trio, when its loop is over: nothing waits any more
                 trio.lowlevel.notify_closing(self._socket)
 
 
@@ -231,11 +218,12 @@ class _Leader:
             return
         self._led = True
         try:
+            if sock.fileno() < 0:
+                raise trio.ClosedResourceError  # since this wait was asked for: here tasks start in turn
             await self._wait(sock)
-        except trio.ClosedResourceError:
-            await (
-                trio.lowlevel.checkpoint_if_cancelled()
-            )  # `wake` was called, or the socket closed: the caller will see.
+        except (trio.ClosedResourceError, OSError):
+            # `wake` was called, or the descriptor is closed: the caller will see.
+            await trio.lowlevel.checkpoint()
         finally:
             self._led = False
             self.release()

@@ -12,7 +12,9 @@ import struct
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
+from bowout._escape import escape
 from bowout._names import ascii_name, host_of, host_port
+from bowout.errors import MisuseError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +28,23 @@ _MOST_KEEPALIVE: Final = 32767
 _PROBES_PER_PERIOD: Final = 4
 #: The ioctl SIOCOUTQ: how many bytes TCP holds that the peer has not acknowledged, our FIN among them.
 _SIOCOUTQ: Final = 0x5411
+
+
+def take_over(sock: socket.socket) -> socket.socket:
+    """Move the descriptor into a socket of our own, as `ssl.SSLContext.wrap_socket` does.
+
+    The caller's object is closed from then on, so nothing done to it can close the descriptor behind a stream.
+    """
+    return socket.socket(sock.family, sock.type, sock.proto, fileno=sock.detach())
+
+
+def belongs_elsewhere(*, running: bool) -> MisuseError:
+    """The error for a wait on another event loop than the stream's own, which still runs or does not."""
+    return MisuseError(
+        f"this stream belongs to another event loop, which is {'still running' if running else 'over'}: "
+        "asyncio.run_coroutine_threadsafe() or trio.from_thread.run() reach a loop from another thread, "
+        "and close() ends a stream whose loop is over"
+    )
 
 
 class SocketTransport(abc.ABC):
@@ -85,7 +104,12 @@ class SocketTransport(abc.ABC):
         # other way round: what a forked child closes is its copy alone.
         if not self._fin_sent and self._socket.fileno() >= 0 and self._process == os.getpid():
             self.send_fin()
-        self._socket.close()
+        with contextlib.suppress(OSError):  # It was closed behind our back, by its number.
+            self._socket.close()
+
+    def drop(self) -> None:
+        with contextlib.suppress(OSError):
+            self._socket.close()
 
     def detach(self) -> socket.socket:
         self.wake()
@@ -169,13 +193,14 @@ def address_of(ask: Callable[[], Any]) -> Any:
 
 
 def peer_name(sock: socket.socket) -> str:
-    """``host:port`` of the peer, or the path of a Unix socket; empty where it has none."""
+    """``host:port`` of the peer, or the path of a Unix socket, escaped; empty where it has none."""
     try:
         address = sock.getpeername()
     except OSError:
         return ""
     if not isinstance(address, tuple):
-        return address if isinstance(address, str) else ""
+        # The peer has chosen it: whatever is in it, it must not forge a line of a log.
+        return escape(os.fsdecode(address))
     return host_port(host_of(address), int(address[1]))
 
 

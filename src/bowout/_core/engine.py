@@ -19,6 +19,7 @@ import ssl
 from typing import TYPE_CHECKING, Final
 
 from bowout._core import messages
+from bowout._core.client_hello import Refusal
 from bowout._core.evidence import Evidence
 from bowout._core.failures import alert_of_reason, handshake_cut, handshake_failure, words_of
 from bowout._core.input import InputQueue, make_room
@@ -33,6 +34,7 @@ from bowout.errors import (
     HandshakeReset,
     HandshakeTruncated,
     ProtocolViolation,
+    ReceiveInterrupted,
     Reset,
     StreamClosed,
     Truncated,
@@ -41,6 +43,7 @@ from bowout.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bowout._core.client_hello import HelloGate
     from bowout._core.timeline import Timeline
 
 #: So much plaintext becomes one chunk of output: two full records, for a MemoryBIO never gives memory back.
@@ -48,6 +51,8 @@ WRITE_SIZE: Final = 2 * MAX_PLAINTEXT
 #: Bytes after the peer's close_notify that are kept for `leftover`; more are only counted.
 _LEFTOVER_CAP: Final = 1 << 18
 _SAMPLE_SIZE: Final = 64
+#: The level of an alert (RFC 8446 section 6).
+_FATAL: Final = 2
 #: So little input is given to OpenSSL at once where it is discarded: its MemoryBIO is no larger for it.
 _FEW_RECORDS: Final = 1 << 12
 
@@ -62,6 +67,7 @@ class Engine:
         session: of an earlier connection with this context, to resume; clients only.
         timeline: where everything is recorded.
         truncation: what a reader meets when the peer's FIN comes at a record boundary without close_notify.
+        gate: looks at a client's first message before OpenSSL does; servers only.
     """
 
     def __init__(
@@ -73,6 +79,7 @@ class Engine:
         session: ssl.SSLSession | None = None,
         timeline: Timeline,
         truncation: TruncationPolicy = "raise",
+        gate: HelloGate | None = None,
     ) -> None:
         incoming = ssl.MemoryBIO()
         self._input = InputQueue(incoming)
@@ -87,14 +94,16 @@ class Engine:
         self._timeline = timeline
         self._evidence = Evidence(timeline, role)
         self._halves = self._evidence.halves
-        messages.attach(self._tls, self._evidence)
+        self._inbox = messages.attach(self._tls)
         self.role = role
         self._truncation = truncation
+        self._gate = gate
         self._queue = OutputQueue()
         self._held = bytearray()
         self._roomy = False
         self._sample = b""
         self._close_notify_owed = False
+        self._record_lost = False
         self._ignored = 0
         self._discarded = 0
         self._unsent = 0
@@ -149,6 +158,8 @@ class Engine:
             self._take_late(data)
         elif not self.handshake_done and (self._evidence.leaving or self._evidence.failed):
             pass  # There is nobody to read it.
+        elif self._gate is not None:
+            self._gate.add(data)
         elif self._evidence.leaving and len(data) <= _FEW_RECORDS:
             self._input.lend(data)
             self._input.feed_all()  # They are discarded: tickets and close_notify in one call of OpenSSL.
@@ -222,23 +233,26 @@ class Engine:
         """
         if self.handshake_done:
             return True
+        if self._gate is not None and not self._passes(self._gate):
+            return False
+        self._inbox.every = self._timeline.observed
         while not self._evidence.failed:
             self._input.feed_all()
-            try:
-                self._tls.do_handshake()
-            except ssl.SSLWantReadError:
+            error = self._call(self._tls.do_handshake)
+            self._raise_what_came(error)
+            if error is None:
+                self._collect(Cargo.HANDSHAKE)
+                self._handshake_succeeded()
+                return True
+            if isinstance(error, ssl.SSLWantReadError):
                 self._collect(Cargo.HANDSHAKE)
                 if self._evidence.input_ended is None:
                     return False
                 self._handshake_cut()
-            except ssl.SSLZeroReturnError:
+            elif isinstance(error, ssl.SSLZeroReturnError):
                 self._handshake_closed()
-            except ssl.SSLError as error:
-                self._handshake_failed(error)
             else:
-                self._collect(Cargo.HANDSHAKE)
-                self._handshake_succeeded()
-                return True
+                self._handshake_failed(error)
         raise self._evidence.make_failure()
 
     def read_into(self, buffer: memoryview) -> int | None:
@@ -251,6 +265,8 @@ class Engine:
         Raises:
             PeerError: the peer's direction ended badly; the same again at every later call.
         """
+        if self._record_lost and not self._evidence.leaving:
+            raise ReceiveInterrupted("an exception interrupted the decryption of a record, which is lost")
         if self._held:
             return self._read_held(buffer)
         total, size = 0, len(buffer)
@@ -284,15 +300,26 @@ class Engine:
         if len(data) > MAX_PLAINTEXT and not self._roomy:
             self._roomy = True
             make_room(self._outgoing, WRITE_SIZE // MAX_PLAINTEXT * FULL_RECORD)
+        chunk = data if len(data) <= WRITE_SIZE else data[:WRITE_SIZE]
         try:
-            count: int = self._tls.write(data if len(data) <= WRITE_SIZE else data[:WRITE_SIZE])
+            count: int = self._tls.write(chunk)
         except ssl.SSLError as error:
-            if self._halves.inbound is not Inbound.CLOSE_NOTIFY:
-                return 0
-            # No other half can come. Some versions of OpenSSL (3.6) write no more after user_canceled and close_notify.
-            raise StreamClosed("the peer sent close_notify in a way after which OpenSSL writes no more") from error
-        self._queue.append(self._outgoing.read(), Cargo.DATA, count)
-        return count
+            failure = error
+            failure.__traceback__ = None  # Likewise.
+        except BaseException:
+            if self._outgoing.pending:  # Encrypted all the same: what follows it must follow all of it.
+                self._queue.append(self._outgoing.read(), Cargo.DATA, len(chunk))
+            raise
+        else:
+            self._queue.append(self._outgoing.read(), Cargo.DATA, count)
+            if self._inbox.messages:
+                self._hear()
+            return count
+        self._raise_what_came(failure)
+        if self._halves.inbound is not Inbound.CLOSE_NOTIFY:
+            return 0
+        # No other half can come. Some versions of OpenSSL (3.6) write no more after user_canceled and close_notify.
+        raise StreamClosed("the peer sent close_notify in a way after which OpenSSL writes no more") from failure
 
     def hold(self) -> None:
         """Decrypt what was received, and keep it for the reader."""
@@ -374,7 +401,10 @@ class Engine:
 
     def verdict(self) -> How:
         """What this ending would be called if it ended now."""
-        return self._evidence.verdict()
+        return self._evidence.verdict(unsent=self._all_unsent() > 0)
+
+    def _all_unsent(self) -> int:
+        return self._unsent + self._queue.plaintext()[1]
 
     def finish(
         self,
@@ -391,10 +421,9 @@ class Engine:
         late = 0
         if not unwrapped and self._halves.inbound is Inbound.CLOSE_NOTIFY:
             late = self._input.size
-        sent_in_part, unsent = self._queue.plaintext()
         return self._evidence.draw_up(
-            sent_in_part=self._sent_in_part + sent_in_part,
-            unsent=self._unsent + unsent,
+            sent_in_part=self._sent_in_part + self._queue.plaintext()[0],
+            unsent=self._all_unsent(),
             unacknowledged=unacknowledged,
             discarded=self._discarded + len(self._held),
             ignored=self._ignored + late,
@@ -437,21 +466,19 @@ class Engine:
             buffer: is not empty.
             more: another record was read just now.
         """
+        error: ssl.SSLError | None = None
         try:
             count: int = self._tls.read(len(buffer), buffer)  # type: ignore[assignment]  # It is a count, with a buffer.
-        except ssl.SSLWantReadError:
-            self._input.ready = False
-            self._after_read()
-            return 0
-        except ssl.SSLZeroReturnError:
-            count = 0
-        except ssl.SSLError as error:
-            # OpenSSL 3.5 calls a close_notify that follows user_canceled an unexpected end of input, of which it was
-            # never told.
-            if not (isinstance(error, ssl.SSLEOFError) and self._evidence.close_notify_seen):
-                self._broken(error)
-                return 0
-            count = 0
+        except ssl.SSLError as met:
+            error, count = met, 0
+            error.__traceback__ = None  # Its frame is this one, which holds the error: a cycle for the collector.
+        except BaseException:
+            self._record_lost = True
+            raise
+        if self._inbox.messages:
+            self._hear()
+        if error is not None:
+            return self._nothing_read(error)
         if self._outgoing.pending or self._close_notify_owed:
             self._after_read()
         if count:
@@ -465,6 +492,23 @@ class Engine:
             self._peer_closed()
         return count
 
+    def _nothing_read(self, error: ssl.SSLError) -> int:
+        """Draw the conclusion of a read that gave nothing; the result is that of `_decrypt`."""
+        if isinstance(error, ssl.SSLWantReadError):
+            self._input.ready = False
+            self._after_read()
+        # OpenSSL 3.5 calls a close_notify that follows user_canceled an unexpected end of input, of which it was never
+        # told.
+        elif isinstance(error, ssl.SSLZeroReturnError) or (
+            isinstance(error, ssl.SSLEOFError) and self._evidence.close_notify_seen
+        ):
+            self._after_read()
+            self._peer_closed()
+        else:
+            self._broken(error)
+        self._raise_what_came(error)
+        return 0
+
     def _read_held(self, buffer: memoryview) -> int:
         count = min(len(buffer), len(self._held))
         buffer[:count] = self._held[:count]
@@ -476,17 +520,44 @@ class Engine:
         self._make_close_notify()
 
     def _make_close_notify(self) -> None:
+        error = self._call(self._tls.unwrap)
+        # SSLWantReadError is the usual answer: ours is in the BIO, the peer's is still to come. Any other is
+        # SHUTDOWN_WHILE_IN_INIT: OpenSSL has one half of a handshake message. After the other half it will do it.
+        self._close_notify_owed = not (error is None or isinstance(error, ssl.SSLWantReadError))
+        if not self._close_notify_owed:
+            self._collect(Cargo.CLOSE_NOTIFY)
+            self._evidence.output_shut = True
+        self._raise_what_came(error)
+
+    def _call(self, call: Callable[[], object]) -> ssl.SSLError | None:
+        """Have OpenSSL do something, and hear what it reports meanwhile; return its error, if any.
+
+        What a signal handler or a callback raised meanwhile is kept for `_raise_what_came`: what OpenSSL did is done.
+        """
+        error: ssl.SSLError | None = None
         try:
-            self._tls.unwrap()
-        except ssl.SSLWantReadError:
-            pass  # The usual answer: ours is in the BIO, the peer's is still to come.
-        except ssl.SSLError:
-            # SHUTDOWN_WHILE_IN_INIT: OpenSSL has one half of a handshake message. After the other half it will do it.
-            self._close_notify_owed = True
-            return
-        self._collect(Cargo.CLOSE_NOTIFY)
-        self._close_notify_owed = False
-        self._evidence.output_shut = True
+            call()
+        except ssl.SSLError as met:
+            error = met
+            error.__traceback__ = None  # Likewise.
+        except BaseException as met:  # noqa: BLE001  (see above)
+            self._inbox.raised = met
+        if self._inbox.messages:
+            self._hear()
+        return error
+
+    def _hear(self) -> None:
+        while self._inbox.messages:
+            outgoing, content_type, data = self._inbox.messages.pop(0)
+            self._evidence.on_message(outgoing=outgoing, content_type=content_type, data=data)
+
+    def _raise_what_came(self, error: ssl.SSLError | None) -> None:
+        """Raise what a signal handler or a callback raised while OpenSSL ran, when all else is done about `error`."""
+        raised, self._inbox.raised = self._inbox.raised, None
+        if raised is None and error is not None:
+            raised = messages.raised_within(error)
+        if raised is not None:
+            raise raised
 
     def _after_read(self) -> None:
         """Queue what reading made OpenSSL answer, and the close_notify that it could not make before."""
@@ -537,7 +608,8 @@ class Engine:
             self._evidence.blame(Side.PEER)
             self._evidence.apply(Signal.FATAL_ALERT)
             self._drop_output()  # Nothing may follow (RFC 8446 section 6.2).
-            text = f"the peer ended the connection with a fatal alert: {alert.name}"
+            refused = f" ({self._evidence.refused})" if self._evidence.refused else ""
+            text = f"the peer ended the connection with a fatal alert: {alert.name}{refused}"
             self._evidence.fail(lambda: AlertReceived(text, alert=alert))
         else:
             self._collect(Cargo.FATAL_ALERT)
@@ -546,6 +618,26 @@ class Engine:
             said = f" (we answered with {alert.name})" if alert else ""
             text = f"the peer broke the TLS protocol: {words_of(error)}{said}"
             self._evidence.fail(lambda: ProtocolViolation(text, alert=alert))
+
+    def _passes(self, gate: HelloGate) -> bool:
+        """Let OpenSSL have the client's first message, or refuse that; False while more of it must come."""
+        verdict = gate.judge()
+        if verdict is False and self._evidence.input_ended is None:
+            return False
+        self._gate = None
+        if isinstance(verdict, Refusal):
+            self._refuse(verdict)
+        else:
+            self._input.append(gate.release())
+        return True
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Refuse the handshake as OpenSSL would, before it has seen any of it: its first answer is in plain text."""
+        alert = bytes((_FATAL, refusal.alert))
+        self._queue.append(bytes((messages.ALERT, 3, 3, 0, len(alert))) + alert, Cargo.FATAL_ALERT)
+        self._evidence.on_message(outgoing=True, content_type=messages.ALERT, data=alert)
+        self._evidence.apply(Signal.SEND_FATAL_ALERT)
+        self._evidence.fail(lambda: HandshakeError(f"the handshake was refused: {refusal.reason}"))
 
     def _handshake_succeeded(self) -> None:
         self.handshake_done = True
@@ -582,5 +674,4 @@ class Engine:
             signal = Signal.SEND_FATAL_ALERT if looks_like_tls(self._sample) else Signal.BAD_RECORD
             self._evidence.apply(signal, answered=answered)
         sample = self._sample
-        error.__traceback__ = None  # Its frames hold this engine, which is to hold it: a cycle for the collector.
         self._evidence.fail(lambda: handshake_failure(error, alert, sample))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _CLOSE_NOTIFY: Final = 0
 _USER_CANCELED: Final = 90
+_NO_RENEGOTIATION: Final = 100
 _FATAL: Final = 2
 _ALERT_SIZE: Final = 2
 #: Messages after the handshake, which an ending tells of.
@@ -37,6 +38,7 @@ class Evidence:
         input_ended: how the transport's input ended, if it has.
         output_shut: close_notify was made; whatever OpenSSL makes after it will not be sent.
         connection_lost: there is no connection any more, though we may first have met that in a failed send.
+        refused: what the peer asked for and we refused, in words: a renegotiation, in TLS 1.2; else "".
         loss: the system's words, where no RST of the peer took it away: the network gave up.
     """
 
@@ -60,6 +62,7 @@ class Evidence:
         self.output_shut = False
         self.connection_lost = False
         self.loss = ""
+        self.refused = ""
 
     # -- what is known -------------------------------------------------------------------------------------------
 
@@ -83,9 +86,14 @@ class Evidence:
         """The peer ended first, in a version in which that ends both directions."""
         return self.tls12 and self.halves.inbound is Inbound.CLOSE_NOTIFY and self._started_by is Side.PEER
 
-    def verdict(self) -> How:
-        """What this ending would be called if it ended now."""
-        return verdict(self.halves, shook_hands=self.version is not None, leaving_when_cut=self._leaving_when_cut)
+    def verdict(self, *, unsent: bool) -> How:
+        """What this ending would be called if it ended now; `unsent`: bytes that a send accepted never left."""
+        return verdict(
+            self.halves,
+            shook_hands=self.version is not None,
+            leaving_when_cut=self._leaving_when_cut,
+            unsent=unsent,
+        )
 
     # -- what happens --------------------------------------------------------------------------------------------
 
@@ -168,6 +176,8 @@ class Evidence:
                 self._close_notify_level = alert.level
                 self.close_notify_seen = True
             return
+        if alert.code == _NO_RENEGOTIATION and alert.by is Side.WE:
+            self.refused = "the peer had asked to renegotiate, which we refuse"
         self.timeline.record(EventKind.ALERT, alert.by, alert=alert)
         if self._is_fatal(alert) and self.alert is None:
             self.alert = alert
@@ -178,6 +188,12 @@ class Evidence:
         if self.version is not None and not self.tls12:
             return alert.code not in {_CLOSE_NOTIFY, _USER_CANCELED}
         return alert.level == _FATAL
+
+    def _peer_gave_up(self, how: How) -> bool:
+        """The peer decided to end it badly: what we refused may be why."""
+        if how is How.ALERT:
+            return self.alert is not None and self.alert.by is Side.PEER
+        return how in {How.TRUNCATED, How.RESET} and not self.loss
 
     # -- the ending ----------------------------------------------------------------------------------------------
 
@@ -197,8 +213,11 @@ class Evidence:
         unwrapped: bool,
     ) -> Ending:
         """Draw up the `Ending`, as far as it is known; `sent_in_part` had left of a chunk that did not leave whole."""
-        failure, how = self.failure, self.verdict()
-        handshake_reason = str(failure) if isinstance(failure, HandshakeError) else ""
+        failure, how = self.failure, self.verdict(unsent=unsent > 0)
+        if not reason and isinstance(failure, HandshakeError):
+            reason = str(failure)
+        if not reason and self._peer_gave_up(how):
+            reason = self.refused
         return Ending(
             how=how,
             started_by=self._started_by,
@@ -215,7 +234,7 @@ class Evidence:
             deadline_hit=deadline_hit,
             cap_hit=cap_hit,
             unwrapped=unwrapped,
-            reason=reason or handshake_reason,
+            reason=reason,
             sent=self.timeline.sent + sent_in_part,
             received=self.timeline.received,
             duration=self.timeline.now(),

@@ -11,8 +11,9 @@ enum, for every record: a third of the cost of a bulk transfer, measured.
 from __future__ import annotations
 
 import ssl
+import sys
 import weakref
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,20 +33,33 @@ _KEPT_OPTIONS: Final = ~int(getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0))
 _ADDED_OPTIONS: Final = int(ssl.OP_NO_RENEGOTIATION)
 
 _HOOK: Final = "_msg_callback"
-_SINK: Final = "_bowout_sink"
+_INBOX: Final = "_bowout_inbox"
 #: Of contexts that wrap one: which. Finding it may have them load the system's trust again.
 _wrapped: weakref.WeakKeyDictionary[ssl.SSLContext, weakref.ref[ssl.SSLContext]] = weakref.WeakKeyDictionary()
 
 
-class MessageSink(Protocol):
-    """Whoever wants to know the messages of one connection."""
+class Inbox:
+    """What OpenSSL reports of one connection while it runs, to be looked at when it has returned.
 
-    def on_message(self, *, outgoing: bool, content_type: int, data: bytes) -> None:
-        """Take one message: `content_type` is ALERT or HANDSHAKE, `data` its bytes."""
+    Nothing is done about a message within OpenSSL's call: an exception raised there, by a signal handler for example,
+    would vanish behind OpenSSL's own.
+
+    Attributes:
+        every: keep every handshake message, and not only those that come after a handshake (`KEPT`).
+        messages: each with its direction (True: outgoing), its content type (ALERT or HANDSHAKE) and its bytes.
+        raised: what a callback of ours caught within OpenSSL's call, to be raised after it.
+    """
+
+    __slots__ = ("every", "messages", "raised")
+
+    def __init__(self) -> None:
+        self.every = False
+        self.messages: list[tuple[bool, int, bytes]] = []
+        self.raised: BaseException | None = None
 
 
 def _dispatcher(previous: Callable[..., Any] | None) -> Callable[..., None]:
-    """The context's callback: it finds the connection's sink, and serves whoever was there before.
+    """Make the context's callback: it fills the connection's inbox, and calls the callback that was there before.
 
     OpenSSL calls it for the header of every record, too, and a function is called faster than an object.
     """
@@ -53,10 +67,12 @@ def _dispatcher(previous: Callable[..., Any] | None) -> Callable[..., None]:
     def dispatch(  # noqa: PLR0917  (CPython calls it like this)
         conn: Any, direction: str, version: int, content_type: int, msg_type: int, data: bytes
     ) -> None:
-        if content_type in _NOTED and (reference := getattr(conn, _SINK, None)) is not None:
-            sink = reference()
-            if sink is not None:
-                sink.on_message(outgoing=direction == "write", content_type=content_type, data=data)
+        if (
+            content_type in _NOTED
+            and (inbox := getattr(conn, _INBOX, None)) is not None
+            and (content_type == ALERT or msg_type in KEPT or inbox.every)
+        ):
+            inbox.messages.append((direction == "write", content_type, data))
         if previous is not None:
             previous(conn, direction, version, content_type, msg_type, data)
 
@@ -79,9 +95,28 @@ def watch(context: ssl.SSLContext) -> bool:
     return True
 
 
-def attach(tls: ssl.SSLObject, sink: MessageSink) -> None:
-    """Let `sink` hear of the messages of `tls`. The reference is weak: a watched connection is freed like any other."""
-    setattr(tls, _SINK, weakref.ref(sink))
+def attach(tls: ssl.SSLObject) -> Inbox:
+    """Have the messages of `tls` collected."""
+    inbox = Inbox()
+    setattr(tls, _INBOX, inbox)
+    return inbox
+
+
+def hand_on(tls: ssl.SSLObject | ssl.SSLSocket, error: BaseException) -> None:
+    """Keep `error`, which was raised in a callback, for the caller of OpenSSL; the standard library would drop it."""
+    inbox = getattr(tls, _INBOX, None)
+    if inbox is not None:
+        inbox.raised = error
+
+
+def raised_within(error: ssl.SSLError) -> BaseException | None:
+    """Tell what was raised by code that ran within OpenSSL's call, such as a signal handler; None where nothing was.
+
+    Where OpenSSL's call failed, too, CPython keeps it as the context of `error` only. To be asked when `error` is not
+    being handled any more: without such an exception, the context is what the caller is handling, if anything.
+    """
+    context = error.__context__
+    return None if context is sys.exc_info()[1] else context
 
 
 def underlying(context: ssl.SSLContext) -> ssl.SSLContext:
@@ -145,3 +180,5 @@ HANDSHAKE_NAMES: Final = {
 }
 NEW_SESSION_TICKET: Final = 4
 KEY_UPDATE: Final = 24
+#: Messages that may come at any time, and that an ending tells of.
+KEPT: Final = frozenset({NEW_SESSION_TICKET, KEY_UPDATE})

@@ -140,20 +140,24 @@ class Halves:
             self.close_notify_sent = True
 
 
-def verdict(halves: Halves, *, shook_hands: bool, leaving_when_cut: bool) -> How:
+def verdict(halves: Halves, *, shook_hands: bool, leaving_when_cut: bool, unsent: bool) -> How:
     """Draw the verdict from the two facts.
 
     Args:
         halves: the half-states at the end.
         shook_hands: the handshake was done at some time.
         leaving_when_cut: the peer's bare FIN came after we had begun to leave: nobody here still wanted to read.
+        unsent: bytes that `send` accepted never left. Our close_notify may have left all the same: in TLS 1.2 it has to
+            answer the peer's at once.
     """
     if not shook_hands:
         return How.FAILED_HANDSHAKE
     inbound, outbound = halves.inbound, halves.outbound
     if halves.close_notify_sent and inbound is Inbound.CLOSE_NOTIFY:
         # Our own RST destroys what is still on its way, our close_notify perhaps among it.
-        return How.ABORTED if outbound is Outbound.RESET else How.CLEAN
+        if outbound is Outbound.RESET:
+            return How.ABORTED
+        return How.UNFLUSHED if unsent else How.CLEAN
     if inbound in {Inbound.FATAL_ALERT, Inbound.UNDECRYPTABLE} or outbound is Outbound.FATAL_ALERT:
         return How.ALERT
     # What the peer did first, and a reader was told, stays the verdict whatever we or the network did after it.
@@ -165,4 +169,4 @@ def verdict(halves: Halves, *, shook_hands: bool, leaving_when_cut: bool) -> How
         return How.ABORTED
     if outbound is Outbound.LOST:
         return How.RESET
-    return How.UNANSWERED if halves.close_notify_sent else How.UNFLUSHED
+    return How.UNANSWERED if halves.close_notify_sent and not unsent else How.UNFLUSHED

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from bowout._starttls.steps import Dialogue, ReadExactly, Send, not_offered, refused, unexpected
+from bowout._starttls.steps import Dialogue, ReadExactly, Send, not_offered, refused, turned_away, unexpected
 from bowout.errors import StartTLSError
 
 #: The longest message accepted. All that we ask for are some hundred bytes long.
@@ -62,7 +62,7 @@ def _ldap_answer(body: bytes) -> None:
         if tag == _RESPONSE_NAME:
             name = value
     if name == _LDAP_DISCONNECTION:
-        raise refused("LDAP", b"notice of disconnection: " + diagnostic)
+        raise turned_away("LDAP", b"notice of disconnection: " + diagnostic)
     if number != b"\x01":
         raise unexpected("LDAP", "the answer to message 1", body)
     code = int.from_bytes(result)
@@ -121,7 +121,7 @@ def mysql() -> Dialogue:
         raise unexpected("MySQL", "a greeting packet", head)
     greeting = yield ReadExactly(size)
     if greeting[0] == 0xFF:
-        raise refused("MySQL", greeting[3:])
+        raise turned_away("MySQL", greeting[3:])  # It has not been asked for TLS yet.
     # Version 10, the server's version up to a NUL, then 4 + 8 + 1 bytes, then the capabilities' lower half.
     version, nul, rest = greeting[1:].partition(b"\0")
     if greeting[0] != 10 or not nul or len(rest) < 15:

@@ -16,12 +16,20 @@ from bowout._starttls.steps import (
     read_line,
     refused,
     too_many_lines,
+    turned_away,
     unexpected,
 )
 
 _Lines = Generator[Step, bytes, list[bytes]]
 
 _REPLY = re.compile(rb"[1-6][0-9]{2}(?:[ -].*)?", re.DOTALL)
+#: SMTP and FTP: the service is not available, and the connection is closed, whatever was asked for.
+_CLOSING = b"421"
+#: NNTP: the service is not available, or not to us (RFC 3977 section 5.1.1).
+_NNTP_CLOSING = (b"400", b"502")
+_BYE = b"* BYE"
+#: IRC: the connection is closed; this host may not connect; it is banned.
+_IRC_CLOSING = (b"ERROR", b"463", b"465")
 _LITERAL = re.compile(rb"\{([0-9]{1,9})\+?\}$")
 
 
@@ -39,12 +47,16 @@ def _mail(protocol: str, hello: bytes, name: str) -> Dialogue:
     _greeting(protocol, (yield from _mail_reply(protocol)))
     yield Send(hello + b" " + name.encode("ascii") + b"\r\n")
     offer = yield from _mail_reply(protocol)
+    if offer[0].startswith(b"4"):  # Not now; a server that does not know EHLO says 5 (RFC 5321 section 4.2.1).
+        raise turned_away(protocol, offer[0])
     # The first line is the server's name, which is not a keyword even where it reads like one.
     keywords = {line[4:].split(b" ")[0].upper() for line in offer[1:]}
     if offer[0][:3] != b"250" or b"STARTTLS" not in keywords:
         raise not_offered(protocol, b", ".join(offer))
     yield Send(b"STARTTLS\r\n")
     answer = yield from _mail_reply(protocol)
+    if answer[0].startswith(_CLOSING):
+        raise turned_away(protocol, answer[0])
     if answer[0][:3] != b"220":
         raise refused(protocol, answer[0])
 
@@ -71,6 +83,8 @@ def ftp() -> Dialogue:
     _greeting("FTP", (yield from _ftp_reply()))
     yield Send(b"AUTH TLS\r\n")
     answer = yield from _ftp_reply()
+    if answer[0].startswith(_CLOSING):
+        raise turned_away("FTP", answer[0])
     if answer[0][:3] in (b"500", b"502", b"504"):
         raise not_offered("FTP", answer[0])
     if answer[0][:3] != b"234":
@@ -95,6 +109,8 @@ def _ftp_reply() -> _Lines:
 def pop3() -> Dialogue:
     """POP3 (RFC 2595 section 4): greeting, CAPA, STLS."""
     greeting = yield from read_line("POP3")
+    if greeting.upper().startswith(b"-ERR"):
+        raise turned_away("POP3", greeting)
     if not greeting.upper().startswith(b"+OK"):
         raise unexpected("POP3", "a greeting (+OK)", greeting)
     yield Send(b"CAPA\r\n")
@@ -113,17 +129,23 @@ def pop3() -> Dialogue:
 def nntp() -> Dialogue:
     """NNTP (RFC 4642): greeting, CAPABILITIES, STARTTLS."""
     greeting = yield from read_line("NNTP")
+    if greeting[:3] in _NNTP_CLOSING:
+        raise turned_away("NNTP", greeting)
     if greeting[:3] not in (b"200", b"201"):
         raise unexpected("NNTP", "a greeting (200 or 201)", greeting)
     yield Send(b"CAPABILITIES\r\n")
     answer = yield from read_line("NNTP")
     if answer[:3] == b"101":
         _require("NNTP", b"STARTTLS", (yield from _until_dot("NNTP")))
+    elif answer[:3] in _NNTP_CLOSING:
+        raise turned_away("NNTP", answer)
     elif answer[:3] != b"500":
         raise unexpected("NNTP", "its capabilities (101)", answer)
     # 500: the server is older than RFC 3977; its answer to STARTTLS decides.
     yield Send(b"STARTTLS\r\n")
     answer = yield from read_line("NNTP")
+    if answer[:3] == b"400":
+        raise turned_away("NNTP", answer)
     if answer[:3] != b"382":
         raise refused("NNTP", answer)
 
@@ -145,6 +167,9 @@ def _require(protocol: str, keyword: bytes, offer: list[bytes]) -> None:
 
 
 def _greeting(protocol: str, reply: list[bytes]) -> None:
+    # FTP's 120 asks to come back in some minutes.
+    if reply[0].startswith((b"4", b"5", b"120")):
+        raise turned_away(protocol, reply[0])
     if reply[0][:3] != b"220":
         raise unexpected(protocol, "a greeting (220)", reply[0])
 
@@ -155,6 +180,8 @@ def imap() -> Dialogue:
     if greeting.upper().startswith(b"* PREAUTH"):
         # RFC 9051 section 11.1: nothing protected this login, and STARTTLS is not valid after it.
         raise not_offered("IMAP", greeting)
+    if greeting.upper().startswith(_BYE):
+        raise turned_away("IMAP", greeting)
     if not greeting.upper().startswith(b"* OK"):
         raise unexpected("IMAP", "a greeting (* OK)", greeting)
     yield Send(b"a1 CAPABILITY\r\n")
@@ -176,7 +203,9 @@ def _imap_reply(tag: bytes) -> _Lines:
         lines.append(line)
         if line.upper().startswith(tag + b" "):
             return lines
-        if not line.startswith(b"* ") or line.upper().startswith(b"* BYE"):
+        if line.upper().startswith(_BYE):
+            raise turned_away("IMAP", line)
+        if not line.startswith(b"* "):
             raise unexpected("IMAP", f"a reply with the tag {tag.decode().lower()}", line)
     raise too_many_lines("IMAP")
 
@@ -185,10 +214,12 @@ def sieve() -> Dialogue:
     """ManageSieve (RFC 5804 section 2.2): the greeting is the capabilities; STARTTLS."""
     *offer, done = yield from _sieve_reply()
     if not done.upper().startswith(b"OK"):
-        raise unexpected("ManageSieve", "its capabilities and OK", done)
+        raise turned_away("ManageSieve", done)
     _require("ManageSieve", b'"STARTTLS"', offer)
     yield Send(b"STARTTLS\r\n")
     *_, done = yield from _sieve_reply()
+    if done.upper().startswith(b"BYE"):
+        raise turned_away("ManageSieve", done)
     if not done.upper().startswith(b"OK"):
         raise refused("ManageSieve", done)
 
@@ -235,7 +266,9 @@ def irc() -> Dialogue:
             return
         if verb in (b"421", b"451"):
             raise not_offered("IRC", line)
-        if verb == b"ERROR" or re.fullmatch(rb"[4-9][0-9]{2}", verb):
+        if verb in _IRC_CLOSING:
+            raise turned_away("IRC", line)
+        if re.fullmatch(rb"[4-9][0-9]{2}", verb):
             raise refused("IRC", line)
         if not re.fullmatch(rb"NOTICE|PING|[0-3][0-9]{2}", verb):
             raise unexpected("IRC", "670 or 691", line)

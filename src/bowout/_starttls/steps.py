@@ -78,14 +78,25 @@ def too_many_lines(protocol: str) -> StartTLSError:
 def not_offered(protocol: str, answer: bytes) -> StartTLSError:
     """The refusal where the server's capabilities lack STARTTLS."""
     said = f"; it said {quote(answer)}" if answer else ""
-    return StartTLSError(f"{protocol}: the server does not offer STARTTLS{said}")
+    return _because("not offered", f"{protocol}: the server does not offer STARTTLS{said}")
 
 
 def refused(protocol: str, answer: bytes) -> StartTLSError:
     """The refusal where the server offered STARTTLS, or may have, and then declined it."""
-    return StartTLSError(f"{protocol}: the server refused STARTTLS: {quote(answer)}")
+    return _because("refused", f"{protocol}: the server refused STARTTLS: {quote(answer)}")
+
+
+def turned_away(protocol: str, answer: bytes) -> StartTLSError:
+    """The refusal where the server speaks the protocol, and refuses the connection as such: it is too busy, say."""
+    return _because("turned away", f"{protocol}: the server turned the connection away: {quote(answer)}")
 
 
 def unexpected(protocol: str, wanted: str, answer: bytes) -> StartTLSError:
     """The refusal of an answer that this protocol does not know at this point."""
-    return StartTLSError(f"{protocol}: expected {wanted}, but the server said {quote(answer)}")
+    return _because("not spoken", f"{protocol}: expected {wanted}, but the server said {quote(answer)}")
+
+
+def _because(why: str, text: str) -> StartTLSError:
+    error = StartTLSError(text)
+    error.why = why
+    return error

@@ -17,6 +17,7 @@ from bowout._starttls.steps import (
     not_offered,
     quote,
     refused,
+    turned_away,
     unexpected,
 )
 from bowout.errors import StartTLSError
@@ -50,10 +51,14 @@ def _stream(namespace: str, domain: str) -> Dialogue:
     parser = _Parser()
     parser.feed(first)
     features = yield from _element(parser)
+    if features.name == f"{_STREAMS} error":
+        raise turned_away("XMPP", features.summary())
     if features.name != f"{_STREAMS} features" or f"{_TLS} starttls" not in features.children:
         raise not_offered("XMPP", features.summary())
     yield Send(f"<starttls xmlns='{_TLS}'/>".encode())
     answer = yield from _element(parser)
+    if answer.name == f"{_STREAMS} error":
+        raise turned_away("XMPP", answer.summary())
     if answer.name != f"{_TLS} proceed":
         raise refused("XMPP", answer.summary())
 
@@ -123,7 +128,7 @@ class _Parser:
         if self._depth == 1:
             self._finished = self._current
         elif self._depth == 0:
-            raise StartTLSError("XMPP: the server closed the stream")
+            raise turned_away("XMPP", b"it closed the stream")
 
     def _doctype(self, *_: object) -> NoReturn:
         # RFC 6120 section 11.1 forbids it, and it is where entity bombs come from.

@@ -1,4 +1,4 @@
-"""The command line: argument parsing and printing only. `main` is the console script ``bowout``."""
+"""The command line: argument parsing and printing only. `main` is what the console script ``bowout`` runs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import errno
 import importlib.util
 import io
 import os
+import signal
 import sys
+import threading
 
 from bowout.cli import _say
 
@@ -24,7 +26,7 @@ def main() -> int:
 
         return run(sys.argv[1:])
     except KeyboardInterrupt:
-        _say.error("interrupted")
+        _say.interrupted()
         return _say.INTERRUPTED
     except BrokenPipeError:
         _say.silence(sys.stdout)  # Whoever read it has seen enough, as of `bowout --help | head`.
@@ -35,6 +37,17 @@ def main() -> int:
         _say.silence(sys.stdout)
         _say.error(f"cannot write to stdout: {error.strerror}")
         return _say.HERE
+    finally:
+        _heed_signals_no_more()
+
+
+def _heed_signals_no_more() -> None:
+    """All is told: what comes now ends us at once, and not with a traceback out of the interpreter that ends, too."""
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is not None and callable(signal.getsignal(number)):
+                signal.signal(number, signal.SIG_DFL)
 
 
 def _open_what_is_closed() -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from bowout.cli import _say
 from bowout.cli._filters import Crlf, LineWith
+from bowout.cli._patience import Countdown
 from bowout.cli._terminal import UserLeft
-from bowout.errors import BowoutError
+from bowout.ending import How, Inbound
+from bowout.errors import BowoutError, StreamClosed
 
 if TYPE_CHECKING:
     from bowout.cli._signals import Signals
@@ -23,6 +25,14 @@ _CHUNK: Final = 1 << 18
 _LINE_PATIENCE: Final = 1.0
 
 
+class OnEof(enum.StrEnum):
+    """What the end of stdin ends."""
+
+    HALF_CLOSE = "half-close"
+    WAIT = "wait"
+    CLOSE = "close"
+
+
 @dataclass(frozen=True, slots=True)
 class Manners:
     """How to behave in a conversation.
@@ -30,14 +40,14 @@ class Manners:
     Attributes:
         close_timeout: seconds that a graceful close may take.
         eof_wait: seconds of the peer's silence, after stdin has ended, until we close; None for ever.
-        half_close: whether the end of stdin ends our direction only.
+        on_eof: what the end of stdin ends: our direction, nothing, or the connection.
         crlf: send a CR LF for each LF.
         quit_on: close after a line of the peer that holds this.
     """
 
     close_timeout: float = 5.0
     eof_wait: float | None = 10.0
-    half_close: bool = True
+    on_eof: OnEof = OnEof.HALF_CLOSE
     crlf: bool = False
     quit_on: str | None = None
 
@@ -51,7 +61,9 @@ class Conversation:
 
     Attributes:
         interrupted: a signal cut it short, and nobody sat at a terminal who could have meant that as leaving.
-        failed: stdin or stdout did not work, or the peer ended before all of stdin was sent.
+        failed: stdin or stdout did not work, the peer ended before all of stdin was sent, or not all of its answer
+            was waited for.
+        hung_up: the peer ended upon our half-close, before it had answered.
     """
 
     def __init__(self, stream: Stream, manners: Manners, signals: Signals) -> None:
@@ -59,13 +71,20 @@ class Conversation:
         self._manners = manners
         self._signals = signals
         self._leave = asyncio.Event()
-        self._silence: asyncio.Timeout | None = None
+        self._patience = Countdown()
+        self._wanted = LineWith(manners.quit_on) if manners.quit_on else None
         self._input_ended = False
         self._input_error: OSError | None = None
+        self._sending = False
+        self._half_closed = False
+        self._gave_up = False
+        self._heard_late = False
         self._peer_ended = False
+        self._peer_left = False
         self._refused = False
         self.interrupted = False
         self.failed = False
+        self.hung_up = False
 
     def output_failed(self, error: OSError) -> None:
         """Take note that stdout takes no more: nobody reads what we would go on to receive."""
@@ -75,33 +94,53 @@ class Conversation:
         self._leave.set()
 
     async def run(self, console: Console) -> Ending:
-        """Hold the conversation, close the stream, and see that stdout has everything."""
+        """Hold the conversation, and close the stream."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._send(console))
-            group.create_task(self._receive(console))
-            watch = group.create_task(self._heed_signals(console))
+            sending = group.create_task(self._send(console))
+            receiving = group.create_task(self._receive(console))
+            watches = (self._heed_signals(console, sending), self._heed_silence())
+            watching = [group.create_task(watch) for watch in watches]
             await self._leave.wait()
             unsent = console.stop_reading()
-            ending = await self._close(cut=self._peer_ended and (unsent or self._refused))
-            watch.cancel()
+            ending = await self._close(console, cut=self._peer_ended and (unsent or self._refused))
+            receiving.cancel()  # All that it had is handed over, and whether stdout takes it is not to be awaited here.
+            await asyncio.wait({sending})
+            for watch in watching:
+                watch.cancel()
+        self._judge(ending)
         return ending
 
     # -- leaving -------------------------------------------------------------------------------------------------
 
-    async def _heed_signals(self, console: Console) -> None:
+    async def _heed_signals(self, console: Console, sending: asyncio.Task[None]) -> None:
         await self._signals.first.wait()
         self.interrupted = not console.interactive
+        self._heed_echo(console)
+        if timeout := self._manners.close_timeout:
+            wanted = "read what was sent" if self._sending else "end it, too"
+            _say.note(f"closing: the peer has {timeout:g} s to {wanted}; {_say.NO_WAIT}")
         self._leave.set()
         await self._signals.second.wait()
         self.interrupted = True
+        self._heed_echo(console)
         self._stream.abort()
+        sending.cancel()
 
-    async def _close(self, *, cut: bool) -> Ending:
+    def _heed_echo(self, console: Console) -> None:
+        if self._signals.line_begun:
+            console.start_line()
+
+    async def _close(self, console: Console, *, cut: bool) -> Ending:
+        def print_late(data: bytes) -> None:
+            self._heard_late = True
+            console.put(self._wanted.feed(data) if self._wanted else data)
+
         try:
             async with self._stream:
                 if cut or self._input_error is not None:
                     raise InputCut
-                await self._stream.close(self._manners.close_timeout)
+                # Who asked to leave wants no more of it; who has only ended stdin does.
+                await self._stream.close(self._manners.close_timeout, late=print_late if self._gave_up else None)
         except InputCut:
             self.failed = True
             if self._input_error is None:
@@ -111,13 +150,26 @@ class Conversation:
                 _say.error(f"cannot read stdin: {reason}", "what was sent is not all, so it ends without close_notify")
         return await self._stream.wait_ended()
 
+    def _judge(self, ending: Ending) -> None:
+        """Find what the verdict alone does not tell: there was more to print, or there may have been."""
+        if self._heard_late and ending.inbound is Inbound.OPEN:
+            self.failed = True
+            _say.error(
+                "the peer had begun to answer when the time to close was over: not all of it may have been printed",
+                "--eof-wait SECONDS waits longer for an answer to begin, and --timeout SECONDS for its end",
+            )
+        lost = not ending.received or ending.how is How.RESET or ending.inbound is Inbound.TRUNCATED_INSIDE_RECORD
+        self.hung_up = self._half_closed and self._peer_left and bool(ending.sent) and lost
+
     # -- sending -------------------------------------------------------------------------------------------------
 
     async def _send(self, console: Console) -> None:
         crlf = Crlf() if self._manners.crlf else None
         try:
             while data := await console.read():
+                self._sending = True
                 await self._stream.send(crlf.feed(data) if crlf else data)
+                self._sending = False
             if not self._leave.is_set():
                 await self._end_of_input()
         except UserLeft as leaving:
@@ -131,40 +183,46 @@ class Conversation:
             self._leave.set()
 
     async def _end_of_input(self) -> None:
-        if not self._manners.half_close:
+        if self._manners.on_eof is OnEof.CLOSE:
             self._leave.set()
             return
-        await self._stream.send_eof()
+        if self._manners.on_eof is OnEof.HALF_CLOSE:
+            self._half_closed = not self._peer_left
+            await self._stream.send_eof()
         self._input_ended = True
-        silence = self._silence
-        # Where it has a limit already, that is for the line of --quit-on, which is not to wait longer.
-        if silence is not None and silence.when() is None and self._manners.eof_wait is not None:
-            silence.reschedule(asyncio.get_running_loop().time() + self._manners.eof_wait)
+        self._set_patience()
 
     # -- receiving -----------------------------------------------------------------------------------------------
 
     async def _receive(self, console: Console) -> None:
-        wanted = LineWith(self._manners.quit_on) if self._manners.quit_on else None
-        with contextlib.suppress(BowoutError):  # It is the ending's to tell.
-            while data := await self._next_chunk(wanted):
-                await console.write(wanted.feed(data) if wanted else data)
+        wanted = self._wanted
+        try:
+            while data := await self._stream.receive(_CHUNK):
+                shown = wanted.feed(data) if wanted else data
+                self._set_patience()
+                with self._patience.held():  # While stdout takes nothing, it is not the peer who keeps us waiting.
+                    await console.write(shown)
                 if wanted and wanted.line_ended:
                     break
+            else:
+                self._peer_ended = self._peer_left = True
+        except StreamClosed:
+            pass
+        except BowoutError:
+            self._peer_left = True  # How is the ending's to tell.
         self._leave.set()
 
-    async def _next_chunk(self, wanted: LineWith | None) -> bytes:
-        """The next bytes; ``b""`` at the peer's end, or when it has been silent for too long."""
-        patience = self._manners.eof_wait if self._input_ended else None
-        if wanted is not None and wanted.found:
-            patience = _LINE_PATIENCE
-        try:
-            async with asyncio.timeout(patience) as self._silence:
-                data = await self._stream.receive(_CHUNK)
-                self._peer_ended = not data
-                return data
-        except TimeoutError:  # None of bowout's errors is one here: reading has no deadline of its own.
-            if wanted is None or not wanted.found:
-                _say.note(f"the peer was silent for {self._manners.eof_wait:g} s after the end of stdin: closing")
-            return b""
-        finally:
-            self._silence = None
+    def _set_patience(self) -> None:
+        """The peer's silence counts from now on. The line of --quit-on does not wait longer because stdin has ended."""
+        if self._wanted is not None and self._wanted.found:
+            self._patience.start(_LINE_PATIENCE)
+        elif self._input_ended:
+            self._patience.start(self._manners.eof_wait)
+
+    async def _heed_silence(self) -> None:
+        """Leave when the peer has been silent for too long."""
+        await self._patience.over()
+        if self._wanted is None or not self._wanted.found:
+            _say.note(f"the peer was silent for {self._manners.eof_wait:g} s after the end of stdin: closing")
+            self._gave_up = True
+        self._leave.set()

@@ -13,16 +13,25 @@ from prompt_toolkit.application import run_in_terminal
 from prompt_toolkit.filters import Condition
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.input import create_input
+from prompt_toolkit.input.typeahead import get_typeahead, store_typeahead
 from prompt_toolkit.key_binding import KeyBindings
+from prompt_toolkit.keys import Keys
+from prompt_toolkit.output import create_output
+from prompt_toolkit.output.vt100 import Vt100_Output
 
+from bowout.cli import _say
 from bowout.cli._filters import TerminalText, Tilde
 from bowout.cli._terminal import UserLeft
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from prompt_toolkit.output import Output
+
 #: A line of the peer's that grows longer than this is not kept as the prompt any more.
 _LONGEST_PROMPT: Final = 1024
+#: So many keys may be typed ahead; the terminal itself keeps a quarter of that.
+_MOST_AHEAD: Final = 1 << 14
 
 
 class Editor:
@@ -32,18 +41,23 @@ class Editor:
 
     Args:
         on_error: called once when the terminal takes no more.
+        on_interrupt: called for a Ctrl-C while nothing is read: it is a key here, and no signal.
     """
 
     interactive = True
 
-    def __init__(self, on_error: Callable[[OSError], None]) -> None:
+    def __init__(self, on_error: Callable[[OSError], None], on_interrupt: Callable[[], None]) -> None:
         self._on_error = on_error
-        source = create_input()
-        self._session: PromptSession[str] = PromptSession(input=source, key_bindings=self._keys(), enable_suspend=True)
+        self._on_interrupt = on_interrupt
+        self._source = source = create_input()
+        self._session: PromptSession[str] = PromptSession(
+            input=source, output=_output(), key_bindings=self._keys(), enable_suspend=True
+        )
         self._cooked_mode, source.cooked_mode = source.cooked_mode, self._mode_of_others  # type: ignore[method-assign]
         self._painting = False
         self._raw = contextlib.ExitStack()
         self._raw.enter_context(source.raw_mode())
+        self._raw.enter_context(source.attach(self._heed_keys))
         self._tilde = Tilde()
         self._text = TerminalText(sys.stdout.encoding)
         self._unfinished = self._drawn = ""
@@ -81,9 +95,17 @@ class Editor:
         self._exit(EOFError)
         return False
 
+    def start_line(self) -> None:
+        """See `Console`."""
+        self._line_starts = True
+
+    def put(self, data: bytes) -> None:
+        """See `Console`."""
+        self._show(self._text.feed(data))
+
     async def write(self, data: bytes) -> None:
         """See `Console`."""
-        await self._show(self._text.feed(data))
+        await asyncio.shield(self._show(self._text.feed(data)))
 
     async def finish(self) -> None:
         """See `Console`."""
@@ -132,6 +154,17 @@ class Editor:
         self._editing = False
         self._raw.close()
 
+    def _heed_keys(self) -> None:
+        """Read what is typed while no line is edited, as when the peer does not read what was sent."""
+        keys = self._source.read_keys()
+        others = [press for press in keys if press.key is not Keys.ControlC]
+        ahead = get_typeahead(self._source) + others
+        store_typeahead(self._source, ahead[:_MOST_AHEAD])  # The next line begins with it.
+        if len(ahead) > _MOST_AHEAD and others:
+            _say.note("nobody reads what is typed: the end of it is lost")
+        for _ in range(len(keys) - len(others)):
+            self._on_interrupt()
+
     def _mode_of_others(self) -> contextlib.AbstractContextManager[None]:
         """The mode of the terminal while somebody writes above the line that is being edited.
 
@@ -139,12 +172,11 @@ class Editor:
         """
         return contextlib.nullcontext() if self._painting else self._cooked_mode()
 
-    async def _show(self, text: str) -> None:
+    def _show(self, text: str) -> asyncio.Future[None]:
         shown: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.waiting += len(text)
         self._screen.put_nowait((text, True, shown))
-        await shown
-        self.waiting -= len(text)
+        return shown
 
     async def _paint(self) -> None:
         while True:
@@ -154,8 +186,10 @@ class Editor:
             except OSError as error:
                 self._on_error(error)
             finally:
-                if shown is not None and not shown.done():
-                    shown.set_result(None)
+                if shown is not None:
+                    self.waiting -= len(text)
+                    if not shown.done():
+                        shown.set_result(None)
 
     async def _paint_one(self, text: str, *, from_peer: bool) -> None:
         if from_peer:
@@ -176,6 +210,14 @@ class Editor:
             await run_in_terminal(lambda: _write_all(text), in_executor=True)
             self._painting = False
         self._session.app.invalidate()
+
+
+def _output() -> Output:
+    """The terminal, which is not asked where its cursor is: one that does not answer would make us wait for that."""
+    output = create_output()
+    if isinstance(output, Vt100_Output):
+        output.enable_cpr = False
+    return output
 
 
 def _write_all(text: str) -> None:

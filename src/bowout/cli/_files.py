@@ -10,6 +10,7 @@ from bowout.cli._serving import Mode
 from bowout.cli._usage import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from bowout.stream import Stream
@@ -21,8 +22,8 @@ class FileShrank(Exception):
     """A file has become shorter while it was sent. It leaves the stream's block, so that no close_notify vouches."""
 
 
-async def send_all(stream: Stream, file: IO[bytes], size: int) -> None:
-    """Send the first `size` bytes of `file`.
+async def send_all(send: Callable[[bytes], Awaitable[None]], file: IO[bytes], size: int) -> None:
+    """Send the next `size` bytes of `file`.
 
     Raises:
         FileShrank: there are not so many any more.
@@ -32,7 +33,7 @@ async def send_all(stream: Stream, file: IO[bytes], size: int) -> None:
         data = file.read(min(_CHUNK, left))
         if not data:
             raise FileShrank(f"the file shrank while it was sent: {left:,} of {size:,} bytes lack")
-        await stream.send(data)
+        await send(data)
         left -= len(data)
 
 
@@ -67,7 +68,7 @@ class SendFile(Mode):
         """See `Mode`."""
         file, status = self._open()
         with file:
-            await send_all(stream, file, status.st_size)
+            await send_all(stream.send, file, status.st_size)
 
     def _open(self) -> tuple[IO[bytes], os.stat_result]:
         # A pipe that nobody writes to would keep open() waiting.

@@ -1,10 +1,19 @@
-"""What can be done about an error: the line after ``hint:``."""
+"""What can be done about an error: the line after ``hint:``.
+
+A hint has to be true whenever it is shown. What is only likely is asked, or said with "may"; where nothing is known
+that helps, there is none.
+"""
 
 from __future__ import annotations
 
+import errno
+import ssl
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from bowout import STARTTLS
+from bowout.cli._tls import missing_trust
+from bowout.ending import EventKind, Side
 from bowout.errors import (
     BowoutError,
     CertificateError,
@@ -12,6 +21,7 @@ from bowout.errors import (
     ConnectRefused,
     ConnectTimeout,
     HandshakeAlert,
+    HandshakeError,
     HandshakeReset,
     HandshakeTimeout,
     HandshakeTruncated,
@@ -24,92 +34,255 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bowout.cli._target import Target
-    from bowout.ending import Alert, Ending
+    from bowout.ending import Alert, Ending, Event
 
-#: X509_V_ERR_…: not yet valid, expired; another host, another address.
+_UNCHECKED: Final = "--insecure does not check the certificate"
+
+# X509_V_ERR_…, by what can be done.
+#: Nobody whom we trust has issued it.
+_NOT_TRUSTED: Final = frozenset({2, 18, 19, 20, 21, 27})
+#: It is not valid yet, or has expired.
 _NOT_NOW: Final = frozenset({9, 10})
+#: It is for another host, or another address.
 _ANOTHER_NAME: Final = frozenset({62, 64})
+#: A key or a digest in the chain is too weak.
+_WEAK: Final = frozenset({66, 67, 68})
+
 #: A port where mail is submitted is no protocol's default.
 _MORE_PORTS: Final = {587: "smtp", 2525: "smtp"}
-#: How a server in plain text begins, and the ``--starttls`` that may help.
-_GREETINGS: Final = ((b"220", "smtp (or ftp)"), (b"* OK", "imap"), (b"+OK", "pop3"), (b"SSH-", ""), (b"HTTP/", ""))
-_NEEDS_CERTIFICATE: Final = frozenset({"certificate_required", "handshake_failure", "bad_certificate"})
+#: How servers in plain text begin, and which protocols that may be.
+_GREETINGS: Final = (
+    (b"220", ("smtp", "ftp", "lmtp")),
+    (b"* OK", ("imap",)),
+    (b"+OK", ("pop3",)),
+    (b'"IMPLEMENTATION"', ("sieve",)),
+    (b"200 ", ("nntp",)),
+    (b"201 ", ("nntp",)),
+)
+#: A server that wants a certificate and gets none sends one of these.
+_MISSED_ONE: Final = frozenset({"certificate_required", "handshake_failure", "bad_certificate"})
+#: What a server says of a certificate that it does not take.
+_TOOK_NONE: Final = frozenset(
+    {
+        "bad_certificate",
+        "unsupported_certificate",
+        "certificate_revoked",
+        "certificate_expired",
+        "certificate_unknown",
+        "unknown_ca",
+        "access_denied",
+    }
+)
+_UNREACHABLE: Final = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN})
 
 
-def hint_for(error: BaseException, target: Target, *, starttls: str | None = None) -> str | None:
-    """What to try after `error` on the way to `target`, or None."""
+class Overheard:
+    """What a handshake tells and no error does: an observer of events.
+
+    Attributes:
+        tls: the peer has sent a handshake message.
+        certificate_wanted: it has asked for our certificate.
+    """
+
+    def __init__(self) -> None:
+        self.tls = False
+        self.certificate_wanted = False
+
+    def __call__(self, event: Event) -> None:
+        """Take one event."""
+        if event.kind is EventKind.HANDSHAKE_MESSAGE and event.by is Side.PEER:
+            self.tls = True
+            self.certificate_wanted = self.certificate_wanted or event.detail == "CertificateRequest"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What was asked for on the command line, and what was overheard since.
+
+    Attributes:
+        target: where to.
+        starttls: the protocol that TLS was to begin in.
+        options: the names of the options that were given.
+        overheard: what the peer has said in the handshake.
+    """
+
+    target: Target
+    starttls: str | None = None
+    options: frozenset[str] = frozenset()
+    overheard: Overheard = field(default_factory=Overheard)
+
+    def has(self, option: str) -> bool:
+        """The option was given."""
+        return option in self.options
+
+
+def hint_for(error: BaseException, asked: Asked) -> str | None:
+    """What to try after `error`, or None."""
     for kind, hint in _HINTS:
         if isinstance(error, kind):
-            return hint(error, target, starttls)
+            return hint(error, asked)
     return None
 
 
-def hint_for_ending(ending: Ending) -> str | None:
+def hint_for_ending(ending: Ending, asked: Asked) -> str | None:
     """What to try after an established connection ended like this, or None."""
     # In TLS 1.3 a server refuses a client's certificate only after the handshake (RFC 8446 section 4.4.2.4).
-    return _for_alert(ending.alert) if ending.alert is not None and not ending.received else None
+    if ending.alert is None or ending.alert.by is not Side.PEER or ending.received or ending.tls_version != "TLSv1.3":
+        return None
+    return _for_certificate(ending.alert, asked)
 
 
-def _certificate(error: BaseException, _target: Target, _starttls: str | None) -> str:
+# -- no connection ---------------------------------------------------------------------------------------------------
+
+
+def _not_resolved(_error: BaseException, asked: Asked) -> str:
+    for option in ("-4", "-6"):
+        if asked.has(option):
+            return f"without {option} it may have another address"
+    return f"is '{asked.target.host}' spelled right, and does this machine have a DNS?"
+
+
+def _refused(_error: BaseException, asked: Asked) -> str:
+    if asked.target.path is not None:
+        return "its server runs no longer: is the path right?"
+    return f"is port {asked.target.port} right? Nothing listens there, or a firewall says so"
+
+
+def _timed_out(error: BaseException, _asked: Asked) -> str:
+    ours = error.__cause__ is None  # Else the system has given up, as it does after about two minutes.
+    return "a firewall may drop the packets" + ("; --connect-timeout SECONDS waits longer" if ours else "")
+
+
+def _no_connection(error: BaseException, asked: Asked) -> str | None:
+    number = error.errno if isinstance(error, OSError) else None
+    if asked.target.path is not None:
+        return "is the path right, and does its server run?" if number == errno.ENOENT else None
+    return "is this machine online, and is there a route to that address?" if number in _UNREACHABLE else None
+
+
+def _no_starttls(error: BaseException, asked: Asked) -> str | None:
+    why = error.why if isinstance(error, StartTLSError) else ""
+    where = asked.target
+    if why == "not spoken":
+        return f"does {where} speak {asked.starttls}? Without --starttls, TLS begins with the first byte"
+    if why == "not offered" and where.path is None:
+        return f"TLS may begin with the first byte on another port: {where.host}:PORT, without --starttls"
+    return None
+
+
+# -- no handshake ----------------------------------------------------------------------------------------------------
+
+
+def _certificate(error: BaseException, asked: Asked) -> str:
     code = error.verify_code if isinstance(error, CertificateError) else 0
     if code in _ANOTHER_NAME:
         return "--servername NAME asks for another name and checks for it; --insecure does not check at all"
     if code in _NOT_NOW:
-        return "is this machine's clock right? --insecure does not check the certificate"
-    return "--cafile FILE trusts the authority that issued it; --insecure does not check the certificate"
+        return f"is this machine's clock right? {_UNCHECKED}"
+    if code in _WEAK:
+        return f"the server needs a stronger certificate; {_UNCHECKED}"
+    look = "" if asked.has("--show-cert") else "--show-cert shows what it sent; "
+    if code not in _NOT_TRUSTED:
+        return look + _UNCHECKED
+    if asked.has("--cafile"):
+        return f"the authority that issued it is not in the file of --cafile; {look}{_UNCHECKED}"
+    missing = missing_trust()
+    lacks = f"{missing}, so it adds no trust; " if missing else ""
+    return f"{lacks}--cafile FILE trusts the authority that issued it; {_UNCHECKED}"
 
 
-def _not_tls(error: BaseException, target: Target, _starttls: str | None) -> str:
+def _not_tls(error: BaseException, asked: Asked) -> str | None:
+    if asked.starttls is not None:
+        return None
     sample = error.sample if isinstance(error, NotTLS) else b""
-    for greeting, protocol in _GREETINGS:
-        if sample.startswith(greeting) and protocol:
-            return f"it may change to TLS when it is asked: --starttls {_by_port(target.port) or protocol}"
+    target = asked.target
+    for greeting, protocols in _GREETINGS:
         if sample.startswith(greeting):
-            break
+            known = _by_port(target.port)
+            names = known if known in protocols else " or ".join(protocols[:2])
+            return f"it may change to TLS when it is asked: --starttls {names}"
+    if target.path is not None:
+        return None
     return f"port {target.port} speaks something else; TLS may be on another one: {target.host}:PORT"
 
 
-def _silent(_error: BaseException, target: Target, starttls: str | None) -> str | None:
-    protocol = _by_port(target.port)
-    if starttls is None and protocol:
-        return f"port {target.port} is that of {protocol}, which begins in plain text: --starttls {protocol}"
-    return None if starttls else "does that port speak TLS from the first byte? If not: --starttls NAME"
+def _silent(error: BaseException, asked: Asked) -> str | None:
+    ending = error.ending if isinstance(error, BowoutError) else None
+    lost = ending is not None and any(event.kind is EventKind.CONNECTION_LOST for event in ending.events)
+    if asked.overheard.certificate_wanted and not asked.has("--cert"):
+        return _WANTED
+    if asked.starttls is not None or asked.overheard.tls or lost:
+        return None
+    protocol = None if asked.target.path is not None else _by_port(asked.target.port)
+    if protocol:
+        return f"port {asked.target.port} is that of {protocol}, which begins in plain text: --starttls {protocol}"
+    return "does it speak TLS from the first byte? If not: --starttls NAME"
 
 
-def _alert(error: BaseException, _target: Target, _starttls: str | None) -> str | None:
-    return _for_alert(error.alert) if isinstance(error, HandshakeAlert) else None
+_WANTED: Final = "it has asked for our certificate, and got none: --cert FILE --key FILE"
 
 
-def _for_alert(alert: Alert) -> str | None:
-    if alert.name == "protocol_version":
-        return "it speaks another version of TLS: leave --tls out, or try the other one"
-    if alert.name == "unrecognized_name":
+def _alert(error: BaseException, asked: Asked) -> str | None:
+    if not isinstance(error, HandshakeAlert):
+        return None
+    if error.alert.name == "protocol_version":
+        return _other_version(asked)
+    if error.alert.name == "unrecognized_name":
         return "--servername NAME asks for another name"
-    if alert.name == "no_application_protocol":
-        return "it speaks none of the protocols of --alpn"
-    if alert.name in _NEEDS_CERTIFICATE:
-        return "it may want a certificate from us: --cert FILE --key FILE"
-    return None
+    if error.alert.name == "no_application_protocol":
+        return "it speaks none of the protocols of --alpn" if asked.has("--alpn") else None
+    return _for_certificate(error.alert, asked)
 
 
-def _starttls(_error: BaseException, target: Target, starttls: str | None) -> str:
-    return f"does {target.host}:{target.port} speak {starttls}? Without --starttls, TLS begins with the first byte"
+def _for_certificate(alert: Alert, asked: Asked) -> str | None:
+    if asked.has("--cert"):
+        return "it does not take the certificate of --cert" if alert.name in _TOOK_NONE else None
+    wanted = asked.overheard.certificate_wanted or alert.name == "certificate_required"
+    return _WANTED if wanted and alert.name in _MISSED_ONE else None
+
+
+def _other_version(asked: Asked) -> str:
+    if asked.has("--tls"):
+        return "it may speak another version of TLS: leave --tls out, or try the other one"
+    return "it was offered TLS 1.2 and TLS 1.3, and may know older ones only, which are not safe"
+
+
+def _handshake(error: BaseException, asked: Asked) -> str | None:
+    """Openssl has refused what the peer said: its reason decides."""
+    cause = error.__cause__
+    reason = cause.reason if isinstance(cause, ssl.SSLError) else None
+    if reason in {"UNSUPPORTED_PROTOCOL", "WRONG_SSL_VERSION"}:
+        return _other_version(asked)
+    if reason == "NO_PROTOCOLS_AVAILABLE" and asked.has("--tls"):
+        return "the configuration of OpenSSL on this machine forbids the version of --tls"
+    return _REASONS.get(reason or "")
+
+
+#: What OpenSSL refuses by default, and how whoever has to can allow it.
+_REASONS: Final = {
+    "UNSAFE_LEGACY_RENEGOTIATION_DISABLED": (
+        "the server lacks secure renegotiation (RFC 5746) and wants an update; OPENSSL_CONF can name a file"
+        " with Options = UnsafeLegacyServerConnect, which tolerates that"
+    ),
+    "DH_KEY_TOO_SMALL": "the server's Diffie-Hellman key is too weak to be safe, and wants an update",
+}
 
 
 def _by_port(port: int) -> str | None:
     return _MORE_PORTS.get(port) or next((name for name, known in STARTTLS.items() if known.port == port), None)
 
 
-_HINTS: Final[tuple[tuple[type[BowoutError], Callable[[BaseException, Target, str | None], str | None]], ...]] = (
-    (NameNotResolved, lambda _error, target, _: f"is '{target.host}' spelled right, and does this machine have a DNS?"),
-    (ConnectRefused, lambda _error, target, _: f"nothing listens on port {target.port} there; is the port right?"),
-    (ConnectTimeout, lambda *_: "a firewall may drop the packets; --connect-timeout SECONDS waits longer"),
-    (ConnectError, lambda *_: "is this machine online, and is there a route to that address?"),
+_HINTS: Final[tuple[tuple[type[BowoutError], Callable[[BaseException, Asked], str | None]], ...]] = (
+    (NameNotResolved, _not_resolved),
+    (ConnectRefused, _refused),
+    (ConnectTimeout, _timed_out),
+    (ConnectError, _no_connection),
     (CertificateError, _certificate),
     (NotTLS, _not_tls),
     (HandshakeAlert, _alert),
     (HandshakeTimeout, _silent),
     (HandshakeTruncated, _silent),
     (HandshakeReset, _silent),
-    (StartTLSError, _starttls),
+    (HandshakeError, _handshake),
+    (StartTLSError, _no_starttls),
 )

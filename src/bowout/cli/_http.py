@@ -11,19 +11,28 @@ from urllib.parse import unquote_to_bytes, urlsplit
 from bowout.errors import IncompleteRead, LimitExceeded
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from bowout.stream import Stream
 
 _LONGEST_HEAD: Final = 16 << 10
+#: So much of a line that cannot be understood is kept for the log.
+_SHOWN: Final = 500
 _REQUEST_LINE: Final = re.compile(rb"([!-~]+) ([!-~]+) HTTP/1\.([01])")
 _FIELD: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t -~\x80-\xff]*?)[ \t]*")
 
 
 class BadRequest(Exception):
-    """It cannot be answered otherwise than by this status, and nothing after it can be understood."""
+    """It cannot be answered otherwise than by this status, and nothing after it can be understood.
 
-    def __init__(self, status: HTTPStatus) -> None:
+    Attributes:
+        line: the first line that came, or the beginning of it.
+    """
+
+    def __init__(self, status: HTTPStatus, line: bytes = b"") -> None:
         super().__init__(status.phrase)
         self.status = status
+        self.line = line
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +40,17 @@ class Request:
     """What a client asks for.
 
     Attributes:
+        line: the first line, as it came.
         path: decoded, as it is to be looked for; it begins with a slash.
         keep: the connection may be kept for another request.
+        fields: the header fields by their names in small letters; those that came twice are joined by commas.
     """
 
+    line: bytes
     method: str
     path: str
     keep: bool
+    fields: Mapping[bytes, bytes]
 
 
 async def next_request(stream: Stream) -> Request | None:
@@ -50,6 +63,14 @@ async def next_request(stream: Stream) -> Request | None:
     head = await _head(stream)
     if head is None:
         return None
+    try:
+        return _request(head)
+    except BadRequest as error:
+        error.line = head[0][:_SHOWN]
+        raise
+
+
+def _request(head: list[bytes]) -> Request:
     match = _REQUEST_LINE.fullmatch(head[0])
     if match is None:
         raise BadRequest(HTTPStatus.BAD_REQUEST)
@@ -61,7 +82,7 @@ async def next_request(stream: Stream) -> Request | None:
     has_body = b"transfer-encoding" in fields or fields.get(b"content-length", b"0") != b"0"
     options = {option.strip().lower() for option in fields.get(b"connection", b"").split(b",")}
     keep = b"close" not in options and (minor == b"1" or b"keep-alive" in options)
-    return Request(method.decode("ascii"), _path(target), keep and not has_body)
+    return Request(head[0], method.decode("ascii"), _path(target), keep and not has_body, fields)
 
 
 async def _head(stream: Stream) -> list[bytes] | None:
@@ -80,10 +101,14 @@ async def _head(stream: Stream) -> list[bytes] | None:
     except IncompleteRead as end:
         if not lines and not end.partial:
             return None
-        raise BadRequest(HTTPStatus.BAD_REQUEST) from end
+        raise BadRequest(HTTPStatus.BAD_REQUEST, _beginning(lines, end.partial)) from end
     except LimitExceeded as error:
-        raise BadRequest(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE) from error
-    raise BadRequest(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        raise BadRequest(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _beginning(lines)) from error
+    raise BadRequest(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _beginning(lines))
+
+
+def _beginning(lines: list[bytes], partial: bytes = b"") -> bytes:
+    return (lines[0] if lines else partial)[:_SHOWN]
 
 
 def _fields(lines: list[bytes]) -> dict[bytes, bytes]:

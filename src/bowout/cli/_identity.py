@@ -12,7 +12,7 @@ from bowout.cli import _tls
 from bowout.cli._demo_server import Credentials
 from bowout.cli._usage import UsageError
 
-_EVERYWHERE: Final = ("", "*", "0.0.0.0", "::")  # noqa: S104  (compared with, not listened on)
+_EVERYWHERE: Final = ("*", "0.0.0.0", "::")  # noqa: S104  (compared with, not listened on)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,6 @@ class Identity:
     ca_out: str | None
     client_ca: str | None
     version: str | None
-    alpn: list[str] | None
 
     def context(self, host: str) -> ssl.SSLContext:
         """Make the context of a server that listens on `host`.
@@ -33,15 +32,14 @@ class Identity:
             UsageError: a file is missing or is not what it should be, or options contradict each other.
         """
         _tls.check_key_has_cert(self.cert, self.key)
-        if self.cert and self.ca_out:
+        if self.cert is not None and self.ca_out is not None:
             raise UsageError(
                 "--ca-out is for the throw-away certificate, and --cert is another", "leave one of them out"
             )
+        _tls.check_key_log()
         context = self._trusting()
         _tls.pin(context, self.version)
-        if self.alpn:
-            context.set_alpn_protocols(self.alpn)
-        if self.cert:
+        if self.cert is not None:
             _tls.identify(context, self.cert, self.key)
         else:
             self._make_certificate(context, host)
@@ -49,20 +47,16 @@ class Identity:
 
     def advice(self) -> str:
         """The options of ``bowout connect`` that make it trust us."""
-        if self.ca_out:
+        if self.ca_out is not None:
             return f"--cafile {self.ca_out}"
         return "--insecure" if not self.cert else ""
 
     def _trusting(self) -> ssl.SSLContext:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        if self.client_ca:
-            try:
-                context.load_verify_locations(self.client_ca)
-            except ssl.SSLError as error:
-                raise UsageError(f"--client-ca: no certificate in '{self.client_ca}'", "it has to hold PEM") from error
-            except OSError as error:
-                raise UsageError(f"--client-ca: cannot read '{self.client_ca}': {error.strerror}") from error
-            context.verify_mode = ssl.CERT_REQUIRED
+        _tls.check_keylog()
+        if self.client_ca is None:
+            return ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context = _tls.trusting("--client-ca", self.client_ca, ssl.Purpose.CLIENT_AUTH)
+        context.verify_mode = ssl.CERT_REQUIRED
         return context
 
     def _make_certificate(self, context: ssl.SSLContext, host: str) -> None:
@@ -76,7 +70,7 @@ class Identity:
             raise UsageError(f"{error.name} is not installed: certificates are made with it", hint) from error
         except ValueError as error:
             raise UsageError(f"'{more}' cannot be in a certificate", "use a host's name or its address") from error
-        if self.ca_out:
+        if self.ca_out is not None:
             try:
                 Path(self.ca_out).write_bytes(credentials.authority)
             except OSError as error:

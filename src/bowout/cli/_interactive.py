@@ -32,7 +32,7 @@ class Interactive(Mode):
     async def start(self, leaving: Leaving) -> Self:
         """See `Mode`."""
         self._leaving = leaving
-        self._console = open_console(self._output_failed)
+        self._console = open_console(self._output_failed, leaving.signals)
         self._typing = asyncio.create_task(self._type())
         return self
 
@@ -44,7 +44,6 @@ class Interactive(Mode):
         try:
             if not await finish(self._console, self._leaving.signals, self._leaving.patience):
                 self._leaving.failed = True
-                _say.error(f"interrupted: stdout did not take the last {self._console.waiting:,} bytes")
         finally:
             await self._console.close()
 

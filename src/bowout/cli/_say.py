@@ -7,6 +7,7 @@ escaped here, whoever passes it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import TYPE_CHECKING, Final, TextIO
@@ -44,6 +45,9 @@ _STATUS: Final = {
 _LOOKS: Final = {How.CLEAN: ("✓", "32"), How.UNANSWERED: ("!", "33"), How.ABORTED: ("!", "33")}
 _BAD: Final = ("✗", "31")
 
+#: How to wait no longer, where a first Ctrl-C has told what is waited for.
+NO_WAIT: Final = "a second Ctrl-C does not wait"
+
 #: For ``--help``, one line a status.
 EXIT_STATUSES: Final = (
     "  0  clean, or unanswered (it left without its close_notify)",
@@ -80,6 +84,34 @@ def hint(message: str) -> None:
 def note(message: str) -> None:
     """Say something worth knowing that is no error."""
     _labelled("note", "1", message)
+
+
+def interrupted(message: str = "interrupted") -> None:
+    """Say that Ctrl-C ended it, in a line of its own."""
+    end_echoed_line()
+    error(message)
+
+
+def end_echoed_line() -> bool:
+    """Begin a new line where a terminal has just shown ``^C``; tell whether it has."""
+    shown_on = next((descriptor for descriptor in (2, 1) if _echoes_control_keys(descriptor)), None)
+    if shown_on is not None:
+        with contextlib.suppress(OSError):
+            os.write(shown_on, b"\n")
+    return shown_on is not None
+
+
+def _echoes_control_keys(descriptor: int) -> bool:
+    try:
+        import termios  # noqa: PLC0415  (not everywhere)
+    except ImportError:
+        return False
+    try:
+        modes: int = termios.tcgetattr(descriptor)[3]
+    except termios.error:
+        return False
+    wanted = termios.ISIG | termios.ECHO | termios.ECHOCTL
+    return modes & wanted == wanted
 
 
 def line(text: str) -> None:

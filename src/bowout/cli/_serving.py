@@ -67,6 +67,8 @@ class Plan:
     where: Where
     mode: Mode
     context: ssl.SSLContext
+    alpn: list[str] | None
+    proxy_protocol: bool
     how_to_connect: str
     reports: ServedReports
     max_connections: int | None
@@ -82,21 +84,12 @@ def run(plan: Plan) -> int:
     handler = _Told(logging.WARNING)
     logger.addHandler(handler)
     logger.propagate = False
-    statuses: list[int] = []
-
-    async def note_status() -> None:
-        statuses.append(await _run(plan))
-
     try:
-        asyncio.run(note_status())
-    except KeyboardInterrupt:
-        if not statuses:  # It came before anybody listened, and not when all was told.
-            _say.error("interrupted")
-            return _say.INTERRUPTED
+        with Signals() as signals:
+            return asyncio.run(_run(plan, signals))
     finally:
         logger.removeHandler(handler)
         plan.reports.close()
-    return statuses[0]
 
 
 class _Told(logging.Handler):
@@ -108,9 +101,9 @@ class _Told(logging.Handler):
         (_say.error if record.levelno >= logging.ERROR else _say.note)(text)
 
 
-async def _run(plan: Plan) -> int:
+async def _run(plan: Plan, signals: Signals) -> int:
     asyncio.get_running_loop().set_default_executor(DaemonExecutor())
-    with Signals() as signals:
+    with signals.heard():
         leaving = Leaving(signals, plan.close_timeout)
         counts = Counts(plan.naccept, leaving.now)
 
@@ -128,6 +121,8 @@ async def _run(plan: Plan) -> int:
                 handle,
                 **plan.where.listening(),
                 context=plan.context,
+                alpn=plan.alpn,
+                proxy_protocol=plan.proxy_protocol,
                 max_connections=plan.max_connections,
                 idle_timeout=plan.idle_timeout,
                 close_timeout=plan.close_timeout,

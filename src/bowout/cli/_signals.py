@@ -3,31 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from bowout.cli import _say
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import FrameType, TracebackType
 
 _NAMES: Final = ("SIGINT", "SIGTERM", "SIGHUP")
 _SHELL_BASE: Final = 128
+_LAST_WARNING: Final = 2
 
 
 class Signals:
-    """Counts requests to leave while its block lasts. It must be entered inside the loop, in the main thread.
+    """Counts requests to leave while its block lasts, which is to be in the main thread and around the loop's life.
 
-    A signal that our parent told us to ignore (``nohup``, a job in the background of a script) stays ignored.
+    So no KeyboardInterrupt strikes while the loop is made or taken down, which would leave half of it behind. A signal
+    that our parent told us to ignore (``nohup``, a job in the background of a script) stays ignored.
     """
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._before: dict[signal.Signals, object] = {}
-        self._handled = 0
+        self._came: list[int] = []
+        self._modes = _modes_of_stdin()
         self.first = asyncio.Event()
         self.second = asyncio.Event()
         #: The exit status that tells of the first signal, as shells have it.
         self.status: int | None = None
+        #: The terminal showed ``^C``, and a new line was begun after it.
+        self.line_begun = False
 
     def __enter__(self) -> Self:
         for name in _NAMES:
@@ -42,17 +51,56 @@ class Signals:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
+    @contextlib.contextmanager
+    def heard(self) -> Iterator[None]:
+        """In the running loop, set the events for those that come in this block, and for those that came before it."""
+        self._loop = asyncio.get_running_loop()
+        self._tell()
+        try:
+            yield
+        finally:
+            self._loop = None
+
     def leave(self, number: int = signal.SIGINT) -> None:
         """Somebody asks us to leave: by a signal, or by the key that would have been one."""
-        if self.status is None:
-            self.status = _SHELL_BASE + number
+        self._came.append(number)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Set the events for all that came, which may have been told of before."""
+        if self._came:
+            self.status = _SHELL_BASE + self._came[0]
             self.first.set()
-        else:
+        if len(self._came) > 1:
             self.second.set()
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         """Run by the interpreter between two instructions of the main thread."""
-        self._handled += 1
-        if self._handled > 2:
+        self._came.append(number)
+        if len(self._came) > _LAST_WARNING:
+            _set_modes_of_stdin(self._modes)
             os._exit(_SHELL_BASE + number)  # The loop itself is stuck: somebody does not read our stderr.
-        self._loop.call_soon_threadsafe(self.leave, number)
+        if number == signal.SIGINT:
+            self.line_begun = _say.end_echoed_line()
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._tell)
+
+
+def _modes_of_stdin() -> list[Any] | None:
+    """The modes of the terminal at stdin, to be set again where nobody else can do it any more."""
+    try:
+        import termios  # noqa: PLC0415  (not everywhere)
+    except ImportError:
+        return None
+    try:
+        return termios.tcgetattr(0)
+    except termios.error:
+        return None
+
+
+def _set_modes_of_stdin(modes: list[Any] | None) -> None:
+    if modes is not None:
+        import termios  # noqa: PLC0415
+
+        with contextlib.suppress(termios.error):
+            termios.tcsetattr(0, termios.TCSANOW, modes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -12,16 +12,54 @@ from bowout import STARTTLS
 from bowout.cli._usage import UsageError
 
 _HTTPS: Final = 443
+_LOCALHOST: Final = "localhost"
 _MAX_PORT: Final = 65535
+_MOST_DIGITS: Final = 5
 _SHAPES: Final = "HOST, HOST:PORT, [IPv6]:PORT"
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where to connect to."""
+    """Where to connect to.
+
+    Attributes:
+        path: of a Unix socket, to use instead; `host` then is the name that its server has.
+        family: the one version of IP to use, or None for any.
+    """
 
     host: str
     port: int
+    path: str | None = None
+    family: socket.AddressFamily | None = None
+
+    def __str__(self) -> str:
+        if self.path is not None:
+            return f"'{self.path}'"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def choose(
+    text: str | None, path: str | None, *, starttls: str | None = None, ipv4: bool = False, ipv6: bool = False
+) -> Target:
+    """Where ``bowout connect`` is to go, from HOST[:PORT], ``--path``, ``-4`` and ``-6``.
+
+    Raises:
+        UsageError: they contradict each other, or there is none.
+    """
+    ways = {"-4": ipv4, "-6": ipv6}
+    if path is not None:
+        ways |= {"--path": True, f"'{text}'": text is not None}
+    given = [name for name, value in ways.items() if value]
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} contradict each other", "leave one of them out")
+    if path is not None:
+        if not hasattr(socket, "AF_UNIX"):
+            raise UsageError("--path: this system has no Unix sockets")
+        return Target(_LOCALHOST, _default_port(starttls), path)
+    if text is None:
+        raise UsageError("there is nobody to connect to", f"give {_SHAPES}, or --path FILE")
+    family = socket.AF_INET if ipv4 else socket.AF_INET6 if ipv6 else None
+    return replace(parse(text, starttls), family=family)
 
 
 def parse(text: str, starttls: str | None = None) -> Target:
@@ -68,9 +106,10 @@ def _check_ipv6(text: str) -> None:
 
 def _port(text: str, whole: str) -> int:
     if text.isascii() and text.isdigit():
-        if 0 < int(text) <= _MAX_PORT:
+        # More digits than any port has may be more than int() takes.
+        if len(text) <= _MOST_DIGITS and 0 < int(text) <= _MAX_PORT:
             return int(text)
-        raise UsageError(f"{text} is no port: ports go from 1 to {_MAX_PORT}")
+        raise UsageError(f"{text[:20]} is no port: ports go from 1 to {_MAX_PORT}")
     try:
         return socket.getservbyname(text, "tcp")
     except (OSError, UnicodeError):

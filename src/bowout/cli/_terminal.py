@@ -41,8 +41,14 @@ class Console(Protocol):
     def stop_reading(self) -> bool:
         """Make a pending `read` return ``b""`` soon; tell whether it kept back what a pipe or a file still holds."""
 
+    def start_line(self) -> None:
+        """Take note that the terminal begins a new line: the last one ends in an echoed ``^C``."""
+
+    def put(self, data: bytes) -> None:
+        """Queue what the peer sent, to be shown or passed on, and wait for nothing."""
+
     async def write(self, data: bytes) -> None:
-        """Show or pass on what the peer sent; returns when there is room for more."""
+        """Do the same, but return when there is room for more. Cancelled, it is passed on all the same."""
 
     async def finish(self) -> None:
         """Wait until all of it is shown or passed on."""
@@ -56,15 +62,16 @@ class Plain:
 
     Args:
         on_error: called once when stdout takes no more.
+        mute: stdout is for something else, and what the peer sends is shown nowhere.
     """
 
-    def __init__(self, on_error: Callable[[OSError], None]) -> None:
+    def __init__(self, on_error: Callable[[OSError], None], *, mute: bool = False) -> None:
         self.interactive = sys.stdin.isatty()
         self._reader: Reader | None = None
         self._stopped = False
         self._tilde = Tilde() if self.interactive else None
-        self._writer = Writer(1, on_error)
-        self._text = TerminalText(sys.stdout.encoding) if sys.stdout.isatty() else None
+        self._writer = None if mute else Writer(1, on_error)
+        self._text = TerminalText(sys.stdout.encoding) if sys.stdout.isatty() and not mute else None
 
     async def read(self) -> bytes:
         """See `Console`."""
@@ -85,26 +92,41 @@ class Plain:
         self._stopped = True
         return self._reader is not None and self._reader.stop() and not self.interactive
 
+    def start_line(self) -> None:
+        """See `Console`."""
+        if self._text is not None:
+            self._text.line_starts = True
+
+    def put(self, data: bytes) -> None:
+        """See `Console`."""
+        if self._writer is not None:
+            self._writer.put(data if self._text is None else self._shown(data))
+
     async def write(self, data: bytes) -> None:
         """See `Console`."""
-        await self._writer.write(data if self._text is None else self._shown(data))
+        self.put(data)
+        if self._writer is not None:
+            await self._writer.room()
 
     async def finish(self) -> None:
         """See `Console`."""
+        if self._writer is None:
+            return
         if self._text is not None:
-            await self._writer.write(self._shown(b"", last=True))
+            self._writer.put(self._shown(b"", last=True))
             if not self._text.line_starts and sys.stderr.isatty():
-                await self._writer.write(b"\n")
+                self._writer.put(b"\n")
         await self._writer.finish()
 
     async def close(self) -> None:
         """See `Console`."""
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
     @property
     def waiting(self) -> int:
         """See `Console`."""
-        return self._writer.waiting
+        return 0 if self._writer is None else self._writer.waiting
 
     def _shown(self, data: bytes, *, last: bool = False) -> bytes:
         assert self._text is not None

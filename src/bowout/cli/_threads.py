@@ -116,11 +116,14 @@ class Writer:
         self.failed = False
         threading.Thread(target=self._work, name="bowout writer", daemon=True).start()
 
-    async def write(self, data: bytes) -> None:
-        """Hand `data` over; returns when not too much is waiting."""
+    def put(self, data: bytes) -> None:
+        """Hand `data` over."""
         if data and not self.failed:
             self.waiting += len(data)
             self._work_to_do.put(data)
+
+    async def room(self) -> None:
+        """Return when not too much is waiting."""
         while self.waiting > _BEHIND and not self.failed:
             await self._move()
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import enum
+import os
 import ssl
 import sys
 from dataclasses import dataclass
 from getpass import getpass
+from pathlib import Path
 from typing import Final
 
 from bowout._arguments import check_protocols, checked_server_hostname
@@ -38,25 +40,88 @@ class Trust:
         Raises:
             UsageError: a file is missing or is not what it should be, or options contradict each other.
         """
-        if self.cafile and self.insecure:
+        if self.cafile is not None and self.insecure:
             raise UsageError("--cafile and --insecure contradict each other", "leave one of them out")
         check_key_has_cert(self.cert, self.key)
+        check_key_log()
         context = self._trusting()
         if self.insecure:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
-        if self.cert:
+        if self.cert is not None:
             identify(context, self.cert, self.key)
         pin(context, self.version)
         return context
 
     def _trusting(self) -> ssl.SSLContext:
+        check_keylog()
+        if self.cafile is None:
+            return ssl.create_default_context()
+        return trusting("--cafile", self.cafile, ssl.Purpose.SERVER_AUTH)
+
+
+def trusting(option: str, path: str, purpose: ssl.Purpose) -> ssl.SSLContext:
+    """Make a context that trusts the authorities in a file, and no other.
+
+    Raises:
+        UsageError: it cannot be read, or there is none in it.
+    """
+    try:
+        context = ssl.create_default_context(purpose, cafile=path)
+    except ssl.SSLError as error:
+        raise UsageError(f"{option}: no certificate in '{path}'", "it has to hold PEM") from error
+    except OSError as error:
+        raise UsageError(f"{option}: cannot read '{path}': {error.strerror}") from error
+    if not context.cert_store_stats()["x509"]:  # Lists of revoked certificates are read, too, and trust nobody.
+        raise UsageError(f"{option}: no certificate in '{path}'", "it holds something else")
+    return context
+
+
+def check_keylog() -> None:
+    """Look whether the secrets of connections can be logged where ``SSLKEYLOGFILE`` says.
+
+    Raises:
+        UsageError: they cannot. A context would say so, too, but not why.
+    """
+    if path := os.environ.get("SSLKEYLOGFILE"):
         try:
-            return ssl.create_default_context(cafile=self.cafile)
-        except ssl.SSLError as error:
-            raise UsageError(f"--cafile: no certificate in '{self.cafile}'", "it has to hold PEM") from error
+            Path(path).open("ab").close()
         except OSError as error:
-            raise UsageError(f"--cafile: cannot read '{self.cafile}': {error.strerror}") from error
+            hint = "unset it, or let it name a file that can be written"
+            raise UsageError(f"SSLKEYLOGFILE: cannot write '{path}': {error.strerror}", hint) from error
+
+
+def missing_trust() -> str | None:
+    """What is wrong with ``SSL_CERT_FILE`` or ``SSL_CERT_DIR``, from which the system's trust comes; None if nothing.
+
+    OpenSSL passes over what is not there.
+    """
+    if (path := os.environ.get("SSL_CERT_FILE")) is not None:
+        try:
+            trusting("SSL_CERT_FILE", path, ssl.Purpose.SERVER_AUTH)
+        except UsageError as error:
+            return str(error)
+    paths = os.environ.get("SSL_CERT_DIR")  # It is a list, as that of the shell.
+    if paths is not None and not any(Path(each).is_dir() for each in paths.split(os.pathsep) if each):
+        return f"SSL_CERT_DIR: there is no directory '{paths}'"
+    return None
+
+
+def check_key_log() -> None:
+    """See that the file of ``SSLKEYLOGFILE`` can be written, if there is one: every new context opens it.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    path = os.environ.get("SSLKEYLOGFILE")
+    if not path or sys.flags.ignore_environment:
+        return
+    try:
+        # A pipe that nobody reads would keep open() waiting.
+        os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0), 0o600))
+    except OSError as error:
+        hint = "unset that variable, or let it name a file that can be written"
+        raise UsageError(f"SSLKEYLOGFILE: cannot write '{path}': {error.strerror}", hint) from error
 
 
 def identify(context: ssl.SSLContext, cert: str, key: str | None) -> None:
@@ -80,13 +145,13 @@ def identify(context: ssl.SSLContext, cert: str, key: str | None) -> None:
 
 def pin(context: ssl.SSLContext, version: str | None) -> None:
     """Speak the version of ``--tls`` only, if there is one."""
-    if version:
+    if version is not None:
         context.minimum_version = context.maximum_version = _VERSIONS[version]
 
 
 def check_key_has_cert(cert: str | None, key: str | None) -> None:
     """Refuse a ``--key`` alone."""
-    if key and not cert:
+    if key is not None and cert is None:
         raise UsageError("--key needs the certificate that belongs to it", "add --cert FILE")
 
 
@@ -102,7 +167,7 @@ def protocols(given: list[str]) -> list[str] | None:
     Raises:
         UsageError: a name that ALPN cannot carry.
     """
-    names = [name for value in given for name in value.split(",")]
+    names = [name.strip() for value in given for name in value.split(",")]
     for name in names:
         try:
             check_protocols([name])

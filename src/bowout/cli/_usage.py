@@ -26,3 +26,14 @@ def seconds(option: str, value: float) -> float:
     if not (math.isfinite(value) and value >= 0):
         raise UsageError(f"{option} needs a number of seconds, 0 or more, not {value:g}")
     return value
+
+
+def some_seconds(option: str, value: float) -> float:
+    """Give back what an option says in seconds, for what takes some time.
+
+    Raises:
+        UsageError: nothing can be done in so little time, or nothing can take so long.
+    """
+    if value == 0:
+        raise UsageError(f"{option} needs more than 0 seconds")
+    return seconds(option, value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import socket
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,7 +14,7 @@ from bowout.cli._usage import UsageError
 
 _PORT: Final = 4433
 _HOST: Final = "localhost"
-_EVERYWHERE: Final = ("", "*")
+_EVERYWHERE: Final = "*"
 
 _HINTS: Final = {
     errno.EADDRINUSE: "another program listens there: choose another PORT, or 0 for any free one",
@@ -67,7 +68,7 @@ class Where:
 
     @property
     def _host(self) -> str | None:
-        return None if self.name in _EVERYWHERE else self.name
+        return None if self.name == _EVERYWHERE else self.name
 
     def why_not(self, error: OSError) -> tuple[str, str | None]:
         """Why nobody can listen here, and what can be done about it."""
@@ -83,6 +84,8 @@ class Where:
 
     def to_dial(self, addresses: list[Any]) -> str | None:
         """What ``bowout connect`` is to be given to come here, or None where it cannot."""
+        if self.path is not None:
+            return f"--path {shlex.quote(self.path)}"
         ports = [address[1] for address in addresses if isinstance(address, tuple)]
         if not ports:
             return None

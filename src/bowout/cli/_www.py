@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import mimetypes
+from datetime import datetime
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
+from bowout._escape import escape
+from bowout.cli import _say
 from bowout.cli._files import send_all
 from bowout.cli._http import BadRequest, Request, next_request
+from bowout.cli._ranges import Version
 from bowout.cli._serving import Mode
 from bowout.cli._tree import Tree
 
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
+    from typing import IO
 
+    from bowout.cli._ranges import Part
     from bowout.stream import Stream
 
 _INDEX: Final = "index.html"
+_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 class Www(Mode):
-    """Serves the files in a directory.
+    """Serves the files in a directory, and logs each request as a line.
 
     Raises:
         UsageError: there is no such directory.
@@ -35,44 +45,101 @@ class Www(Mode):
         try:
             while (request := await next_request(stream)) is not None:
                 keep = request.keep and not stream.draining.is_set()
-                await self._answer(stream, request, keep=keep)
+                await self._answer(_Answer(stream, request, keep=keep), request)
                 if not keep:
                     return
         except BadRequest as error:
-            await _say(stream, error.status, keep=False)
+            await _Answer(stream, error, keep=False).say(error.status)
 
-    async def _answer(self, stream: Stream, request: Request, *, keep: bool) -> None:
-        with_body = request.method != "HEAD"
+    async def _answer(self, answer: _Answer, request: Request) -> None:
         if request.method not in {"GET", "HEAD"}:
-            await _say(stream, HTTPStatus.METHOD_NOT_ALLOWED, keep=keep, more={"Allow": "GET, HEAD"})
+            await answer.say(HTTPStatus.METHOD_NOT_ALLOWED, {"Allow": "GET, HEAD"})
             return
         path = request.path + (_INDEX if request.path.endswith("/") else "")
         try:
             file, status = self._tree.open(path)
         except OSError:
-            await _say(stream, HTTPStatus.NOT_FOUND, keep=keep, with_body=with_body)
+            await answer.say(HTTPStatus.NOT_FOUND)
             return
         with file:
-            kind, encoding = mimetypes.guess_type(path)
-            headers = {
-                "Content-Type": kind if kind and not encoding else "application/octet-stream",
-                "Content-Length": str(status.st_size),
-                "Last-Modified": formatdate(status.st_mtime, usegmt=True),
-            }
-            await stream.send(_head(HTTPStatus.OK, headers, keep=keep))
-            if with_body:
-                await send_all(stream, file, status.st_size)
+            await _send_file(answer, request, file, status, path)
 
 
-async def _say(
-    stream: Stream, status: HTTPStatus, *, keep: bool, with_body: bool = True, more: dict[str, str] | None = None
-) -> None:
-    body = f"{status.value} {status.phrase}\n".encode()
-    headers = {"Content-Type": "text/plain", "Content-Length": str(len(body)), **(more or {})}
-    await stream.send(_head(status, headers, keep=keep) + (body if with_body else b""))
+async def _send_file(answer: _Answer, request: Request, file: IO[bytes], status: os.stat_result, path: str) -> None:
+    version = Version(status)
+    part = version.part(request.method, request.fields)
+    headers = {"Accept-Ranges": "bytes", "ETag": version.tag, "Last-Modified": version.date}
+    match part.status:
+        case HTTPStatus.NOT_MODIFIED | HTTPStatus.PRECONDITION_FAILED:
+            await answer.say(part.status, headers)
+        case HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            await answer.say(part.status, {**headers, "Content-Range": f"bytes */{version.size}"})
+        case _:
+            if part.status is HTTPStatus.PARTIAL_CONTENT:
+                last = part.start + part.length - 1
+                headers["Content-Range"] = f"bytes {part.start}-{last}/{version.size}"
+            await answer.send(part, {**headers, "Content-Type": _kind(path)}, file)
 
 
-def _head(status: HTTPStatus, headers: dict[str, str], *, keep: bool) -> bytes:
+def _kind(path: str) -> str:
+    kind, encoding = mimetypes.guess_type(path)
+    return kind if kind and not encoding else "application/octet-stream"
+
+
+class _Answer:
+    """The answer to one request, and its line in the log when no more of it is sent.
+
+    Args:
+        request: what is answered, or why it cannot be understood.
+        keep: the connection is kept.
+    """
+
+    def __init__(self, stream: Stream, request: Request | BadRequest, *, keep: bool) -> None:
+        self._stream = stream
+        self._line = request.line
+        self._keep = keep
+        self._with_body = not (isinstance(request, Request) and request.method == "HEAD")
+        self._sent = 0
+
+    async def say(self, status: HTTPStatus, headers: Mapping[str, str] | None = None) -> None:
+        """Answer with a status, and with its words as the body, where it has one."""
+        body = b"" if status is HTTPStatus.NOT_MODIFIED else f"{status.value} {status.phrase}\n".encode()
+        more = {"Content-Type": "text/plain", "Content-Length": str(len(body))} if body else {}
+        with self._logged(status):
+            await self._stream.send(_head(status, {**(headers or {}), **more}, keep=self._keep))
+            if self._with_body:
+                await self._send(body)
+
+    async def send(self, part: Part, headers: Mapping[str, str], file: IO[bytes]) -> None:
+        """Answer with a part of a file."""
+        with self._logged(part.status):
+            more = {"Content-Length": str(part.length)}
+            await self._stream.send(_head(part.status, {**headers, **more}, keep=self._keep))
+            if self._with_body:
+                file.seek(part.start)
+                await send_all(self._send, file, part.length)
+
+    async def _send(self, data: bytes) -> None:
+        await self._stream.send(data)
+        self._sent += len(data)
+
+    @contextlib.contextmanager
+    def _logged(self, status: HTTPStatus) -> Iterator[None]:
+        """Log the request in the common log format, with the bytes of the body that have left."""
+        try:
+            yield
+        finally:
+            peer = escape(self._stream.peer) or "-"
+            line = escape(self._line).replace('"', "\\x22")  # Or a client could write the rest of it, too.
+            _say.line(f'{peer} - - [{_now()}] "{line}" {status.value} {self._sent}')
+
+
+def _now() -> str:
+    now = datetime.now().astimezone()
+    return now.strftime(f"%d/{_MONTHS[now.month - 1]}/%Y:%H:%M:%S %z")
+
+
+def _head(status: HTTPStatus, headers: Mapping[str, str], *, keep: bool) -> bytes:
     whole = {
         "Date": formatdate(usegmt=True),
         "Connection": "keep-alive" if keep else "close",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
 
 import bowout
 from bowout.cli import _say
+from bowout.cli._command import StrictCommand
 from bowout.cli._optional import with_values
 from bowout.cli._usage import UsageError
 from bowout.cli.connect import connect
@@ -17,6 +20,8 @@ from bowout.cli.serve import SERVE_STATUSES, serve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+_P = ParamSpec("_P")
 
 _STATUSES = "\n".join(["Exit status:", *_say.EXIT_STATUSES])
 
@@ -33,19 +38,44 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+@dataclass(frozen=True, slots=True)
+class _Status:
+    """What a command gave. A bare number is typer's: 130 where it heard Ctrl-C itself, which it tells nobody."""
+
+    number: int
+
+
+class _Interrupted(Exception):
+    """A Ctrl-C in a command, on its way through typer."""
+
+
+def _ending(command: Callable[_P, int]) -> Callable[_P, _Status]:
+    """Let the status and a Ctrl-C of `command` pass through typer as they are."""
+
+    @functools.wraps(command)
+    def run_command(*args: _P.args, **kwargs: _P.kwargs) -> _Status:
+        try:
+            return _Status(command(*args, **kwargs))
+        except KeyboardInterrupt:
+            raise _Interrupted from None
+
+    return run_command
+
+
 app: typer.Typer = typer.Typer(
     name="bowout",
     help="TLS connections that end well, and that tell how they ended.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=_STATUSES,
 )
-app.command(help=_paragraphs(connect), epilog=_STATUSES, no_args_is_help=True)(connect)
-app.command(help=_paragraphs(demo))(demo)
-app.command(help=_paragraphs(serve), epilog="\n".join(["Exit status:", *SERVE_STATUSES]))(serve)
+app.command(cls=StrictCommand, help=_paragraphs(connect), epilog=_STATUSES, no_args_is_help=True)(_ending(connect))
+app.command(cls=StrictCommand, help=_paragraphs(demo))(_ending(demo))
+app.command(cls=StrictCommand, help=_paragraphs(serve), epilog="\n".join(["Exit status:", *SERVE_STATUSES]))(
+    _ending(serve)
+)
 
 
 @app.callback()
@@ -60,11 +90,11 @@ def _options(
 def run(arguments: Sequence[str]) -> int:
     """Run one command; give its exit status. What is wrong with the command itself is told on stderr."""
     try:
-        status: Any = app(with_values(arguments), prog_name="bowout", standalone_mode=False)
+        result: Any = app(with_values(arguments), prog_name="bowout", standalone_mode=False)
     except UsageError as error:
         _say.error(str(error), error.hint)
         return _say.USAGE
-    except typer.Abort:
+    except (typer.Abort, _Interrupted):
         raise KeyboardInterrupt from None
     except Exception as error:
         # The base of typer's own usage errors has had several names and places.
@@ -73,8 +103,10 @@ def run(arguments: Sequence[str]) -> int:
         if text := error.format_message():
             _say.error(text.replace("Value error, ", ""), _hint(text, arguments))
         return _say.USAGE
+    if not isinstance(result, _Status) and result == _say.INTERRUPTED:
+        raise KeyboardInterrupt
     sys.stdout.flush()  # What cannot be written is to be noticed here, and not by the interpreter that ends.
-    return int(status or 0)
+    return result.number if isinstance(result, _Status) else int(result or 0)
 
 
 def _hint(text: str, arguments: Sequence[str]) -> str:

@@ -8,18 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bowout import STARTTLS
-from bowout.cli import _session, _shared, _target, _tls
-from bowout.cli._conversation import Manners
+from bowout.cli import _inspection, _session, _shared, _target, _tls
+from bowout.cli._conversation import Manners, OnEof
 from bowout.cli._reports import Reports
-from bowout.cli._usage import UsageError, seconds
-
-
-class OnEof(enum.StrEnum):
-    """What the end of stdin ends."""
-
-    HALF_CLOSE = "half-close"
-    CLOSE = "close"
-
+from bowout.cli._usage import UsageError, seconds, some_seconds
 
 if TYPE_CHECKING:
     from bowout import StartTLSName
@@ -36,13 +28,18 @@ else:
 
 def connect(  # noqa: PLR0917  (typer makes arguments and options of them, none is passed by position)
     target: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="HOST[:PORT]",
             help="Whom to connect to; the port is that of --starttls, or 443. IPv6 with a port: [::1]:443",
             show_default=False,
         ),
-    ],
+    ] = None,
+    path: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Connect to the Unix socket at FILE instead of a HOST.")
+    ] = None,
+    ipv4: Annotated[bool, typer.Option("-4", "--ipv4", help="Use IPv4 only.")] = False,
+    ipv6: Annotated[bool, typer.Option("-6", "--ipv6", help="Use IPv6 only.")] = False,
     cafile: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="Trust the authorities in FILE (PEM) only.", rich_help_panel=_shared.TLS),
@@ -52,7 +49,11 @@ def connect(  # noqa: PLR0917  (typer makes arguments and options of them, none 
     ] = False,
     servername: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="The name to ask for and to check; else HOST.", rich_help_panel=_shared.TLS),
+        typer.Option(
+            metavar="NAME",
+            help="The name to ask for and to check; else HOST, and localhost with --path.",
+            rich_help_panel=_shared.TLS,
+        ),
     ] = None,
     alpn: Annotated[
         list[str] | None,
@@ -83,8 +84,8 @@ def connect(  # noqa: PLR0917  (typer makes arguments and options of them, none 
     on_eof: Annotated[
         OnEof,
         typer.Option(
-            help="At the end of stdin: half-close says so and goes on receiving (a TLS 1.2 peer has to close then,"
-            " and may drop what it had still to send); close leaves at once.",
+            help="At the end of stdin: half-close sends close_notify and goes on receiving, but many servers take that"
+            " for a hang-up and drop their answer; wait sends nothing and goes on receiving; close leaves at once.",
             rich_help_panel=_shared.LEAVING,
         ),
     ] = OnEof.HALF_CLOSE,
@@ -92,12 +93,21 @@ def connect(  # noqa: PLR0917  (typer makes arguments and options of them, none 
         float,
         typer.Option(
             metavar="SECONDS",
-            help="After a half-close, leave when the peer has been silent for so long; 0 is for ever.",
+            help="After the end of stdin, leave when the peer has been silent for so long; 0 is for ever.",
             rich_help_panel=_shared.LEAVING,
         ),
     ] = 10.0,
     timeout: _shared.Timeout = 5.0,
     trace: _shared.Trace = False,
+    show_cert: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[=pem]",
+            help="Show what TLS agreed on, and the peer's certificates, also those that are refused; =pem shows the"
+            " certificates themselves, too.",
+            rich_help_panel=_shared.TELLING,
+        ),
+    ] = None,
     ladder: Annotated[
         str | None,
         typer.Option(
@@ -110,7 +120,8 @@ def connect(  # noqa: PLR0917  (typer makes arguments and options of them, none 
         str | None,
         typer.Option(
             metavar="[FILE.json]",
-            help="Write the ending as JSON: one line on stderr, or into FILE.json. With another name: --json=FILE",
+            help="Write the ending as JSON: one line on stderr, or into FILE.json. With another name: --json=FILE."
+            " --json=- is stdout, which then has nothing of what the peer sends.",
             rich_help_panel=_shared.TELLING,
         ),
     ] = None,
@@ -118,7 +129,7 @@ def connect(  # noqa: PLR0917  (typer makes arguments and options of them, none 
     """Talk to a TLS server, and leave it well.
 
     Stdin goes to the peer, and what the peer sends goes to stdout, and nothing else does. The last line on stderr tells
-    how it ended.
+    how it ended. After the end of stdin, and after a Ctrl-C, what is waited for has an end: --eof-wait, --timeout.
 
     To leave: end stdin (Ctrl-D), or press Ctrl-C, or, where stdin is a terminal, type ~. at the start of a line (~~
     sends one ~). A second Ctrl-C does not wait. In piped data nothing is a command.
@@ -128,18 +139,24 @@ def connect(  # noqa: PLR0917  (typer makes arguments and options of them, none 
     if quit_on is not None and (not quit_on or "\n" in quit_on):
         raise UsageError("--quit-on needs a text without a line break", "such as --quit-on BYE")
     protocol = starttls.value if starttls else None
+    where = _target.choose(target, path, starttls=protocol, ipv4=ipv4, ipv6=ipv6)
+    context = _tls.Trust(cafile, insecure, cert, key, tls.value if tls else None).context()
+    name = _tls.server_name(servername)
+    given = {"--cafile": cafile, "--cert": cert, "--tls": tls, "--alpn": alpn, "--show-cert": show_cert is not None}
     plan = _session.Plan(
-        target=_target.parse(target, protocol),
-        context=_tls.Trust(cafile, insecure, cert, key, tls.value if tls else None).context(),
-        server_name=_tls.server_name(servername),
+        target=where,
+        context=context,
+        server_name=name,
+        options=frozenset(option for option, value in ({**given, "-4": ipv4, "-6": ipv6}).items() if value),
+        inspection=None if show_cert is None else _inspection.asked_for(show_cert, context, name or where.host),
         alpn=_tls.protocols(alpn or []),
         starttls=protocol,
-        connect_timeout=seconds("--connect-timeout", connect_timeout),
+        connect_timeout=some_seconds("--connect-timeout", connect_timeout),
         trace=trace,
         manners=Manners(
             close_timeout=seconds("--timeout", timeout),
             eof_wait=seconds("--eof-wait", eof_wait) or None,
-            half_close=on_eof is OnEof.HALF_CLOSE,
+            on_eof=on_eof,
             crlf=crlf,
             quit_on=quit_on,
         ),

@@ -55,7 +55,7 @@ def demo(
         list[int] | None,
         typer.Option(min=1, max=len(ACTS), metavar="N", help="Play this one only, 1 to 4; may be given again."),
     ] = None,
-) -> None:
+) -> int:
     """See both situations, end to end: how a TLS client leaves a server well, and how it does not.
 
     1 closes from inside a read. 2 closes while a read is pending. 3 cancels that read, then closes. 4 drops the
@@ -78,8 +78,8 @@ def demo(
         except* KeyboardInterrupt:
             status = 128 + (signals[-1] if signals else signal.SIGINT)
     if status > 128:
-        _say.error("interrupted")
-    raise typer.Exit(status)
+        (_say.error if signals else _say.interrupted)("interrupted")
+    return status
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,9 +86,18 @@ def serve(  # noqa: PLR0917  (typer makes arguments and options of them, none is
     alpn: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAMES", help="Protocols to agree to: h2,http/1.1. Repeatable.", rich_help_panel=_shared.TLS
+            metavar="NAMES",
+            help="Protocols to agree to: h2,http/1.1. Repeatable. A client that offers others only is refused.",
+            rich_help_panel=_shared.TLS,
         ),
     ] = None,
+    proxy_protocol: Annotated[
+        bool,
+        typer.Option(
+            "--proxy-protocol",
+            help="Every client comes through a proxy that says for whom, by a PROXY header (v1 or v2).",
+        ),
+    ] = False,
     max_connections: Annotated[
         int | None,
         typer.Option(metavar="N", min=1, help="Serve so many at once; others wait.", show_default=False),
@@ -156,11 +165,13 @@ def serve(  # noqa: PLR0917  (typer makes arguments and options of them, none is
         raise UsageError("--json: stdout carries the clients' bytes and nothing else", "--json alone writes to stderr")
     where = Where(host, port, path, systemd)
     names = _tls.protocols(alpn or []) or (["http/1.1"] if www is not None else None)
-    identity = Identity(cert, key, ca_out, client_ca, tls.value if tls else None, names)
+    identity = Identity(cert, key, ca_out, client_ca, tls.value if tls else None)
     plan = _serving.Plan(
         where=where,
         mode=_mode(interactive, www, file),
         context=identity.context(where.name),
+        alpn=names,
+        proxy_protocol=proxy_protocol,
         how_to_connect=identity.advice(),
         max_connections=max_connections,
         naccept=naccept,

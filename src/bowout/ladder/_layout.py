@@ -118,7 +118,9 @@ def _owes(ending: Ending, side: Side) -> bool:
     if _sent_close_notify(ending, side):
         return False
     if side is Side.PEER:
-        return ending.how in {How.UNANSWERED, How.TRUNCATED, How.RESET}
+        return ending.how in {How.UNANSWERED, How.TRUNCATED, How.RESET} or (
+            ending.how is How.UNFLUSHED and _sent_close_notify(ending, Side.WE)
+        )
     queued = any(event.kind is EventKind.CLOSE_NOTIFY_QUEUED and event.by is Side.WE for event in ending.events)
     return ending.how in {How.ABORTED, How.UNFLUSHED} and not queued
 

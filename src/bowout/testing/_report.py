@@ -32,12 +32,12 @@ class Report:
         close_notify: how many close_notify came. A good application sends one, and never two.
         fin: its FIN came.
         rst: its RST came, or nothing more could be sent to it.
-        received: how many bytes of application data came.
+        received: how many bytes of application data came; no message of a handshake is among them, encrypted or not.
         data: the first of them, up to the peer's ``data_cap``.
         alerts: every alert that came, close_notify among them, in order; the first hundred.
         after_close_notify: how many records came after its first close_notify. There should be none.
         plaintext: what came in plain after its close_notify, once TLS had ended; capped like `data`.
-        undecryptable: how many records could not be decrypted.
+        undecryptable: how many records could not be decrypted, those that came in plain after the handshake among them.
         finished: the script ran to its end.
         error: why it did not: an expectation that was not met, the code under test that left early, a mistake in it.
         duration: seconds from the TCP connection to the end of the peer.

@@ -16,25 +16,21 @@ from bowout._core.records import HEADER_SIZE, looks_like_tls
 from bowout.ending import EventKind, Role
 from bowout.testing import _records
 from bowout.testing._records import ALERT, CHANGE_CIPHER_SPEC, DATA, HANDSHAKE, Direction, Record, Suite, Undecryptable
+from bowout.testing._unfinished import RANDOM, Unfinished, is_server_hello, suite13
 from bowout.testing._wire import Gone, Stopped
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from bowout.testing._keylog import KeyLog
     from bowout.testing._wire import Wire
     from bowout.testing._witness import Witness
 
 Stage = Literal["hello", "flight"]
 
-_HELLO_RETRY: Final = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
-#: Where a Hello's random begins in its record: after the record's header, the message's header and the version.
-_RANDOM: Final = slice(11, 43)
-_SUITES13: Final = {
-    b"\x13\x01": "TLS_AES_128_GCM_SHA256",
-    b"\x13\x02": "TLS_AES_256_GCM_SHA384",
-    b"\x13\x03": "TLS_CHACHA20_POLY1305_SHA256",
-}
 _NEW_SESSION_TICKET: Final = 4
-_FINISHED: Final = 20
+_CLOSE_NOTIFY: Final = 0
+_WARNING: Final = 1
 _KEY_UPDATE: Final = 24
 _MESSAGE_HEADER: Final = 4
 
@@ -59,7 +55,7 @@ class Session:
         self._messages = bytearray()
         self._client_hello = self._server_hello = b""
         self._reader: Direction | None = None
-        self._suite_after_finished: Suite | None = None
+        self._unfinished: Unfinished | None = None
         self._plain = False
         self.inbox: bytearray = bytearray()
         self.writer: Direction | None = None
@@ -81,17 +77,18 @@ class Session:
         while True:
             done, flight = self._step()
             if self._role is Role.SERVER and stop_at == "hello" and self._client_hello:
+                self._stop()
                 return
             ours = self._note_hello(flight)
             if self._role is Role.CLIENT and stop_at == "flight" and self._server_hello and (done or flight):
-                self._early_keys()
+                self._stop()
                 return
             self._wire.put(flight)
             if done:
                 self._take_over()
                 return
             if self._stops_after(stop_at, ours):
-                self._early_keys()
+                self._stop()
                 return
             self._feed()
 
@@ -101,6 +98,10 @@ class Session:
             self._tls.object.do_handshake()
         except ssl.SSLWantReadError:
             return False, self._tls.outgoing.read()
+        except ssl.SSLZeroReturnError as error:
+            if not self._witness.close_notify:  # it came encrypted, in TLS 1.3
+                self._witness.saw_alert(_WARNING, _CLOSE_NOTIFY)
+            raise HandshakeFailed("the handshake failed: close_notify came in it") from error
         except ssl.SSLError as error:
             with contextlib.suppress(Gone, Stopped):
                 self._wire.put(self._tls.outgoing.read())
@@ -115,7 +116,7 @@ class Session:
         if self._role is Role.CLIENT:
             self._client_hello = self._client_hello or flight
             return bool(flight)
-        if flight and flight[_RANDOM] != _HELLO_RETRY:
+        if is_server_hello(flight):
             self._server_hello = self._server_hello or flight
             return True
         return False
@@ -138,7 +139,7 @@ class Session:
                 raise HandshakeFailed("the other side does not speak TLS")
         if self._role is Role.SERVER:
             self._client_hello = self._client_hello or record.raw
-        elif record.content_type == HANDSHAKE and record.raw[_RANDOM] != _HELLO_RETRY:
+        elif is_server_hello(record.raw):
             self._server_hello = self._server_hello or record.raw
         if record.content_type == ALERT and len(record.body) == 2:
             self._witness.saw_alert(*record.body)
@@ -157,37 +158,24 @@ class Session:
             client = _records.tls13(suite, secrets["CLIENT_TRAFFIC_SECRET_0"])
             server = _records.tls13(suite, secrets["SERVER_TRAFFIC_SECRET_0"])
         else:
-            randoms = self._client_hello[_RANDOM], self._server_hello[_RANDOM]
+            randoms = self._client_hello[RANDOM], self._server_hello[RANDOM]
             client, server = _records.tls12(suite, secrets["CLIENT_RANDOM"], *randoms)
         self.writer, self._reader = (client, server) if self._role is Role.CLIENT else (server, client)
 
-    def _early_keys(self) -> None:
-        """The keys of an unfinished handshake in TLS 1.3; in TLS 1.2 there are none before Finished."""
-        secrets = self._secrets()
-        if "CLIENT_HANDSHAKE_TRAFFIC_SECRET" not in secrets:
-            return
-        session_id = self._server_hello[43]
-        suite = Suite.of(_SUITES13[self._server_hello[44 + session_id : 46 + session_id]])
-        if self._role is Role.CLIENT:
-            self.writer = _records.tls13(suite, secrets["CLIENT_HANDSHAKE_TRAFFIC_SECRET"])
-            self._reader = _records.tls13(suite, secrets["SERVER_TRAFFIC_SECRET_0"])
-        else:
-            # After its Finished a server writes with its application keys (RFC 8446 section 7.1).
-            self.writer = _records.tls13(suite, secrets["SERVER_TRAFFIC_SECRET_0"])
-            self._reader = _records.tls13(suite, secrets["CLIENT_HANDSHAKE_TRAFFIC_SECRET"])
-            self._suite_after_finished = suite
+    def _stop(self) -> None:
+        """Leave the handshake as it is, and go on to read what the other side sends.
 
-    def _keys_after_finished(self, suite: Suite) -> None:
-        """OpenSSL tells a client's application keys only once it has read its Finished; what it answers is not sent."""
-        with contextlib.suppress(ssl.SSLError):
-            self._tls.object.do_handshake()
-        self._tls.outgoing.read()
-        secret = self._secrets().get("CLIENT_TRAFFIC_SECRET_0")
-        if secret is not None:
-            self._reader = _records.tls13(suite, secret)
+        In TLS 1.3 we can write encrypted after the flight; in TLS 1.2 there are no keys before Finished.
+        """
+        secrets, hellos = self._secrets(), (self._client_hello, self._server_hello)
+        self._unfinished = Unfinished(self._tls, secrets=self._secrets, role=self._role, hellos=hellos)
+        # After its Finished a server writes with its application keys (RFC 8446 section 7.1).
+        label = "CLIENT_HANDSHAKE_TRAFFIC_SECRET" if self._role is Role.CLIENT else "SERVER_TRAFFIC_SECRET_0"
+        if self._server_hello and label in secrets:
+            self.writer = _records.tls13(suite13(self._server_hello), secrets[label])
 
     def _secrets(self) -> dict[str, bytes]:
-        return self._keylog.secrets(self._client_hello[_RANDOM])
+        return self._keylog.secrets(self._client_hello[RANDOM])
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -229,27 +217,39 @@ class Session:
             self._in.feed(data)
 
     def _on_record(self, record: Record) -> None:
-        if record.content_type == CHANGE_CIPHER_SPEC:
-            return
         self._witness.saw_record()
-        content_type, data = record.content_type, record.body
-        if self._reader is not None and not self._is_plain_alert(record):
+        opened = self._open(record)
+        messages: tuple[int, ...] = ()
+        if opened is not None:
+            content_type, data = opened
+            if content_type == DATA:
+                self.inbox += data
+                self._witness.saw_data(data)
+            elif content_type == ALERT:
+                for level, code in zip(data[::2], data[1::2], strict=False):
+                    self._witness.saw_alert(level, code)
+                    self._begin_plain()
+            elif content_type == HANDSHAKE:
+                messages = tuple(self._messages_in(data))
+        if self._unfinished is not None and not self._unfinished.over:
+            self._unfinished.follow(record, messages)
+
+    def _open(self, record: Record) -> tuple[int, bytes] | None:
+        """Its content type and its plaintext; None where it says nothing, or cannot be read."""
+        if record.content_type == CHANGE_CIPHER_SPEC:
+            return None
+        unfinished = self._unfinished
+        reader = self._reader if unfinished is None else unfinished.reader
+        if reader is not None and (unfinished is None or not self._is_plain_alert(record)):
             try:
-                content_type, data = self._reader.open(record)
+                return reader.open(record)
             except Undecryptable as error:
                 self._witness.saw_undecryptable(str(error))
-                return
-        if content_type == DATA:
-            self.inbox += data
-            self._witness.saw_data(data)
-        elif content_type == ALERT:
-            for level, code in zip(data[::2], data[1::2], strict=False):
-                self._witness.saw_alert(level, code)
-                self._begin_plain()
-        elif content_type == HANDSHAKE:
-            if self._suite_after_finished is not None:
-                self._tls.incoming.write(record.raw)
-            self._on_handshake(data)
+                return None
+        if unfinished is not None and reader is None and unfinished.is_protected(record):
+            self._witness.saw_sealed(len(record.body))
+            return None
+        return record.content_type, record.body
 
     def _begin_plain(self) -> None:
         """What stands behind a close_notify and is no record is in plain."""
@@ -259,10 +259,11 @@ class Session:
             self._witness.saw_plaintext(self._in.take_rest())
 
     def _is_plain_alert(self, record: Record) -> bool:
-        """In the handshake, and of a broken connection, alerts come in plain."""
+        """Alerts may come in plain in a handshake, and after it no longer."""
         return record.content_type == ALERT and len(record.body) == 2
 
-    def _on_handshake(self, data: bytes) -> None:
+    def _messages_in(self, data: bytes) -> Iterator[int]:
+        """Take note of the handshake messages that end in `data`; their types."""
         self._messages += data
         while len(self._messages) >= _MESSAGE_HEADER:
             end = _MESSAGE_HEADER + int.from_bytes(self._messages[1:_MESSAGE_HEADER])
@@ -271,18 +272,17 @@ class Session:
             kind = self._messages[0]
             del self._messages[:end]
             self._on_message(kind)
+            yield kind
 
     def _on_message(self, kind: int) -> None:
+        reader = self._reader if self._unfinished is None else self._unfinished.reader
         if kind == _NEW_SESSION_TICKET:
             self._witness.saw(EventKind.TICKET)
-        elif kind == _KEY_UPDATE and self._reader is not None:
+        elif kind == _KEY_UPDATE and reader is not None:
             self._witness.saw(EventKind.KEY_UPDATE)
-            self._reader.update()
+            reader.update()
         else:
             self._witness.saw(EventKind.HANDSHAKE_MESSAGE, HANDSHAKE_NAMES.get(kind, f"message {kind}"))
-            if kind == _FINISHED and self._suite_after_finished is not None:
-                self._keys_after_finished(self._suite_after_finished)
-                self._suite_after_finished = None
 
 
 class TLS:

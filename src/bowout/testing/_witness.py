@@ -158,6 +158,12 @@ class Witness:
             self._ends(Side.WE, Signal.SEND_RST)
             self._timeline.record(EventKind.RST, Side.WE, detail)
 
+    def saw_sealed(self, size: int) -> None:
+        """A record came in a handshake that was stopped, encrypted with keys that nobody here can know."""
+        self._timeline.record(
+            EventKind.HANDSHAKE_MESSAGE, Side.WE, f"{size:,} B encrypted with keys that are not known"
+        )
+
     def saw_undecryptable(self, detail: str) -> None:
         """A record came that is not the next one with the connection's keys."""
         self.undecryptable += 1
@@ -192,7 +198,9 @@ class Witness:
 
     def _ending(self) -> Ending:
         halves, timeline = self._halves, self._timeline
-        how = verdict(halves, shook_hands=self.version is not None, leaving_when_cut=self._we_were_leaving)
+        how = verdict(
+            halves, shook_hands=self.version is not None, leaving_when_cut=self._we_were_leaving, unsent=False
+        )
         events = timeline.events()
         return Ending(
             how=how,

@@ -67,7 +67,10 @@ def _go(bench: Bench) -> list[str]:
 
 def _java(bench: Bench) -> list[str]:
     classes = java_classes(PROGRAMS / "Peer.java", bench.shared)
-    return [require_program("java"), "-Xshare:auto", "-XX:TieredStopAtLevel=1", "-cp", classes, "Peer"]
+    # An older one could not run what the compiler made.
+    beside = Path(require_program("javac")).resolve().with_name("java")
+    java = str(beside) if beside.exists() else require_program("java")
+    return [java, "-Xshare:auto", "-XX:TieredStopAtLevel=1", "-cp", classes, "Peer"]
 
 
 def _node(bench: Bench) -> list[str]:

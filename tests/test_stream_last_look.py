@@ -1,0 +1,200 @@
+"""A deadline that passes while the loop is blocked or the process stopped: one last look tells what had happened."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import select
+import socket
+import ssl
+import sys
+import termios
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+import pytest
+
+import bowout
+from bowout import HandshakeTimeout, How, NoCloseNotify
+from helpers.runners import Runner
+from helpers.tasks import jobs, settle, turn
+from helpers.wire import PATIENCE, VERSIONS, Link, Version, Wire, peer, tcp_pair
+
+both_versions = pytest.mark.parametrize("version", VERSIONS)
+
+BRIEF: Final = 0.05
+"""A deadline that passes while the loop is blocked, in seconds."""
+
+
+async def meanwhile(link: Link, verb: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    """Call `verb`, block the loop while the peer does its part, until `BRIEF` is over, and give what it comes to."""
+    async with jobs() as group:
+        job = group.start(verb)
+        for _ in range(2):  # It goes as far as it can, and the deadline is still to come.
+            await turn()
+        began = time.monotonic()
+        link.go.set()
+        assert link.ready.wait(PATIENCE), "the peer never did its part"
+        time.sleep(max(0.0, began + 2 * BRIEF - time.monotonic()))  # noqa: ASYNC251  (it is to block)
+    return await job.result()
+
+
+def answers(wire: Wire) -> None:
+    """Answer a close_notify, and say when the answer has been sent."""
+    wire.handshake()
+    wire.read_to_end()
+    wire.link.await_go()
+    wire.close_notify()
+    wire.fin()
+    wire.link.ready.set()
+    wire.hold()
+
+
+@both_versions
+def test_a_close_sees_the_answer_that_came_while_the_loop_was_blocked(run: Runner, version: Version) -> None:
+    async def main() -> bowout.Ending:
+        stream = link.stream(close_timeout=BRIEF)
+        await stream.handshake()
+        ending: bowout.Ending = await meanwhile(link, stream.close)
+        return ending
+
+    with peer(answers, version=version) as link:
+        ending = run(main)
+    assert (ending.how, ending.deadline_hit) == (How.CLEAN, False), ending
+
+
+def test_a_close_that_saw_no_answer_says_so_as_ever(run: Runner) -> None:
+    def says_nothing(wire: Wire) -> None:
+        wire.handshake()
+        wire.read_to_end()
+        wire.link.ready.set()
+        wire.hold()
+
+    async def main() -> bowout.Ending:
+        stream = link.stream(close_timeout=BRIEF)
+        await stream.handshake()
+        ending: bowout.Ending = await meanwhile(link, stream.close)
+        return ending
+
+    with peer(says_nothing) as link:
+        ending = run(main)
+    assert (ending.how, ending.deadline_hit) == (How.UNANSWERED, True)
+
+
+def unacknowledged(sock: socket.socket) -> int:
+    """How many bytes of ours the peer's kernel does not have yet (SIOCOUTQ)."""
+    return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+
+
+def kernels_hold() -> int:
+    """How many bytes the kernels take between two small sockets, where nobody reads."""
+    ours, theirs = tcp_pair(small=True)
+    with ours, theirs:
+        ours.setblocking(False)
+        total = 0
+        while True:
+            try:
+                total += ours.send(bytes(1 << 14))
+            except BlockingIOError:
+                return total
+
+
+def test_a_close_hands_over_the_rest_of_a_send_that_has_room_by_now(run: Runner) -> None:
+    """The peer read while nothing here could run: the kernel takes the rest of the message, and close_notify."""
+    message = bytes(int(kernels_hold() * 1.4))
+
+    def reads_what_is_there(wire: Wire) -> tuple[str, int]:
+        wire.handshake()
+        wire.link.await_go()
+        while unacknowledged(wire.link.sock) or select.select([wire.sock], [], [], 0)[0]:
+            if select.select([wire.sock], [], [], 0.01)[0]:
+                wire.pull()
+        wire.link.ready.set()
+        return wire.read_to_end(), len(wire.received)
+
+    async def main() -> tuple[object, bowout.Ending]:
+        stream = link.stream(close_timeout=BRIEF)
+        await stream.handshake()
+        async with jobs() as group:
+            sender = group.start(stream.send, message)
+            await settle()
+            ending: bowout.Ending = await meanwhile(link, stream.close)
+            return await sender.ended(), ending
+
+    with peer(reads_what_is_there, small=True) as link:
+        error, ending = run(main)
+    assert (error, ending.unsent, link.result) == (None, 0, ("close_notify", len(message))), ending
+
+
+@both_versions
+def test_an_unwrap_sees_the_answer_that_came_while_the_loop_was_blocked(run: Runner, version: Version) -> None:
+    def ends_tls(wire: Wire) -> None:
+        wire.handshake()
+        wire.read_to_end()
+        wire.link.await_go()
+        wire.close_notify()
+        wire.link.ready.set()
+        wire.hold()
+
+    async def main() -> bytes:
+        stream = link.stream()
+        await stream.handshake()
+        sock, rest = await meanwhile(link, lambda: stream.unwrap(BRIEF))
+        sock.close()
+        return bytes(rest)
+
+    with peer(ends_tls, version=version) as link:
+        assert run(main) == b""
+
+
+def test_an_unwrap_without_an_answer_fails_as_ever(run: Runner) -> None:
+    def says_nothing(wire: Wire) -> None:
+        wire.handshake()
+        wire.read_to_end()
+        wire.link.ready.set()
+        wire.hold()
+
+    async def main() -> None:
+        stream = link.stream()
+        await stream.handshake()
+        with pytest.raises(NoCloseNotify):
+            await meanwhile(link, lambda: stream.unwrap(BRIEF))
+
+    with peer(says_nothing) as link:
+        run(main)
+
+
+def test_a_handshake_sees_what_came_while_the_loop_was_blocked(run: Runner) -> None:
+    def sends_its_flight(wire: Wire) -> None:
+        wire.pull()
+        wire.link.await_go()
+        with contextlib.suppress(ssl.SSLWantReadError):
+            wire.tls.do_handshake()
+        wire.flush()
+        wire.link.ready.set()
+        wire.handshake()
+        wire.read_to_end()
+
+    async def main() -> str | None:
+        stream = link.stream(handshake_timeout=BRIEF)
+        await meanwhile(link, stream.handshake)
+        await stream.close()
+        return stream.tls_version
+
+    with peer(sends_its_flight) as link:
+        assert run(main) == "TLSv1.3"
+
+
+def test_a_handshake_without_an_answer_fails_as_ever(run: Runner) -> None:
+    def says_nothing(wire: Wire) -> None:
+        wire.link.ready.set()
+        wire.hold()
+
+    async def main() -> None:
+        stream = link.stream(handshake_timeout=BRIEF)
+        with pytest.raises(HandshakeTimeout):
+            await meanwhile(link, stream.handshake)
+
+    with peer(says_nothing) as link:
+        run(main)
