@@ -7,7 +7,7 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from bowout._arguments import check_choice, checked_bytes, checked_count, checked_timeout
+from bowout._arguments import check_choice, checked_count, checked_timeout
 from bowout.ending import Role
 from bowout.errors import BusyError, IncompleteRead, LimitExceeded, SendInterrupted, StreamClosed
 
@@ -348,7 +348,7 @@ class Stream:
         with whatever is done next. Cancelled halfway, part of `data` has left: then no close_notify can vouch for the
         stream any more, later sends fail, and `close` cuts it off (unless ``on_error="close"``).
         """
-        view = checked_bytes("data", data)
+        view = memoryview(data).cast("B")
         if not self._connection.engine.handshake_done:
             await self.handshake()
         await self._connection.send(view)

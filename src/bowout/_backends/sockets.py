@@ -24,8 +24,11 @@ Endpoint = tuple[int, int, int, str, Any]
 
 #: Linux takes no more seconds than these.
 _MOST_KEEPALIVE: Final = 32767
-#: A silent peer is asked again so much sooner than the first time.
-_PROBES_PER_PERIOD: Final = 4
+#: The socket's options, where the system has them, and the part of the period that each is: once a peer has not
+#: answered, it is asked more often.
+_KEEPALIVE_OPTIONS: Final = [
+    (getattr(socket, name), part) for name, part in (("TCP_KEEPIDLE", 1), ("TCP_KEEPINTVL", 4)) if hasattr(socket, name)
+]
 #: The ioctl SIOCOUTQ: how many bytes TCP holds that the peer has not acknowledged, our FIN among them.
 _SIOCOUTQ: Final = 0x5411
 
@@ -225,8 +228,5 @@ def keep_alive(sock: socket.socket, seconds: float) -> None:
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE):
             return
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in (("TCP_KEEPIDLE", seconds), ("TCP_KEEPINTVL", seconds / _PROBES_PER_PERIOD)):
-            if hasattr(socket, name):
-                sock.setsockopt(
-                    socket.IPPROTO_TCP, getattr(socket, name), min(max(1, math.ceil(value)), _MOST_KEEPALIVE)
-                )
+        for option, part in _KEEPALIVE_OPTIONS:
+            sock.setsockopt(socket.IPPROTO_TCP, option, min(math.ceil(seconds / part), _MOST_KEEPALIVE))
