@@ -12,7 +12,7 @@ import pytest
 import trustme
 
 import bowout
-from bowout import How, Stream
+from bowout import How, Stream, _sessions
 from helpers.runners import Runner
 from helpers.starttls_servers import Home, free_ports, vsftpd
 from helpers.wire import NAME, VERSIONS, Version, client_context, peer, server_context, tcp_pair
@@ -197,6 +197,51 @@ def test_a_session_of_another_context_is_refused_at_once(run: Runner, version: V
                 calls[by]()
 
     run(main)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("checked", [True, False])
+def test_a_session_does_not_vouch_for_another_name(run: Runner, version: Version, checked: bool) -> None:
+    """Resumed, no certificate would be checked again, whatever the name; and no name was, where none was wanted."""
+    context = client_context(version)
+
+    async def main() -> None:
+        async def handler(stream: Stream) -> None:
+            await stream.send(b"hello")
+            await stream.receive()
+
+        context.check_hostname = checked
+        async with (
+            bowout.serve(handler, "127.0.0.1", context=server_context(version)) as server,
+            bowout.connect("127.0.0.1", server.port, context=context, server_hostname=NAME) as stream,
+        ):
+            await stream.receive_exactly(5)
+            session = stream.session
+            context.check_hostname = True
+            other = "other.test" if checked else NAME
+            with pytest.raises(ValueError, match="checks no certificate again"):
+                bowout.connect("127.0.0.1", server.port, context=context, server_hostname=other, session=session)
+            context.check_hostname = False
+            bowout.connect("127.0.0.1", server.port, context=context, server_hostname=other, session=session)
+
+    run(main)
+
+
+def test_the_servers_of_the_last_sessions_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Session:
+        def __init__(self, number: int) -> None:
+            self.id = bytes([number])
+
+    monkeypatch.setattr(_sessions, "_MOST", 2)
+    context = client_context()
+    first, second, third = (Session(number) for number in range(3))
+    for session in (first, second, first, third):
+        _sessions.remember(context, session, "A.test")  # type: ignore[arg-type]
+    _sessions.check(context, second, "b.test")  # type: ignore[arg-type]  # It is forgotten.
+    _sessions.check(context, first, "a.TEST")  # type: ignore[arg-type]
+    for session in (first, third):
+        with pytest.raises(ValueError, match=r"of 'a\.test'"):
+            _sessions.check(context, session, "b.test")  # type: ignore[arg-type]
 
 
 def test_a_session_that_the_server_has_forgotten_is_a_new_handshake(run: Runner) -> None:

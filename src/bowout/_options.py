@@ -7,6 +7,7 @@ import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from bowout import _sessions
 from bowout._arguments import check_callable, check_choice, checked_count, checked_period, checked_timeout
 from bowout._backends.sockets import keep_alive
 from bowout._connection import Connection
@@ -88,6 +89,8 @@ class StreamOptions:
             raise ValueError(
                 "the session belongs to another context: connect with the one of the stream that it comes from"
             ) from error
+        if self.server_hostname is not None and self.context.check_hostname:
+            _sessions.check(messages.underlying(self.context), self.session, self.server_hostname)
 
     def stream(self, backend: Backend, transport: Transport, *, received: bytes | memoryview = b"") -> Stream:
         """Make the stream; `received` is as for `connection`."""

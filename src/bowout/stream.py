@@ -7,6 +7,7 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from bowout import _sessions
 from bowout._arguments import check_choice, checked_count, checked_timeout
 from bowout.ending import Role
 from bowout.errors import BusyError, IncompleteRead, LimitExceeded, SendInterrupted, StreamClosed
@@ -118,12 +119,16 @@ class Stream:
         it arrives after the handshake, as a ticket, and is there when something was received: ask when you need it. A
         server may give several; this is the last, and it is better not used twice (RFC 8446 appendix C.4).
 
-        A session belongs to the context of its stream: with another one, ``session`` is a ValueError. And it belongs to
-        the server that it comes from: a resumed connection checks no certificate again, so use it for that name only.
+        A session belongs to the context of its stream, and to the name that its server was checked for, since a resumed
+        connection checks no certificate again: with another one, ``session`` is a ValueError.
         """
         tls = self._connection.engine.tls
         session = tls.session if self.role is Role.CLIENT else None
-        return session if session is not None and (session.has_ticket or session.id) else None
+        if session is None or not (session.has_ticket or session.id):
+            return None
+        checked = tls.server_hostname if tls.context.check_hostname else None
+        _sessions.remember(tls.context, session, checked or "")
+        return session
 
     @property
     def session_resumed(self) -> bool:
