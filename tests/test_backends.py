@@ -14,7 +14,8 @@ import trio
 from bowout import _backends
 from bowout._backends import Transport
 from bowout._backends.on_asyncio import CompletionTransport, ReadinessTransport
-from bowout._backends.sockets import host_port, peer_name
+from bowout._backends.sockets import peer_name
+from bowout._names import host_port
 from helpers import runners
 from helpers.kernel import wait_full
 from helpers.runners import BACKENDS, Runner

@@ -102,7 +102,7 @@ class TestWhere:
 
     def test_sockets_that_do_not_listen_are_misuse(self, run: Runner) -> None:
         async def main() -> None:
-            with socket.socket() as sock, pytest.raises(MisuseError, match="listening"):
+            with socket.socket() as sock, pytest.raises(ValueError, match="listening"):
                 await serve(echo, sockets=[sock])
 
         run(main)
@@ -230,7 +230,7 @@ class TestMisuse:
         ],
     )
     def test_arguments_that_cannot_be_meant(self, options: dict[str, Any], match: str) -> None:
-        with pytest.raises(MisuseError, match=match):
+        with pytest.raises((TypeError, ValueError), match=match):
             bowout.serve(nothing, **{"context": server_context(), **options})
 
     @pytest.mark.parametrize(
@@ -238,8 +238,8 @@ class TestMisuse:
         [
             ({"host": ""}, "every address"),
             ({"host": "a\0b"}, "every address"),
-            ({"port": -1}, "between 0 and"),
-            ({"port": 65536}, "between 0 and"),
+            ({"port": -1}, "from 0 to"),
+            ({"port": 65536}, "from 0 to"),
             ({"path": ""}, "path"),
             ({"path": Path()}, "path"),
             ({"path": "\0abstract"}, "path"),
@@ -248,7 +248,6 @@ class TestMisuse:
             ({"sni": {"": server_context()}}, "sni"),
             ({"sni": {".": server_context()}}, "sni"),
             ({"sni": {"*.a.test": server_context()}}, "function"),
-            ({"sni": {"faß.de": server_context()}}, "xn--"),
         ],
     )
     def test_wrong_values(self, options: dict[str, Any], match: str) -> None:
@@ -260,9 +259,9 @@ class TestMisuse:
         [
             ({"host": 5}, "every address"),
             ({"host": b"localhost"}, "every address"),
-            ({"port": "80"}, "between 0 and"),
-            ({"port": True}, "between 0 and"),
-            ({"port": 80.0}, "between 0 and"),
+            ({"port": "80"}, "write 80"),
+            ({"port": True}, "bool"),
+            ({"port": 80.0}, "float"),
             ({"path": 5}, "path"),
             ({"path": b"socket"}, "path"),
             ({"backlog": None}, "backlog"),

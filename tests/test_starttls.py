@@ -12,16 +12,17 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import get_args
 
 import pytest
 import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bowout._starttls import PROTOCOLS, Dialogue, ReadExactly, ReadUntil, Send, dialogue
+from bowout._starttls import PROTOCOLS, Dialogue, ReadExactly, ReadUntil, Send, StartTLSName, dialogue
 from bowout._starttls.binary import MESSAGE_LIMIT
 from bowout._starttls.steps import LINE_LIMIT, MAX_LINES
-from bowout.errors import MisuseError, StartTLSError
+from bowout.errors import StartTLSError
 from helpers.peers import require_program, require_programs
 from helpers.starttls_servers import DOVECOT, RECIPES, Home, Recipe, dovecot
 from helpers.wire import PATIENCE
@@ -421,18 +422,51 @@ def test_xmpp_presents_the_name_quoted() -> None:
 @pytest.mark.parametrize("name", ["", "a b", "a\r\nRCPT TO:<x>", "a\0", "x" * 256])
 @pytest.mark.parametrize("protocol", ["smtp", "lmtp", "xmpp", "xmpp-server"])
 def test_a_name_cannot_smuggle_a_command(protocol: str, name: str) -> None:
-    with pytest.raises(MisuseError, match="cannot be presented"):
+    with pytest.raises(ValueError, match="starttls_name cannot be"):
         dialogue(protocol, host="host.example", name=name)
 
 
-def test_smtp_wants_an_ascii_name() -> None:
-    with pytest.raises(MisuseError, match="xn--"):
-        dialogue("smtp", host="host.example", name="bücher.example")
+def test_smtp_presents_a_name_in_ascii() -> None:
+    assert first_words("smtp", "faß.example") == b"EHLO xn--fa-hia.example\r\n"
 
 
-def test_an_unknown_protocol_is_named() -> None:
-    with pytest.raises(MisuseError, match="no STARTTLS for 'gopher'; there is ftp, imap"):
-        dialogue("gopher", host="host.example")
+@pytest.mark.parametrize("protocol", ["xmpp", "xmpp-server"])
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("Example.ORG.", "example.org"),
+        ("FAß.example", "faß.example"),
+        ("xn--fa-hia.example", "faß.example"),
+        ("a.xn--", "a.xn--"),
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8::1", "[2001:db8::1]"),
+        ("fe80::1%lo", "[fe80::1]"),
+    ],
+)
+def test_xmpp_is_told_the_domain_as_it_writes_domains(protocol: str, asked: str, told: str) -> None:
+    """RFC 7622 section 3.2: Unicode, lower case, no dot of the root; an IPv6 address in brackets."""
+    for name, host in ((asked, "server.example"), (None, asked)):
+        step = next(dialogue(protocol, host=host, name=name))
+        assert f" to='{told}' " in step.data.decode()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("name", ["me@example.org", "example.org/desk", "☃.example"])
+def test_xmpp_is_told_a_domain_alone(name: str) -> None:
+    with pytest.raises(ValueError, match="starttls_name cannot be"):
+        dialogue("xmpp", host="host.example", name=name)
+
+
+@pytest.mark.parametrize(
+    ("given", "guess"), [("smpt", "smtp"), ("SMTP", "smtp"), ("postgresql", "postgres"), ("gopher", None), ("", None)]
+)
+def test_an_unknown_protocol_is_named_with_those_that_are_known(given: str, guess: str | None) -> None:
+    with pytest.raises(ValueError, match='starttls must be one of "ftp", "imap"') as caught:
+        dialogue(given, host="host.example")
+    assert str(caught.value).endswith(f'did you mean "{guess}"?' if guess else repr(given))
+
+
+def test_the_type_of_a_protocols_name_knows_them_all() -> None:
+    assert set(get_args(StartTLSName)) == PROTOCOLS.keys()
 
 
 def test_all_that_openssl_knows_is_there() -> None:

@@ -4,6 +4,7 @@ from bowout._drain import DrainReport
 from bowout._listeners import systemd_sockets
 from bowout._server import Server
 from bowout._starttls import PROTOCOLS as STARTTLS
+from bowout._starttls import StartTLSName
 from bowout.client import Connecting, connect, wrap
 from bowout.ending import (
     Alert,
@@ -91,6 +92,7 @@ __all__ = [
     "Serving",
     "Side",
     "StartTLSError",
+    "StartTLSName",
     "Stream",
     "StreamClosed",
     "Truncated",

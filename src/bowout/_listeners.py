@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from bowout._names import host_of
 from bowout.errors import MisuseError
 
 if TYPE_CHECKING:
@@ -30,13 +31,13 @@ class Listener:
 
     Attributes:
         socket: non-blocking.
-        address: what it listens on: ``(host, port)``, or a path.
+        address: what it listens on: ``(host, port)``, a link-local host with its zone, or a path.
     """
 
     def __init__(self, sock: socket.socket, path: str | Path | None = None) -> None:
         self.socket = sock
         name = sock.getsockname()
-        self.address: Any = name[:2] if isinstance(name, tuple) else name
+        self.address: Any = (host_of(name), name[1]) if isinstance(name, tuple) else name
         self._path = path
         self._identity = None if path is None else _identity(path)
 
@@ -82,7 +83,7 @@ def _listen_on_all(
             try:
                 sock = _listen(family, (address[0], port, *address[2:]), backlog=backlog, reuse_port=reuse_port)
             except OSError as error:
-                failure = OSError(error.errno, f"cannot listen on {address[0]}, port {port}: {error.strerror}")
+                failure = OSError(error.errno, f"cannot listen on {host_of(address)}, port {port}: {error.strerror}")
                 if error.errno not in _FAMILY_IS_OFF:
                     raise failure from error
             else:
@@ -180,10 +181,13 @@ def systemd_sockets() -> list[socket.socket]:
     if pid != str(os.getpid()):
         raise MisuseError(f"the listening sockets were passed to process {pid or '?'}, not to this one")
     with contextlib.ExitStack() as cleanup:
-        sockets = [
-            checked_listener(cleanup.enter_context(_passed_socket(descriptor)))
-            for descriptor in range(_SD_LISTEN_FDS_START, _SD_LISTEN_FDS_START + int(count))
-        ]
+        try:
+            sockets = [
+                checked_listener(cleanup.enter_context(_passed_socket(descriptor)))
+                for descriptor in range(_SD_LISTEN_FDS_START, _SD_LISTEN_FDS_START + int(count))
+            ]
+        except ValueError as error:
+            raise MisuseError(str(error)) from error
         cleanup.pop_all()
     return sockets
 
@@ -202,10 +206,10 @@ def checked_listener(sock: socket.socket) -> socket.socket:
     """Give `sock` back, non-blocking, if it is listening.
 
     Raises:
-        MisuseError: it is not a listening stream socket.
+        ValueError: it is not a listening stream socket.
     """
     if sock.type != socket.SOCK_STREAM or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-        raise MisuseError(
+        raise ValueError(
             "the socket given to serve() must be a bound, listening stream socket: call its listen() first"
         )
     sock.settimeout(0)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import abc
 import threading
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from bowout._backends.sockets import belongs_elsewhere
+from bowout._backends.sockets import address_of, belongs_elsewhere
 from bowout._core.engine import Engine
 from bowout._core.timeline import Timeline
 from bowout._turn import Turns
@@ -19,6 +19,7 @@ from bowout.ending import EventKind, Outbound, Role, Side
 from bowout.errors import BowoutError, HandshakeTimeout, SendInterrupted, StreamClosed, Truncated
 
 if TYPE_CHECKING:
+    import socket
     import ssl
     from collections.abc import Awaitable, Callable
 
@@ -115,6 +116,7 @@ class Pump(abc.ABC):
         *,
         role: Role,
         server_hostname: str | None,
+        session: ssl.SSLSession | None,
         truncation: TruncationPolicy,
         on_event: Callable[[Event], None] | None,
         gate: HelloGate | None,
@@ -126,6 +128,7 @@ class Pump(abc.ABC):
             context,
             role=role,
             server_hostname=server_hostname,
+            session=session,
             timeline=self._timeline,
             truncation=truncation,
             gate=gate,
@@ -156,6 +159,23 @@ class Pump(abc.ABC):
         return self._transport.peer
 
     @property
+    def sock(self) -> socket.socket | None:
+        """The socket underneath; None where there is none, and after the end."""
+        return self._transport.sock
+
+    @property
+    def local_address(self) -> Any:
+        """The address of our end of the socket, a link-local one with its zone; None after the end."""
+        sock = self.sock
+        return None if sock is None else address_of(sock.getsockname)
+
+    @property
+    def remote_address(self) -> Any:
+        """The address of the socket's other end, likewise."""
+        sock = self.sock
+        return None if sock is None else address_of(sock.getpeername)
+
+    @property
     def quiet(self) -> bool:
         """Nothing was received since we last sent."""
         return self._timeline.quiet
@@ -183,6 +203,11 @@ class Pump(abc.ABC):
         self.ending = ending
 
     # -- moving bytes --------------------------------------------------------------------------------------------
+
+    def take_received(self, data: bytes | memoryview) -> None:
+        """Take ciphertext that somebody else has read from the socket, before anything is read here."""
+        self._received += len(data)
+        self.engine.receive_data(data)
 
     def try_flush(self) -> bool:
         """Hand the kernel what it takes of the engine's output; True when nothing is left of it."""

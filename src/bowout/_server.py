@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bowout import _certificates
 from bowout._acceptor import Acceptor
+from bowout._arguments import check_callable, check_choice, checked_count, checked_period, checked_timeout
 from bowout._core import messages
 from bowout._drain import DrainLog
 from bowout._drainer import Drainer, settle
@@ -21,9 +22,10 @@ from bowout._handlers import call_handler
 from bowout._preface import receive_proxy_header
 from bowout._roster import Roster, Served
 from bowout._served_stream import ServedStream
+from bowout._sni import sni_name
 from bowout.ending import How
 from bowout.errors import BowoutError, LimitExceeded, MisuseError, PeerError, StreamClosed
-from bowout.stream import checked_timeout, consists_of
+from bowout.stream import consists_of
 
 if TYPE_CHECKING:
     import socket
@@ -61,18 +63,14 @@ class Settings:
     proxy_protocol: bool | Callable[[str], bool] = False
 
     def check(self) -> None:
-        """Raise MisuseError or ValueError for what cannot be meant."""
-        if self.max_connections is not None and self.max_connections < 1:
-            raise MisuseError(f"max_connections must be at least 1, not {self.max_connections}")
-        if self.max_handshakes < 1:
-            raise MisuseError(f"max_handshakes must be at least 1, not {self.max_handshakes}")
-        if self.idle_timeout is not None and checked_timeout("idle_timeout", self.idle_timeout) == 0:
-            raise MisuseError("idle_timeout must be more than 0; None is for no timeout")
-        if self.on_drain not in ("close", "end_receive", "wait"):
-            raise MisuseError(f'on_drain must be "close", "end_receive" or "wait", not {self.on_drain!r}')
-        for name, call in (("on_ending", self.on_ending), ("on_event", self.on_event)):
-            if call is not None and not callable(call):
-                raise MisuseError(f"{name} must be a function, not {type(call).__name__}")
+        """Raise TypeError or ValueError for what cannot be meant."""
+        if self.max_connections is not None:
+            checked_count("max_connections", self.max_connections, least=1)
+        checked_count("max_handshakes", self.max_handshakes, least=1)
+        checked_period("idle_timeout", self.idle_timeout)
+        check_choice("on_drain", self.on_drain, ("close", "end_receive", "wait"))
+        check_callable("on_ending", self.on_ending)
+        check_callable("on_event", self.on_event)
 
 
 class Server:
@@ -174,15 +172,15 @@ class Server:
 
         Raises:
             OSError, ssl.SSLError: they cannot be used.
-            ValueError, TypeError: they cannot be meant.
-            MisuseError: there is no context of that name; this is another thread.
+            ValueError, TypeError: they cannot be meant, or there is no context of that name.
+            MisuseError: this is another thread.
         """
         self._check_thread("reload_certificate()")
         context = self._options.context
         if name:
-            found = getattr(context.sni_callback, "contexts", {}).get(name.lower().removesuffix("."))
+            found = getattr(messages.underlying(context).sni_callback, "contexts", {}).get(sni_name(name))
             if found is None:
-                raise MisuseError(f"no SNI context for {name!r}")
+                raise ValueError(f"no SNI context for {name!r}")
             context = found
         _certificates.reload_certificate(context, certfile, keyfile, password)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from bowout._core import messages
-from bowout.errors import MisuseError
+from bowout._names import ascii_name, without_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,7 +43,7 @@ class SniCallback:
                 messages.prepare(chosen)
                 if self._alpn is not None:
                     chosen.set_alpn_protocols(list(self._alpn))
-                tls.context = chosen
+                tls.context = messages.underlying(chosen)
         except Exception:  # noqa: BLE001  (it is logged; OpenSSL could only swallow it)
             _log.exception("the sni function failed")
             return ssl.ALERT_DESCRIPTION_INTERNAL_ERROR
@@ -62,8 +62,7 @@ def sni_callback(
 
     Raises:
         TypeError: it is neither, or a value is no context.
-        ValueError: no client can ask for one of the names.
-        MisuseError: a context of the mapping asks for more than it would get.
+        ValueError: no client can ask for one of the names, or a context of the mapping asks for more than it would get.
     """
     if isinstance(sni, Mapping):
         contexts = {_checked_name(name): context for name, context in sni.items()}
@@ -76,16 +75,26 @@ def sni_callback(
 
 
 def _checked_name(name: str) -> str:
-    """A name of a mapping as a client sends it (RFC 6066 section 3): in ASCII, without a dot at its end."""
+    """A name of a mapping as a client sends it (RFC 6066 section 3)."""
     if not isinstance(name, str):
         raise TypeError(f"a name of sni must be a str, not {type(name).__name__}")
-    if not name.isascii():
-        raise ValueError(f"sni: clients ask for {name!r} by its name in ASCII, that begins with xn--: use that")
     if "*" in name:
         raise ValueError(f"sni: {name!r} would be taken literally; use a function to serve many names")
     if not name.strip("."):
         raise ValueError(f"sni: {name!r} is no name of a host")
-    return name.lower().removesuffix(".")
+    return sni_name(name)
+
+
+def sni_name(name: str) -> str:
+    """A host's name as a client asks for it: in ASCII (IDNA 2008), in lower case, without the dot of the root.
+
+    Raises:
+        ValueError: a client cannot ask for it.
+    """
+    try:
+        return without_root(ascii_name(name).lower())
+    except UnicodeError as error:
+        raise ValueError(f"no client can ask for the name {name!r}: {error}") from error
 
 
 def check_sni_context(chosen: ssl.SSLContext, main: ssl.SSLContext) -> None:
@@ -94,10 +103,10 @@ def check_sni_context(chosen: ssl.SSLContext, main: ssl.SSLContext) -> None:
     OpenSSL takes the certificate and the trust of the context that was chosen, but asks the client for what the first
     context said: the requirement would silently not be one (SSL_set_SSL_CTX).
     """
-    if not isinstance(chosen, ssl.SSLContext):
+    if not isinstance(chosen, messages.BASE):
         raise TypeError(f"a context for SNI must be an ssl.SSLContext, not {type(chosen).__name__}")
     if chosen.verify_mode > main.verify_mode:
-        raise MisuseError(
+        raise ValueError(
             f"a context for SNI has {chosen.verify_mode!s}, and the main context only {main.verify_mode!s}: "
             "what is wanted of a client's certificate is decided by the main context"
         )

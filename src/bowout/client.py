@@ -11,16 +11,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from bowout import _backends
-from bowout._backends.sockets import host_port, take_over
-from bowout._core import messages
-from bowout._options import (
-    LINGER_BYTES,
-    StreamOptions,
+from bowout._arguments import (
     check_protocols,
+    checked_bytes,
+    checked_host,
+    checked_port,
     checked_server_hostname,
-    without_root,
+    checked_timeout,
 )
-from bowout._starttls import PROTOCOLS
+from bowout._backends.sockets import take_over
+from bowout._core import messages
+from bowout._names import host_port, without_root
+from bowout._options import KEEPALIVE, LINGER_BYTES, StreamOptions
+from bowout._starttls import FOR_A_DOMAIN, dialogue
 from bowout._starttls_driver import negotiate
 from bowout.ending import Role
 from bowout.errors import (
@@ -31,17 +34,16 @@ from bowout.errors import (
     NameNotResolved,
     StartTLSError,
 )
-from bowout.stream import checked_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
     from types import TracebackType
 
     from bowout._backends import Backend, Transport
+    from bowout._starttls import StartTLSName
     from bowout.ending import Event, OnError, TruncationPolicy
     from bowout.stream import Stream
 
-_MAX_PORT: Final = 65535
 #: OpenSSL and `ssl.create_default_context` look at these.
 _CONTEXT_VARIABLES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
 
@@ -54,11 +56,13 @@ def connect(
     server_hostname: str | None = None,
     alpn: Sequence[str] | None = None,
     over: socket.socket | None = None,
-    starttls: str | None = None,
+    starttls: StartTLSName | None = None,
     starttls_name: str | None = None,
+    session: ssl.SSLSession | None = None,
     connect_timeout: float = 30.0,
     handshake_timeout: float = 30.0,
     close_timeout: float = 5.0,
+    keepalive: float | None = KEEPALIVE,
     linger_bytes: int = LINGER_BYTES,
     truncation: TruncationPolicy = "raise",
     on_error: OnError = "truncate",
@@ -70,20 +74,30 @@ def connect(
         stream = await bowout.connect("example.org", 443)
 
     Args:
-        host: a name or an address; every address of a name is tried, by happy eyeballs (RFC 8305).
+        host: a name or an address; every address of a name is tried, by happy eyeballs (RFC 8305). A name that is not
+            ASCII is looked up and checked by IDNA 2008; an IPv6 address may have a zone: ``fe80::1%eth0``.
         port: the TCP port.
         context: how to do TLS. None means the system's trust, with the certificate and the host name checked; it is
             loaded once (again where ``SSL_CERT_FILE``, ``SSL_CERT_DIR`` or ``SSLKEYLOGFILE`` have changed). On a
             context of your own, ``OP_IGNORE_UNEXPECTED_EOF`` is cleared, ``OP_NO_RENEGOTIATION`` is set, and a message
             callback is installed in front of one that is there.
-        server_hostname: the name for SNI, and to check the certificate against; None for `host`.
+        server_hostname: the name for SNI, and to check the certificate against; None for `host`. An address is checked
+            and not sent (RFC 6066 section 3). ``""``: no name is sent and none is checked; only with a `context` whose
+            ``check_hostname`` is False.
         alpn: protocols to offer, the best first (RFC 7301); they are set on `context`.
         over: a connected TCP or Unix socket to use instead of making a connection; it is the stream's from then on.
         starttls: change to TLS from this protocol first: ``"smtp"``, ``"imap"``, ``"postgres"``… (`bowout.STARTTLS`).
-        starttls_name: what that protocol presents: our own name to SMTP, the wanted domain to XMPP.
+        starttls_name: what that protocol presents: our own name to SMTP and LMTP; to XMPP the domain that is wanted,
+            which the certificate has then to be for, wherever `host` is (RFC 6120 section 13.7.2). None for
+            `server_hostname`, or `host`.
+        session: resume this one, `Stream.session` of an earlier connection with the same `context`; `Stream.session`
+            has the rules.
         connect_timeout: seconds for resolving, connecting and STARTTLS.
         handshake_timeout: seconds for the TLS handshake.
         close_timeout: seconds for `Stream.close`, where it is not told otherwise.
+        keepalive: when the peer has been silent for so many seconds, the kernel asks whether it is still there, so that
+            a receive does not wait for ever for a machine that is gone (RFC 9293 section 3.8.4). None leaves the
+            socket as it is, and so does a socket that has it already.
         linger_bytes: how much a close reads and discards at most, waiting for the peer's end.
         truncation: what a receiver meets at a FIN that comes at a record boundary without close_notify. ``"raise"``:
             `Truncated`. ``"tolerate"``: the end of the stream. Anybody on the path can forge such a FIN and so cut a
@@ -99,6 +113,7 @@ def connect(
         Something to await, or to use as an async context manager, once.
 
     Raises:
+        TypeError, ValueError: arguments that cannot be meant; at once, before anything is opened.
         NameNotResolved, ConnectRefused, ConnectTimeout, ConnectError: no TCP connection.
         StartTLSError: no agreement to change to TLS.
         CertificateError, NotTLS, HandshakeAlert, HandshakeTruncated, HandshakeReset, HandshakeTimeout,
@@ -106,29 +121,61 @@ def connect(
 
     Cancelling it leaves no descriptor open.
     """
-    plan = _Plan(host, port, starttls, starttls_name, checked_timeout("connect_timeout", connect_timeout))
-    plan.check()
-    name = host if server_hostname is None else server_hostname
-    # Resolving a host tells better what is wrong with it.
-    name = without_root(name) if server_hostname is None and over is None else checked_server_hostname(name)
+    checked_host(host, port)
+    if over is not None:
+        _check_socket(over)
     if alpn is not None:
         check_protocols(alpn)
+    plan = _Plan(
+        host, checked_port(port), starttls, server_hostname or host, starttls_name,
+        checked_timeout("connect_timeout", connect_timeout),
+    )  # fmt: skip
+    plan.check()
+    name = server_hostname
+    if name is None and starttls in FOR_A_DOMAIN:
+        name = starttls_name
+    if name is not None or over is not None:
+        name = _name_to_check(host if name is None else name, context)
+    else:
+        name = _name_of_host(host)
     options = StreamOptions(
         context=context if context is not None else _default_context(alpn),
         role=Role.CLIENT,
         server_hostname=name,
+        session=session,
         alpn=alpn if context is not None else None,
         handshake_timeout=handshake_timeout,
         close_timeout=close_timeout,
+        keepalive=keepalive,
         linger_bytes=linger_bytes,
         truncation=truncation,
         on_error=on_error,
         on_event=on_event,
     )
     options.check()
-    if over is not None:
-        _check_socket(over)
     return Connecting(plan, options, over)
+
+
+def _name_to_check(name: str, context: ssl.SSLContext | None) -> str | None:
+    """The name for TLS, or None where the caller wants none.
+
+    Raises:
+        TypeError, ValueError: TLS cannot carry it, or the context is to check one.
+    """
+    if name != "":
+        return checked_server_hostname(name)
+    if getattr(context, "check_hostname", True):
+        raise ValueError(
+            'server_hostname="" sends no name and checks none: give a context whose check_hostname is False as well'
+        )
+    return None
+
+
+def _name_of_host(host: str) -> str:
+    try:
+        return checked_server_hostname(host)
+    except ValueError:
+        return without_root(host)  # Resolving it tells better what is wrong with it.
 
 
 def _default_context(alpn: Sequence[str] | None) -> ssl.SSLContext:
@@ -152,8 +199,11 @@ def wrap(  # noqa: D417  (the other arguments are those of `connect`)
     *,
     server_side: bool = False,
     server_hostname: str | None = None,
+    session: ssl.SSLSession | None = None,
+    received: bytes | bytearray | memoryview = b"",
     handshake_timeout: float = 30.0,
     close_timeout: float = 5.0,
+    keepalive: float | None = KEEPALIVE,
     linger_bytes: int = LINGER_BYTES,
     truncation: TruncationPolicy = "raise",
     on_error: OnError = "truncate",
@@ -164,30 +214,37 @@ def wrap(  # noqa: D417  (the other arguments are those of `connect`)
     Args:
         sock: a connected TCP or Unix socket. Its descriptor is the stream's from now on, and `sock` itself is closed.
         server_side: we are the server.
-        context, server_hostname, …: as for `connect`.
+        server_hostname: as for `connect`; without one, a client's context has to have ``check_hostname`` False.
+        received: what was read from `sock` already and belongs to TLS, such as what came in one piece with the header
+            of a proxy, or what `Stream.unwrap` gave beside the socket. It is taken as if it came now.
+        context, session, …: as for `connect`.
 
     Raises:
-        MisuseError: `sock` is not a connected stream socket, or `server_hostname` lacks or cannot be one.
+        TypeError, ValueError: arguments that cannot be meant: `sock` is no connected stream socket, `server_hostname`
+            lacks or cannot be one. The socket stays the caller's.
         RuntimeError: no event loop is running.
     """
     _check_socket(sock)
+    first = checked_bytes("received", received)
+    if server_side and server_hostname is not None:
+        raise ValueError("server_hostname is for clients: what a server is called stands in its certificate")
     options = StreamOptions(
         context=context,
         role=Role.SERVER if server_side else Role.CLIENT,
-        server_hostname=None if server_hostname is None else checked_server_hostname(server_hostname),
+        server_hostname=None if server_hostname is None else _name_to_check(server_hostname, context),
+        session=session,
         alpn=None,
         handshake_timeout=handshake_timeout,
         close_timeout=close_timeout,
+        keepalive=keepalive,
         linger_bytes=linger_bytes,
         truncation=truncation,
         on_error=on_error,
         on_event=on_event,
     )
     options.check()
-    if server_hostname is None and context.check_hostname and not server_side:
-        raise MisuseError("this context checks the host name: give server_hostname, too")
     backend = _backends.current()
-    return options.stream(backend, backend.transport(take_over(sock), ""))
+    return options.stream(backend, backend.transport(take_over(sock), ""), received=first)
 
 
 class Connecting:
@@ -235,16 +292,16 @@ class _Plan:
     host: str
     port: int
     starttls: str | None
+    domain: str
     starttls_name: str | None
     timeout: float
 
     def check(self) -> None:
-        if not self.host:
-            raise MisuseError("the host name is empty")
-        if not 0 < self.port <= _MAX_PORT:
-            raise MisuseError(f"the port must be between 1 and {_MAX_PORT}, not {self.port}")
-        if self.starttls is not None and self.starttls not in PROTOCOLS:
-            raise MisuseError(f"no STARTTLS for {self.starttls!r}; there is {', '.join(sorted(PROTOCOLS))}")
+        """Raise TypeError or ValueError for a dialogue that cannot be."""
+        if self.starttls is not None:
+            dialogue(self.starttls, host=self.domain, name=self.starttls_name).close()
+        elif self.starttls_name is not None:
+            raise ValueError("starttls_name is for starttls: say which protocol is to be told it")
 
     async def carry_out(self, backend: Backend, over: socket.socket | None) -> Transport:
         where = host_port(self.host, self.port)
@@ -285,25 +342,25 @@ class _Plan:
         if self.starttls is None:
             return
         try:
-            await negotiate(transport, self.starttls, host=self.host, name=self.starttls_name)
+            await negotiate(transport, self.starttls, host=self.domain, name=self.starttls_name)
         except OSError as error:
             raise StartTLSError(f"{self.starttls}: the connection was lost: {error.strerror or error}") from error
 
 
 def _check_socket(sock: socket.socket) -> None:
     if not isinstance(sock, socket.socket):
-        raise MisuseError(
+        raise TypeError(
             f"a socket.socket is needed, not {type(sock).__name__}; of an asyncio transport or a trio socket, "
             "duplicate it: socket.socket(fileno=os.dup(sock.fileno()))"
         )
     if isinstance(sock, ssl.SSLSocket):
-        raise MisuseError("the socket is an SSLSocket already: give the plain socket that it was made from")
+        raise TypeError("the socket is an SSLSocket already: give the plain socket that it was made from")
     if sock.type != socket.SOCK_STREAM:
-        raise MisuseError("a stream socket is needed")
+        raise ValueError("a stream socket is needed")
     try:
         sock.getpeername()
     except OSError as error:
-        raise MisuseError(f"the socket is not connected: {error.strerror}") from error
+        raise ValueError(f"the socket is not connected: {error.strerror}") from error
 
 
 def _close(transport: Transport | None, over: socket.socket | None) -> None:

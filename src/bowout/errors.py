@@ -1,7 +1,7 @@
 """Everything bowout raises, by blame.
 
     BowoutError
-    ├── MisuseError               you: the call cannot work as it was made
+    ├── MisuseError               you: the call cannot work now, in the state that the object is in
     │   ├── BusyError             two tasks receive from one stream at once
     │   ├── SendInterrupted       an earlier send was cancelled halfway; what follows it would be garbled
     │   ├── ReceiveInterrupted    an exception interrupted the decryption of a record, which is lost
@@ -27,13 +27,19 @@
         ├── NoCloseNotify         unwrap(): the peer did not end TLS in time (also a TimeoutError)
         └── IncompleteRead        a clean end, but before you had what you asked for (also an EOFError)
 
+Arguments that are wrong raise what Python raises for them: ValueError for a value, TypeError for a type. They are told
+before anything is opened, sent or closed.
+
+Every error can be copied and pickled with its attributes, its `Ending` among them, so that it survives the way out of
+another process (``concurrent.futures.ProcessPoolExecutor``). Its cause is not pickled, as that of no exception is.
+
 An error that a connection's end caused carries that `Ending` as ``error.ending``, as far as it is known when the
 error is raised. A `StreamClosed` that comes while our close still waits for the peer carries none.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bowout.ending import Alert, Ending
@@ -48,9 +54,20 @@ class BowoutError(Exception):
 
     ending: Ending | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle without calling ``__init__``: what its keyword arguments said is in the attributes."""
+        return _restore, (type(self), super().__reduce__()[1]), self.__dict__ or None
+
+
+def _restore(kind: type[BowoutError], args: tuple[Any, ...]) -> BowoutError:
+    """Make an error of `kind` again; its attributes are set afterwards."""
+    error = kind.__new__(kind, *args)
+    super(BowoutError, error).__init__(*args)  # An OSError takes its errno and strerror from them.
+    return error
+
 
 class MisuseError(BowoutError):
-    """The call cannot work as it was made; the connection is unharmed."""
+    """The call cannot work now, in the state that the object is in; the connection is unharmed."""
 
 
 class BusyError(MisuseError):

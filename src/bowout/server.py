@@ -7,18 +7,19 @@ import socket
 import threading
 from contextlib import AsyncExitStack
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from bowout import _backends
+from bowout._arguments import check_protocols, checked_port, checked_timeout
 from bowout._certificates import check_has_certificate
 from bowout._handlers import check_handler
 from bowout._listeners import Listener, checked_listener, listen_tcp, listen_unix
-from bowout._options import LINGER_BYTES, StreamOptions, check_protocols
+from bowout._options import KEEPALIVE, LINGER_BYTES, StreamOptions
 from bowout._server import Server, Settings
 from bowout._sni import sni_callback
 from bowout.ending import Role
 from bowout.errors import MisuseError
-from bowout.stream import checked_timeout, consists_of
+from bowout.stream import consists_of
 
 if TYPE_CHECKING:
     import ssl
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from bowout._drainer import OnDrain
     from bowout.ending import Ending, Event, OnError, TruncationPolicy
     from bowout.stream import Stream
-
-_MAX_PORT: Final = 65535
 
 
 def serve(
@@ -52,6 +51,7 @@ def serve(
     max_handshakes: int = 1000,
     handshake_timeout: float = 10.0,
     idle_timeout: float | None = None,
+    keepalive: float | None = KEEPALIVE,
     close_timeout: float = 5.0,
     drain_timeout: float = 10.0,
     drain_on_signals: bool = False,
@@ -111,6 +111,7 @@ def serve(
         handshake_timeout: seconds for a handshake.
         idle_timeout: close a connection when its handler has waited for the peer, to send or to take what is sent, and
             no application data has passed for so many seconds. A handler that computes is left alone.
+        keepalive: as for `connect`.
         close_timeout: seconds for closing a connection whose handler has returned.
         linger_bytes: as for `connect`.
         truncation: as for `connect`.
@@ -128,18 +129,19 @@ def serve(
 
     Raises:
         TypeError: an argument of the wrong type, or a handler that gives nothing to await.
-        ValueError: one that cannot be meant, or a context without a certificate.
-        MisuseError: arguments that contradict each other.
+        ValueError: one that cannot be meant, arguments that contradict each other, or a context without a certificate.
         OSError: an address cannot be had.
     """
     check_handler(handler)
-    _check_alpn(alpn)
+    if alpn is not None:
+        check_protocols(alpn)
     options = StreamOptions(
         context=context,
         role=Role.SERVER,
         alpn=alpn,
         handshake_timeout=handshake_timeout,
         close_timeout=close_timeout,
+        keepalive=keepalive,
         linger_bytes=linger_bytes,
         truncation=truncation,
         on_error=on_error,
@@ -157,9 +159,9 @@ def serve(
     )
     settings.check()
     if sum((sockets is not None, path is not None, host is not None or port != 0)) > 1:
-        raise MisuseError("give a host and port, or sockets, or a path: one of them")
+        raise ValueError("give a host and port, or sockets, or a path: one of them")
     if sockets is not None and not sockets:
-        raise MisuseError("no sockets to listen on")
+        raise ValueError("no sockets to listen on")
     _check_address(host, port, path)
     _check_backlog(backlog)
     _check_proxy_protocol(proxy_protocol)
@@ -182,22 +184,12 @@ def _check_address(host: object, port: object, path: object) -> None:
         raise TypeError(f"the host must be a name or an address, or None for every address, not {host!r}")
     if host is not None and (not host or "\0" in host):
         raise ValueError(f"the host must be a name or an address, or None for every address, not {host!r}")
-    if not isinstance(port, int) or isinstance(port, bool):
-        raise TypeError(f"the port must be a number between 0 and {_MAX_PORT}, not {port!r}")
-    if not 0 <= port <= _MAX_PORT:
-        raise ValueError(f"the port must be between 0 and {_MAX_PORT}, not {port!r}")
+    checked_port(port, least=0)
     if path is not None and not isinstance(path, str | PurePath):
         raise TypeError(f"the path must be that of a file, not {path!r}")
     # Linux binds an empty path to a name of its own choice, and one that begins with a NUL to no file.
     if path is not None and ("\0" in str(path) or str(path) in {"", "."}):
         raise ValueError(f"the path must be that of a file, not {path!r}")
-
-
-def _check_alpn(alpn: Sequence[str] | None) -> None:
-    if alpn is not None:
-        check_protocols(alpn)
-        if not alpn:
-            raise ValueError("alpn is empty: every client that offers a protocol would be refused; None is for no ALPN")
 
 
 def _check_proxy_protocol(proxy_protocol: object) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import math
+import ssl
 import sys
 import warnings
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from bowout import _sessions
+from bowout._arguments import check_choice, checked_count, checked_timeout
+from bowout.ending import Role
 from bowout.errors import BusyError, IncompleteRead, LimitExceeded, SendInterrupted, StreamClosed
 
 if TYPE_CHECKING:
-    import socket
+    import socket as sockets  # `Stream.socket` hides the name
     from collections.abc import AsyncIterator, Callable
     from types import FrameType, TracebackType
 
@@ -99,6 +102,79 @@ class Stream:
         """The protocol that was agreed on by ALPN (RFC 7301), or None."""
         return self._connection.engine.tls.selected_alpn_protocol()
 
+    @property
+    def role(self) -> Role:
+        """Our part in TLS: ``Role.CLIENT`` or ``Role.SERVER``."""
+        return self._connection.engine.role
+
+    @property
+    def session(self) -> ssl.SSLSession | None:
+        """A client's TLS session: give it to `connect` or `wrap` as ``session``, and the next handshake resumes it.
+
+            control = await bowout.connect("ftp.example.org", 21, context=context, starttls="ftp")
+            ...
+            data = bowout.wrap(sock, context, server_hostname="ftp.example.org", session=control.session)
+
+        None where there is none to resume: on a server, before the handshake, where the server gives none. In TLS 1.3
+        it arrives after the handshake, as a ticket, and is there when something was received: ask when you need it. A
+        server may give several; this is the last, and it is better not used twice (RFC 8446 appendix C.4).
+
+        A session belongs to the context of its stream, and to the name that its server was checked for, since a resumed
+        connection checks no certificate again: with another one, ``session`` is a ValueError.
+        """
+        tls = self._connection.engine.tls
+        session = tls.session if self.role is Role.CLIENT else None
+        if session is None or not (session.has_ticket or session.id):
+            return None
+        checked = tls.server_hostname if tls.context.check_hostname else None
+        _sessions.remember(tls.context, session, checked or "")
+        return session
+
+    @property
+    def session_resumed(self) -> bool:
+        """Whether the handshake resumed an earlier session; False before it."""
+        return bool(self._connection.engine.tls.session_reused)
+
+    # -- what is underneath --------------------------------------------------------------------------------------
+
+    @property
+    def ssl_object(self) -> ssl.SSLObject:
+        """The standard library's object, for what it tells. Not to read, write or unwrap, nor to be changed."""
+        return self._connection.engine.tls
+
+    @property
+    def socket(self) -> sockets.socket | None:
+        """The socket, for its options. Not to read, write, shut down or close. None when the connection has ended."""
+        return self._connection.sock
+
+    @property
+    def local_address(self) -> Any:
+        """Our end, as ``socket.getsockname`` gives it, a link-local host with its zone; None after the end."""
+        return self._connection.local_address
+
+    @property
+    def remote_address(self) -> Any:
+        """The other end, as ``socket.getpeername`` gives it, likewise. `peer` is for people, and stays."""
+        return self._connection.remote_address
+
+    def channel_binding(self, kind: str = "tls-unique") -> bytes | None:
+        """What binds an authentication above TLS (SCRAM-…-PLUS, GSS-API) to this connection (RFC 5056).
+
+        Args:
+            kind: one of ``ssl.CHANNEL_BINDING_TYPES``; that is ``"tls-unique"`` alone up to CPython 3.14.
+
+        Returns:
+            The bytes, which both ends share; None before the handshake, and where this connection has none:
+            ``"tls-unique"`` is not defined for TLS 1.3 (RFC 9266 section 3).
+
+        Raises:
+            TypeError, ValueError: the ssl module does not know this kind.
+        """
+        check_choice("kind", kind, ssl.CHANNEL_BINDING_TYPES)
+        if kind == "tls-unique" and self.tls_version == "TLSv1.3":
+            return None
+        return self._connection.engine.tls.get_channel_binding(kind)
+
     def peer_certificate(self) -> bytes | None:
         """The peer's certificate as DER, or None where it sent none."""
         return self._connection.engine.tls.getpeercert(binary_form=True)
@@ -123,8 +199,8 @@ class Stream:
 
         Cancelling it loses no byte: the next call, or `close`, carries on.
         """
-        if max_bytes < 1:
-            raise ValueError(f"max_bytes must be at least 1, not {max_bytes}")
+        if max_bytes.__class__ is not int or max_bytes < 1:
+            max_bytes = checked_count("max_bytes", max_bytes, least=1)
         self._begin_receiving()
         try:
             if self._buffer and await self._look_into_buffer():
@@ -168,8 +244,8 @@ class Stream:
 
         Cancelling it loses no byte.
         """
-        if count < 0:
-            raise ValueError(f"count must not be negative, not {count}")
+        if count.__class__ is not int or count < 0:
+            count = checked_count("count", count, least=0)
         self._begin_receiving()
         try:
             if self._buffer or not count:
@@ -204,8 +280,7 @@ class Stream:
 
         Cancelling it loses no byte.
         """
-        if not separator:
-            raise ValueError("the separator is empty")
+        _check_separator(separator, limit)
         self._begin_receiving()
         try:
             await self._look_into_buffer()
@@ -325,6 +400,11 @@ class Stream:
         Returns:
             The ending. It tells of everything that a peer can do wrong; nothing of that is raised.
 
+        Raises:
+            TypeError, ValueError: `timeout` is no number of seconds.
+            MisuseError: this is another event loop than the stream's. Where the stream's has ended, the connection is
+                ended first, without waiting.
+
         Cancelling it sends close_notify if that is possible at once, closes the descriptor, draws up the ending, and
         then propagates.
         """
@@ -334,12 +414,16 @@ class Stream:
     aclose = close
 
     def abort(self) -> Ending:
-        """End the connection now, with an RST: the peer sees an error. Nothing is waited for."""
+        """End the connection now, with an RST: the peer sees an error. Nothing is waited for.
+
+        Where another process holds a copy of the descriptor (by ``fork``, or sent to it), the kernel sends the RST only
+        when the last copy is closed; a FIN, as every other way to end sends it, ends the connection for all of them.
+        """
         self._drop_buffer()
         self._connection.abort()
         return self._ended()
 
-    async def unwrap(self, timeout: float | None = None) -> tuple[socket.socket, bytes]:
+    async def unwrap(self, timeout: float | None = None) -> tuple[sockets.socket, bytes]:
         """End TLS both ways, and keep the TCP connection.
 
         Args:
@@ -426,6 +510,14 @@ class Stream:
         return ending
 
 
+def _check_separator(separator: bytes, limit: int) -> None:
+    if not isinstance(separator, bytes | bytearray):
+        raise TypeError(f"separator must be bytes, not {type(separator).__name__}")
+    if not separator:
+        raise ValueError("the separator is empty")
+    checked_count("limit", limit, least=len(separator))
+
+
 class _Chunks:
     """An iterator, and no generator: leaving a loop early leaves nothing behind that had to be closed."""
 
@@ -483,12 +575,3 @@ def consists_of(error: BaseException, kinds: tuple[type[BaseException], ...]) ->
     if isinstance(error, BaseExceptionGroup):
         return all(consists_of(inner, kinds) for inner in error.exceptions)
     return isinstance(error, kinds)
-
-
-def checked_timeout(name: str, seconds: float) -> float:
-    """Give `seconds` back, or say what is wrong with them."""
-    if not (math.isfinite(seconds) and seconds >= 0):
-        raise ValueError(
-            f"{name} must be a finite number of seconds, 0 or more, not {seconds!r}: nothing waits for ever"
-        )
-    return seconds

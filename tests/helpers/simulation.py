@@ -321,6 +321,7 @@ class SimulatedTransport:
     """
 
     peer = "simulated"
+    sock = None
 
     def __init__(self, loop: Loop) -> None:
         self._lot = Lot(loop)

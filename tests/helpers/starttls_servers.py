@@ -261,9 +261,10 @@ def _unprivileged(protocols: Iterable[str]) -> str:
 
 @contextmanager
 def vsftpd(home: Home) -> Iterator[dict[str, int]]:
-    """FTP."""
+    """FTP; anybody may fetch what is in the folder ``files``, over data connections that resume the session."""
     program, (port,) = require_program("vsftpd"), free_ports(1)
     (home.path / "empty").mkdir()
+    (home.path / "files").mkdir()
     settings = {
         "listen": "YES",
         "background": "NO",
@@ -272,8 +273,17 @@ def vsftpd(home: Home) -> Iterator[dict[str, int]]:
         "run_as_launching_user": "YES",
         "seccomp_sandbox": "NO",
         "secure_chroot_dir": "@DIR@/empty",
+        "isolate": "NO",
+        "isolate_network": "NO",
+        "anonymous_enable": "YES",
+        "no_anon_password": "YES",
+        "anon_root": "@DIR@/files",
+        "pasv_address": "127.0.0.1",
         "ssl_enable": "YES",
         "allow_anon_ssl": "YES",
+        "require_ssl_reuse": "YES",
+        "strict_ssl_read_eof": "YES",
+        "ssl_ciphers": "HIGH",
         "rsa_cert_file": "@CERT@",
         "rsa_private_key_file": "@KEY@",
     }

@@ -23,6 +23,10 @@ class Transport(Protocol):
 
     peer: str
 
+    @property
+    def sock(self) -> socket.socket | None:
+        """The socket underneath, for its options and addresses; None where there is none, and after the end."""
+
     def receive_into(self, buffer: memoryview) -> int | None:
         """Receive: a count of bytes, 0 at the peer's FIN, None when nothing is there. OSError: it is gone."""
 
@@ -160,6 +164,7 @@ def current() -> Backend:
 
     Raises:
         RuntimeError: neither asyncio nor trio is running here.
+        MisuseError: the loop of asyncio can do nothing with sockets.
     """
     for find in (_trio, _asyncio):
         backend = find()

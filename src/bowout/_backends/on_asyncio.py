@@ -18,7 +18,9 @@ from bowout._backends.sockets import (
     check_connected,
     new_socket,
     numeric_address,
+    resolvable,
 )
+from bowout.errors import MisuseError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -36,6 +38,7 @@ class AsyncioBackend:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self._watches = _can_watch_descriptors(loop)
         self.time = loop.time
         self.event = asyncio.Event
 
@@ -58,8 +61,9 @@ class AsyncioBackend:
         return _Crew()
 
     async def accept(self, listener: socket.socket) -> socket.socket:
-        if not _can_watch_descriptors(self._loop, listener):
-            sock, _ = await self._loop.sock_accept(listener)
+        if not self._watches:
+            with _socket_calls_of(self._loop):
+                sock, _ = await self._loop.sock_accept(listener)
             return sock
         # The loop's own sock_accept loses the connection that it holds when it is cancelled.
         while True:
@@ -90,25 +94,28 @@ class AsyncioBackend:
             yield _drain_queue(queue)
 
     def transport(self, sock: socket.socket, peer: str) -> SocketTransport:
-        if _can_watch_descriptors(self._loop, sock):
+        if self._watches:
             return ReadinessTransport(self._loop, sock, peer)
         return CompletionTransport(self._loop, sock, peer)
 
     async def resolve(self, host: str | None, port: int, flags: int = 0) -> list[Endpoint]:
-        return numeric_address(host, port, flags) or list(
-            await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
-        )
+        if endpoints := numeric_address(host, port, flags):
+            return endpoints
+        name = None if host is None else resolvable(host)
+        return list(await self._loop.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=flags))
 
     async def connect(self, host: str, port: int) -> socket.socket:
         endpoints = await self.resolve(host, port)
         if len(endpoints) > 1:
-            return await aiohappyeyeballs.start_connection(
-                endpoints, happy_eyeballs_delay=_HAPPY_EYEBALLS_DELAY, interleave=1, loop=self._loop
-            )
+            with _socket_calls_of(self._loop):
+                return await aiohappyeyeballs.start_connection(
+                    endpoints, happy_eyeballs_delay=_HAPPY_EYEBALLS_DELAY, interleave=1, loop=self._loop
+                )
         sock, address = new_socket(endpoints[0])
         try:
-            if not _can_watch_descriptors(self._loop, sock):
-                await self._loop.sock_connect(sock, address)
+            if not self._watches:
+                with _socket_calls_of(self._loop):
+                    await self._loop.sock_connect(sock, address)
             elif not begin_to_connect(sock, address):
                 await self._wait_once(self._loop.add_writer, self._loop.remove_writer, sock)
                 check_connected(sock)
@@ -197,19 +204,57 @@ async def _drain_queue(queue: asyncio.Queue[int]) -> AsyncIterator[int]:
 
 #: By the kind of loop: asking costs as much as a handshake's every other call to the loop.
 _watches: dict[type[asyncio.AbstractEventLoop], bool] = {}
+#: What a loop that watches no descriptors has to have instead.
+_SOCKET_CALLS: Final = ("sock_accept", "sock_connect", "sock_recv", "sock_sendall")
 
 
-def _can_watch_descriptors(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> bool:
-    """Tell whether `loop` has ``add_reader``; the proactor loop of Windows has not."""
+def _can_watch_descriptors(loop: asyncio.AbstractEventLoop) -> bool:
+    """Tell whether `loop` has ``add_reader``; the proactor loop of Windows has not, nor have some of other makes.
+
+    Raises:
+        MisuseError: it has no calls for sockets either.
+    """
     kind = type(loop)
     if kind not in _watches:
-        try:
-            loop.remove_reader(sock)
-        except NotImplementedError:
-            _watches[kind] = False
-        else:
-            _watches[kind] = True
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.settimeout(0)
+            _watches[kind] = _tries_to_watch(loop, ours.fileno())
+    if not _watches[kind] and any(_is_missing(kind, name) for name in _SOCKET_CALLS):
+        raise _unfit(loop)
     return _watches[kind]
+
+
+def _tries_to_watch(loop: asyncio.AbstractEventLoop, descriptor: int) -> bool:
+    try:
+        for add, remove in ((loop.add_reader, loop.remove_reader), (loop.add_writer, loop.remove_writer)):
+            add(descriptor, int)
+            remove(descriptor)
+    except (NotImplementedError, AttributeError):
+        return False
+    return True
+
+
+def _is_missing(kind: type[asyncio.AbstractEventLoop], name: str) -> bool:
+    """Whether `kind` says no more of this call than that a loop may have it."""
+    return getattr(kind, name, None) in (None, getattr(asyncio.AbstractEventLoop, name))
+
+
+@contextlib.contextmanager
+def _socket_calls_of(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Say what a loop lacks that has a call for sockets only to say that it has none."""
+    try:
+        yield
+    except NotImplementedError as error:
+        raise _unfit(loop) from error
+
+
+def _unfit(loop: asyncio.AbstractEventLoop) -> MisuseError:
+    kind = type(loop)
+    return MisuseError(
+        f"the event loop {kind.__module__}.{kind.__qualname__} can neither watch descriptors (add_reader, add_writer) "
+        f"nor wait for sockets ({', '.join(_SOCKET_CALLS)}): run under a loop that can do one of them"
+    )
 
 
 class ReadinessTransport(SocketTransport):
@@ -418,7 +463,7 @@ class CompletionTransport(SocketTransport):
 
     async def wait(self, *, read: bool, write: bool) -> None:
         if read and self._receiving is None and not self._arrived:
-            self._receiving = self._loop.create_task(self._loop.sock_recv(self._socket, _CHUNK))
+            self._receiving = self._loop.create_task(self._receive_some())
         if write and self._sending is None and self._refused:
             self._sending = self._loop.create_task(self._send_refused())
         self._woken.clear()
@@ -445,9 +490,14 @@ class CompletionTransport(SocketTransport):
             if isinstance(error, OSError) and not isinstance(error, ConnectionError):
                 raise error
 
+    async def _receive_some(self) -> bytes:
+        with _socket_calls_of(self._loop):
+            return await self._loop.sock_recv(self._socket, _CHUNK)
+
     async def _send_refused(self) -> int:
         data, self._refused = self._refused, b""
-        await self._loop.sock_sendall(self._socket, data)
+        with _socket_calls_of(self._loop):
+            await self._loop.sock_sendall(self._socket, data)
         return len(data)
 
     def wake(self) -> None:

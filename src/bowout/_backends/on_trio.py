@@ -17,6 +17,7 @@ from bowout._backends.sockets import (
     check_connected,
     new_socket,
     numeric_address,
+    resolvable,
 )
 
 if TYPE_CHECKING:
@@ -77,12 +78,13 @@ class TrioBackend:
         return TrioTransport(sock, peer)
 
     async def resolve(self, host: str | None, port: int, flags: int = 0) -> list[Endpoint]:
-        return list(await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags))
+        name = None if host is None else resolvable(host)
+        return list(await trio.socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=flags))
 
     async def connect(self, host: str, port: int) -> socket.socket:
         endpoints = numeric_address(host, port)
         if not endpoints:
-            stream = await trio.open_tcp_stream(host, port)
+            stream = await trio.open_tcp_stream(resolvable(host), port)
             sock = socket.socket(fileno=stream.socket.detach())
             if sys.platform == "linux":  # trio has the kernel hold 16 KiB at most; we wait for it less often.
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import contextlib
 import errno
+import math
 import os
 import socket
 import struct
@@ -12,6 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from bowout._escape import escape
+from bowout._names import ascii_name, host_of, host_port
 from bowout.errors import MisuseError
 
 if TYPE_CHECKING:
@@ -20,6 +22,13 @@ if TYPE_CHECKING:
 Endpoint = tuple[int, int, int, str, Any]
 """One row of ``getaddrinfo``: family, type, protocol, canonical name, address."""
 
+#: Linux takes no more seconds than these.
+_MOST_KEEPALIVE: Final = 32767
+#: The socket's options, where the system has them, and the part of the period that each is: once a peer has not
+#: answered, it is asked more often.
+_KEEPALIVE_OPTIONS: Final = [
+    (getattr(socket, name), part) for name, part in (("TCP_KEEPIDLE", 1), ("TCP_KEEPINTVL", 4)) if hasattr(socket, name)
+]
 #: The ioctl SIOCOUTQ: how many bytes TCP holds that the peer has not acknowledged, our FIN among them.
 _SIOCOUTQ: Final = 0x5411
 
@@ -50,7 +59,13 @@ class SocketTransport(abc.ABC):
         with contextlib.suppress(OSError):  # A Unix socket has no such option, and needs none.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket = sock
+        self._fin_sent = False
+        self._process = os.getpid()
         self.peer = peer or peer_name(sock)
+
+    @property
+    def sock(self) -> socket.socket | None:
+        return self._socket if self._socket.fileno() >= 0 else None
 
     def receive_into(self, buffer: memoryview) -> int | None:
         try:
@@ -65,6 +80,7 @@ class SocketTransport(abc.ABC):
             return None
 
     def send_fin(self) -> None:
+        self._fin_sent = True
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
 
@@ -82,10 +98,15 @@ class SocketTransport(abc.ABC):
     def reset(self) -> None:
         with contextlib.suppress(OSError):
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+        self._fin_sent = True  # It would come before the RST.
         self.close()
 
     def close(self) -> None:
         self.wake()
+        # A copy of the descriptor in another process would keep the peer waiting for the FIN that closing means. The
+        # other way round: what a forked child closes is its copy alone.
+        if not self._fin_sent and self._socket.fileno() >= 0 and self._process == os.getpid():
+            self.send_fin()
         with contextlib.suppress(OSError):  # It was closed behind our back, by its number.
             self._socket.close()
 
@@ -165,6 +186,15 @@ def numeric_address(host: str | None, port: int, flags: int = 0) -> list[Endpoin
         return []
 
 
+def address_of(ask: Callable[[], Any]) -> Any:
+    """What ``getsockname`` or ``getpeername`` gives, with the zone of a link-local host; None where there is none."""
+    try:
+        address = ask()
+    except OSError:
+        return None
+    return (host_of(address), *address[1:]) if isinstance(address, tuple) else address
+
+
 def peer_name(sock: socket.socket) -> str:
     """``host:port`` of the peer, or the path of a Unix socket, escaped; empty where it has none."""
     try:
@@ -174,9 +204,29 @@ def peer_name(sock: socket.socket) -> str:
     if not isinstance(address, tuple):
         # The peer has chosen it: whatever is in it, it must not forge a line of a log.
         return escape(os.fsdecode(address))
-    return host_port(str(address[0]), int(address[1]))
+    return host_port(host_of(address), int(address[1]))
 
 
-def host_port(host: str, port: int) -> str:
-    """``host:port``, with the brackets that an IPv6 address needs."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+def resolvable(host: str) -> str:
+    """The name that a resolver is to be asked for: in ASCII by IDNA 2008, and not by the codec of ``getaddrinfo``.
+
+    Raises:
+        socket.gaierror: it is no name.
+    """
+    try:
+        return ascii_name(host)
+    except UnicodeError as error:
+        raise socket.gaierror(socket.EAI_NONAME, f"it is not a host name ({error})") from error
+
+
+def keep_alive(sock: socket.socket, seconds: float) -> None:
+    """Have the kernel ask whether the peer is still there when it has been silent for so long (RFC 9293 section 3.8.4).
+
+    A socket that has it already stays as it is.
+    """
+    with contextlib.suppress(OSError):  # A Unix socket has no such option, and needs none.
+        if sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE):
+            return
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, part in _KEEPALIVE_OPTIONS:
+            sock.setsockopt(socket.IPPROTO_TCP, option, min(math.ceil(seconds / part), _MOST_KEEPALIVE))

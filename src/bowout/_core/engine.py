@@ -64,6 +64,7 @@ class Engine:
         context: already `prepared <bowout._core.messages.prepare>`.
         role: our part in the handshake.
         server_hostname: for SNI and for checking the certificate; clients only.
+        session: of an earlier connection with this context, to resume; clients only.
         timeline: where everything is recorded.
         truncation: what a reader meets when the peer's FIN comes at a record boundary without close_notify.
         gate: looks at a client's first message before OpenSSL does; servers only.
@@ -75,6 +76,7 @@ class Engine:
         *,
         role: Role,
         server_hostname: str | None = None,
+        session: ssl.SSLSession | None = None,
         timeline: Timeline,
         truncation: TruncationPolicy = "raise",
         gate: HelloGate | None = None,
@@ -83,7 +85,11 @@ class Engine:
         self._input = InputQueue(incoming)
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(
-            incoming, self._outgoing, server_side=role is Role.SERVER, server_hostname=server_hostname
+            incoming,
+            self._outgoing,
+            server_side=role is Role.SERVER,
+            server_hostname=server_hostname,
+            session=session,
         )
         self._timeline = timeline
         self._evidence = Evidence(timeline, role)

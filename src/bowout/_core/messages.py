@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ssl
 import sys
+import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -21,13 +22,20 @@ ALERT: Final = 21
 HANDSHAKE: Final = 22
 _NOTED: Final = frozenset({ALERT, HANDSHAKE})
 
+#: What is written in C, and the class of the standard library above it; ``truststore.inject_into_ssl()`` puts another
+#: one into its place.
+BASE: Final[Any] = next(kind for kind in ssl.SSLContext.__mro__ if kind.__module__ == "_ssl")
+_STANDARD: Final[Any] = ssl.SSLContext.__mro__[ssl.SSLContext.__mro__.index(BASE) - 1]
+
 #: The C base class gives an int, where the Python property takes as long as all the rest to make an enum of it.
-_OPTIONS: Final[Any] = ssl.SSLContext.__mro__[1].__dict__["options"]
+_OPTIONS: Final[Any] = BASE.__dict__["options"]
 _KEPT_OPTIONS: Final = ~int(getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0))
 _ADDED_OPTIONS: Final = int(ssl.OP_NO_RENEGOTIATION)
 
 _HOOK: Final = "_msg_callback"
 _INBOX: Final = "_bowout_inbox"
+#: Of contexts that wrap one: which. Finding it may have them load the system's trust again.
+_wrapped: weakref.WeakKeyDictionary[ssl.SSLContext, weakref.ref[ssl.SSLContext]] = weakref.WeakKeyDictionary()
 
 
 class Inbox:
@@ -75,7 +83,7 @@ def _dispatcher(previous: Callable[..., Any] | None) -> Callable[..., None]:
 
 def watch(context: ssl.SSLContext) -> bool:
     """Have `context` report messages, once, keeping any callback that it has; tell whether it can."""
-    slot = getattr(ssl.SSLContext.__mro__[1], _HOOK, None)
+    slot = getattr(BASE, _HOOK, None)
     if slot is None:
         return False
     try:
@@ -111,17 +119,44 @@ def raised_within(error: ssl.SSLError) -> BaseException | None:
     return None if context is sys.exc_info()[1] else context
 
 
+def underlying(context: ssl.SSLContext) -> ssl.SSLContext:
+    """The context in which OpenSSL looks: `context` itself, or the one that it wraps (truststore's do, and pip's).
+
+    Such a context is a ``ssl.SSLContext`` with a C object of its own, of which OpenSSL never hears.
+    """
+    if type(context).wrap_bio is _STANDARD.wrap_bio:
+        return context
+    known = _wrapped.get(context)
+    found = known() if known is not None else None
+    if found is None:
+        found = _context_of_a_connection(context)
+        _wrapped[context] = weakref.ref(found)
+    return found
+
+
+def _context_of_a_connection(context: ssl.SSLContext) -> ssl.SSLContext:
+    server_side = context.protocol == ssl.PROTOCOL_TLS_SERVER
+    name = None if server_side else "localhost"
+    try:
+        tls = context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=server_side, server_hostname=name)
+        found = tls.context
+    except Exception:  # noqa: BLE001  (whatever it is, the connection itself will meet it, and say it)
+        return context
+    return found if isinstance(found, BASE) else context
+
+
 def prepare(context: ssl.SSLContext) -> None:
-    """Make `context` fit for endings, a caller's own context too.
+    """Make `context` fit for endings, a caller's own context too, and one that wraps another.
 
     * ``OP_IGNORE_UNEXPECTED_EOF`` is cleared: where a build sets it, a truncation would read as a clean end.
     * ``OP_NO_RENEGOTIATION`` is set: a renegotiation in TLS 1.2 makes a write want a read, and a close fail.
     * The message hook is installed, in front of one that is there.
     """
+    context = underlying(context)
     options: int = _OPTIONS.__get__(context)
     wanted = options & _KEPT_OPTIONS | _ADDED_OPTIONS
     if options != wanted:  # It may be in use in another thread.
-        context.options = ssl.Options(wanted)
+        _OPTIONS.__set__(context, wanted)  # A property of a subclass might keep it for itself.
     watch(context)
 
 

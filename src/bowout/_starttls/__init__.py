@@ -27,20 +27,42 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Literal
 
+from bowout._arguments import check_choice
+from bowout._names import ascii_name, ipv6, unicode_name, without_zone
 from bowout._starttls import binary, lines, xmpp
 from bowout._starttls.steps import Dialogue, ReadExactly, ReadUntil, Send, Step
-from bowout.errors import MisuseError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["PROTOCOLS", "Dialogue", "Protocol", "ReadExactly", "ReadUntil", "Send", "Step", "dialogue"]
+__all__ = [
+    "FOR_A_DOMAIN",
+    "PROTOCOLS",
+    "Dialogue",
+    "Protocol",
+    "ReadExactly",
+    "ReadUntil",
+    "Send",
+    "StartTLSName",
+    "Step",
+    "dialogue",
+]
 
 # RFC 5321 section 4.1.3: a client without a name says its address. It is the server's word that matters here, so
 # the loopback one does, and tells nobody what this machine is called.
 _NAMELESS = "[127.0.0.1]"
+
+StartTLSName = Literal[
+    "ftp", "imap", "irc", "ldap", "lmtp", "mysql", "nntp",
+    "pop3", "postgres", "sieve", "smtp", "telnet", "xmpp", "xmpp-server",
+]  # fmt: skip
+"""A protocol that can change to TLS: a key of `bowout.STARTTLS`."""
+
+#: These tell the server which of its domains is wanted. It is the one that the certificate has to be for, wherever the
+#: connection goes (RFC 6120 section 13.7.2).
+FOR_A_DOMAIN: Final = frozenset({"xmpp", "xmpp-server"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +94,11 @@ def dialogue(protocol: str, *, host: str, name: str | None = None) -> Dialogue:
             is none). Other protocols present nothing, and ignore it.
 
     Raises:
-        MisuseError: the protocol is unknown, or it cannot say that name.
+        TypeError, ValueError: the protocol is unknown, or it cannot say that name.
     """
-    if protocol not in PROTOCOLS:
-        raise MisuseError(f"no STARTTLS for {protocol!r}; there is {', '.join(sorted(PROTOCOLS))}")
+    check_choice("starttls", protocol, PROTOCOLS)
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"starttls_name must be a str, not {type(name).__name__}")
     return PROTOCOLS[protocol].factory(host, name)
 
 
@@ -83,10 +106,7 @@ def _ours(start: Callable[[str], Dialogue]) -> Callable[[str, str | None], Dialo
     """We present our own name."""
 
     def factory(_host: str, name: str | None) -> Dialogue:
-        presented = _checked(_NAMELESS if name is None else name)
-        if not presented.isascii():
-            raise MisuseError(f"the name {presented!r} is not ASCII; use its xn-- form")
-        return start(presented)
+        return start(_checked(_NAMELESS if name is None else name, ascii_name))
 
     return factory
 
@@ -95,9 +115,21 @@ def _theirs(start: Callable[[str], Dialogue]) -> Callable[[str, str | None], Dia
     """We present the name of what we want to reach."""
 
     def factory(host: str, name: str | None) -> Dialogue:
-        return start(_checked(host if name is None else name))
+        return start(_checked(host if name is None else name, _domainpart))
 
     return factory
+
+
+def _domainpart(name: str) -> str:
+    """A domain as XMPP writes it: in Unicode, an IPv6 address in brackets and without its zone (RFC 7622 section 3.2).
+
+    Raises:
+        ValueError: it is a whole address, with somebody or something at that domain.
+    """
+    if "@" in name or "/" in name:
+        raise ValueError("XMPP is told the domain alone, without what stands before @ and after /")
+    address = without_zone(name)
+    return f"[{address}]" if ipv6(address) is not None else unicode_name(name)
 
 
 def _none(start: Callable[[], Dialogue]) -> Callable[[str, str | None], Dialogue]:
@@ -109,11 +141,19 @@ def _none(start: Callable[[], Dialogue]) -> Callable[[str, str | None], Dialogue
     return factory
 
 
-def _checked(name: str) -> str:
-    """`name`, if it is one word: a line break in it would be another command."""
-    if not 0 < len(name) <= 255 or not name.isprintable() or " " in name:
-        raise MisuseError(f"the name {name[:255]!r} cannot be presented: it has to be one printable word")
-    return name
+def _checked(name: str, form: Callable[[str], str]) -> str:
+    """`name` in the form that its protocol wants, if it is one word: a line break in it would be another command.
+
+    Raises:
+        ValueError: it is not.
+    """
+    try:
+        presented = form(name)
+    except ValueError as error:
+        raise ValueError(f"starttls_name cannot be {name[:255]!r}: {error}") from error
+    if not 0 < len(presented) <= 255 or not presented.isprintable() or " " in presented:
+        raise ValueError(f"starttls_name cannot be {name[:255]!r}: it has to be one printable word")
+    return presented
 
 
 #: By the names that ``openssl s_client -starttls`` knows.

@@ -130,7 +130,7 @@ async def _run(plan: Plan, signals: Signals) -> int:
                 on_ending=on_ending,
                 on_event=plan.reports.on_event,
             )
-        except (MisuseError, ValueError) as error:
+        except (ValueError, MisuseError) as error:
             raise UsageError(str(error)) from error
         async with contextlib.AsyncExitStack() as stack:
             try:

@@ -22,6 +22,7 @@ from bowout.errors import BowoutError, MisuseError
 if TYPE_CHECKING:
     import ssl
 
+    from bowout import StartTLSName
     from bowout.cli._inspection import Inspection
     from bowout.cli._reports import Reports
     from bowout.cli._target import Target
@@ -41,7 +42,7 @@ class Plan:
     reports: Reports
     server_name: str | None = None
     alpn: list[str] | None = None
-    starttls: str | None = None
+    starttls: StartTLSName | None = None
     connect_timeout: float = 30.0
     trace: bool = False
     options: frozenset[str] = frozenset()
@@ -64,7 +65,7 @@ async def _run(plan: Plan, signals: Signals) -> int:
     with signals.heard():
         try:
             stream = await _connect(plan, signals, asked.overheard)
-        except MisuseError as error:
+        except (ValueError, MisuseError) as error:
             raise UsageError(str(error)) from error
         except BowoutError as error:
             if plan.inspection is not None:

@@ -11,9 +11,8 @@ from getpass import getpass
 from pathlib import Path
 from typing import Final
 
-from bowout._options import check_protocols, checked_server_hostname
+from bowout._arguments import check_protocols, checked_server_hostname
 from bowout.cli._usage import UsageError
-from bowout.errors import MisuseError
 
 _VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
@@ -172,7 +171,7 @@ def protocols(given: list[str]) -> list[str] | None:
     for name in names:
         try:
             check_protocols([name])
-        except MisuseError:
+        except ValueError:
             raise UsageError(f"--alpn: '{name[:60]}' is no protocol's name", "such as --alpn h2,http/1.1") from None
     return names or None
 
@@ -187,6 +186,6 @@ def server_name(name: str | None) -> str | None:
         return None
     try:
         return checked_server_hostname(name)
-    except MisuseError:
+    except ValueError:
         hint = "use a host name, such as mail.example.org"
         raise UsageError(f"'{name[:80]}' cannot be a server's name", hint) from None

@@ -14,9 +14,13 @@ from bowout.cli._reports import Reports
 from bowout.cli._usage import UsageError, seconds, some_seconds
 
 if TYPE_CHECKING:
+    from bowout import StartTLSName
 
     class _StartTls(enum.StrEnum):
         """A name of `bowout.STARTTLS`."""
+
+        @property
+        def value(self) -> StartTLSName: ...
 
 else:
     _StartTls = enum.StrEnum("StartTls", {name: name for name in sorted(STARTTLS)})

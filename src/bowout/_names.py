@@ -1,0 +1,86 @@
+"""Names and addresses of hosts, as resolvers, as TLS and as people want them."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from typing import Any, Final
+
+_ACE: Final = "xn--"
+
+
+def ascii_name(name: str) -> str:
+    """Give the ASCII form of a host's name, in which DNS and certificates carry it (IDNA 2008, RFC 5891).
+
+        >>> ascii_name("faß.de")
+        'xn--fa-hia.de'
+
+    Python's own codec follows IDNA 2003, for which that is the name of another owner, fass.de. Upper case and other
+    spellings are mapped as browsers do it (UTS #46, not transitional). A name in ASCII is given back as it is.
+
+    Raises:
+        UnicodeError: it has no such form.
+    """
+    if name.isascii():
+        return name
+    import idna  # noqa: PLC0415  (large tables, for the few names that need them)
+
+    labels = idna.uts46_remap(name, std3_rules=False).split(".")
+    return ".".join(label if label.isascii() else idna.alabel(label).decode("ascii") for label in labels)
+
+
+def unicode_name(name: str) -> str:
+    """Give the Unicode form of a host's name, in lower case, without the dot of the root: as XMPP wants it (RFC 7622).
+
+    Raises:
+        UnicodeError: a label that is not ASCII has no form in IDNA 2008.
+    """
+    labels = ascii_name(name).lower().removesuffix(".").split(".")
+    return ".".join(_decoded(label) if label.startswith(_ACE) else label for label in labels)
+
+
+def _decoded(label: str) -> str:
+    import idna  # noqa: PLC0415  (as above)
+
+    try:
+        return idna.ulabel(label)
+    except UnicodeError:  # A label that looks like one, and is none: the server is to judge.
+        return label
+
+
+def without_root(name: str) -> str:
+    """A host's name without the dot at its end, which is for resolvers and not for TLS (RFC 6066 section 3)."""
+    return name.removesuffix(".")
+
+
+def ipv6(text: str) -> ipaddress.IPv6Address | None:
+    """The IPv6 address that `text` is, with its zone if it has one (RFC 4007 section 11); None where it is none."""
+    try:
+        return ipaddress.IPv6Address(text)
+    except ValueError:
+        return None
+
+
+def without_zone(name: str) -> str:
+    """A name or an address without a zone, which means something on this machine only (RFC 4007 section 6).
+
+    It stands in no certificate, and no peer may be told of it.
+    """
+    address, percent, _ = name.partition("%")
+    return address if percent and ipv6(name) is not None else name
+
+
+def host_of(address: tuple[Any, ...]) -> str:
+    """The host of a socket's address, with the zone of a link-local one: without that nobody could connect to it."""
+    host = str(address[0])
+    if len(address) < 4 or not address[3] or "%" in host:
+        return host
+    try:
+        return f"{host}%{socket.if_indextoname(address[3])}"
+    except OSError:  # The interface is gone; its number can still be given.
+        return f"{host}%{address[3]}"
+
+
+def host_port(host: str, port: int) -> str:
+    """``host:port``, with the brackets that an IPv6 address needs."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
