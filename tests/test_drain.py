@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from helpers.served import (
     Endings,
     connect,
     dialled,
+    dialled_open,
     echo,
     gate,
     program,
@@ -32,7 +34,7 @@ from helpers.served import (
     visit,
 )
 from helpers.tasks import cancelled, in_thread, jobs, on_trio, settle
-from helpers.wire import VERSIONS, Version, Wire, certificate, our_context, peer
+from helpers.wire import VERSIONS, Link, Version, Wire, certificate, our_context, peer
 
 both_versions = pytest.mark.parametrize("version", VERSIONS)
 
@@ -545,6 +547,86 @@ class TestArrivals:
         end, report = run(main)
         assert end == b""
         assert [ending.how for ending in report.slow] == [How.FAILED_HANDSHAKE]
+
+    @pytest.fixture
+    def hasty(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A drain that has less patience with those who say nothing."""
+        for name in ("_FIRST_REQUEST", "_FIRST_BYTE", "_NEWCOMER"):
+            monkeypatch.setattr(_drainer, name, 0.2)
+
+    @pytest.mark.usefixtures("hasty")
+    @pytest.mark.parametrize("said", [b"", b"\x16\x03\x01\x02\x00\x01"], ids=["nothing", "half a ClientHello"])
+    def test_who_has_connected_and_says_no_more_is_not_waited_for(self, run: Runner, said: bytes) -> None:
+        async def main() -> tuple[bytes, DrainReport]:
+            async with serve(echo, handshake_timeout=LONG) as server:
+                with contextlib.closing(tcp(server.port)) as sock:
+                    sock.sendall(said)
+                    while not server.counters()["handshaking"]:
+                        await settle()
+                    report = await server.drain(LONG)
+                    with contextlib.suppress(ConnectionResetError):
+                        return await in_thread(lambda: sock.recv(1)), report
+                    return b"", report
+
+        end, report = run(main)
+        assert end == b""
+        assert (report.counts, report.cut) == ({How.FAILED_HANDSHAKE: 1}, 0)
+        assert [ending.reason for ending in report.unclean] == ["the drain did not wait for it any longer"]
+
+    @pytest.mark.usefixtures("hasty")
+    @both_versions
+    def test_who_has_shaken_hands_and_asks_nothing_is_not_waited_for(self, run: Runner, version: Version) -> None:
+        async def main() -> DrainReport:
+            async with serve(echo, close_timeout=LONG, version=version) as server:
+                with contextlib.closing(await in_thread(lambda: dialled_open(server.port))):
+                    return await server.drain(LONG)
+
+        report = run(main)
+        assert (report.counts, report.cut) == ({How.UNANSWERED: 1}, 0)
+
+    @pytest.mark.usefixtures("hasty")
+    def test_nor_are_those_who_wait_for_room(self, run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Each of them gets close_notify, though no handler was ever called; one that has asked is served."""
+        monkeypatch.setattr(_drainer, "_NEWCOMER", LONG)  # for their answers
+
+        async def main() -> tuple[list[str], bytes, DrainReport]:
+            def script(sock: socket.socket) -> str:
+                wire = Wire(sock, our_context("1.3", "client"), server_side=False, link=Link(sock, "1.3", "client"))
+                wire.handshake()
+                return read_to_end(wire)
+
+            async def handler(stream: Stream) -> None:
+                await (echo if busy.begun.is_set() else busy)(stream)
+
+            busy = Busy()
+            async with jobs() as group, serve(handler, max_connections=1) as server:
+                # When there is no room, nobody is accepted any more: these come before that.
+                sockets = [tcp(server.port) for _ in range(4)]
+                while server.counters()["handshaking"] < len(sockets):
+                    await settle()
+                first = await connect(server)
+                await first.send(b"request")
+                await busy.begun.wait()
+                clients = [group.start(in_thread, partial(script, sock)) for sock in sockets[1:]]
+                asking = await bowout.connect("localhost", 1, context=our_context("1.3", "client"), over=sockets[0])
+                await asking.send(b"ping")
+                while server.counters()["waiting"] < len(sockets):
+                    await settle()
+                drain = group.start(server.drain, LONG)
+                ends = [await client.result() for client in clients]
+                for sock in sockets[1:]:
+                    sock.close()
+                busy.go_on.set()
+                await first.receive()
+                await first.close()
+                answer = await asking.receive_exactly(4)
+                await asking.close()
+                return ends, answer, await drain.result()
+
+        ends, answer, report = run(main)
+        assert ends == ["close_notify"] * 3
+        assert answer == b"ping"
+        assert (report.counts, report.cut) == ({How.CLEAN: 5}, 0)
 
     def test_the_backlog_is_left_to_others_when_the_server_is_stopped(self, run: Runner) -> None:
         async def main() -> int:

@@ -155,3 +155,152 @@ def test_nobody_is_closed_twice(run: Runner, monkeypatch: pytest.MonkeyPatch) ->
 
     crowd = run(main)
     assert (len(crowd.closed), len(crowd.cut)) == (3, 3)
+
+
+class Newcomer:
+    """A stream that has just connected."""
+
+    def __init__(self, *, idle: bool = True, silent: bool = True, unheard: bool = False, asks: bool = False) -> None:
+        self.idle = idle
+        self.silent = silent
+        self.unheard = unheard
+        self.asks = asks
+        self.ending: str | None = None
+
+    def look(self) -> None:
+        self.silent = self.silent and not self.asks
+
+
+class Arrivals(Crowd):
+    """Connections at every stage, on a clock that stands still but for waiting, which takes no time."""
+
+    BEGAN = 1000.0
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, on_drain: _drainer.OnDrain = "close") -> None:
+        super().__init__(monkeypatch, 0, leaving=False)
+        self.drainer = Drainer(self.backend, self.roster, on_drain, close=self._close, cut_off=self._cut_off)
+        self.drainer.deadline = self.BEGAN + FAR
+        self.now = self.BEGAN
+        self.ends: dict[Served, float] = {}
+        self.reasons: list[str] = []
+        time, move_on_at = self.backend.time, self.backend.move_on_at
+
+        def wait_until(when: float) -> Any:
+            self.now = max(self.now, when)
+            return move_on_at(time())
+
+        monkeypatch.setattr(self.backend, "time", lambda: self.now)
+        monkeypatch.setattr(self.backend, "move_on_at", wait_until)
+
+    def add(self, stage: dict[Served, None], stream: Newcomer, since: float = 0.0) -> Served:
+        served = Served(cast("Any", stream))
+        served.since = self.BEGAN + since
+        stage[served] = None
+        return served
+
+    def _close(self, served: Served) -> None:
+        self.ends.setdefault(served, round(self.now - self.BEGAN, 1))
+        super()._close(served)
+
+    def _cut_off(self, served: Served, reason: str) -> None:
+        self.reasons.append(reason)
+        self.ends[served] = round(self.now - self.BEGAN, 1)
+        cast("Any", served.stream).ending = reason
+        self.cut.append(served)
+        self.roster.remove(served)
+
+    async def run(self) -> Arrivals:
+        await self.drainer.run()
+        return self
+
+
+def test_who_says_nothing_at_all_has_two_seconds(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> Arrivals:
+        crowd = Arrivals(monkeypatch)
+        crowd.add(crowd.roster.shaking, Newcomer(unheard=True))
+        return await crowd.run()
+
+    crowd = run(main)
+    assert list(crowd.ends.values()) == [2.0]
+    assert crowd.reasons == ["the drain did not wait for it any longer"]
+    assert not crowd.cut[0].slow
+
+
+def test_who_stops_in_the_handshake_has_five(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> Arrivals:
+        crowd = Arrivals(monkeypatch)
+        crowd.add(crowd.roster.shaking, Newcomer())
+        return await crowd.run()
+
+    assert list(run(main).ends.values()) == [5.0]
+
+
+@pytest.mark.parametrize("stage", ["waiting", "established"])
+@pytest.mark.parametrize("since", [-0.4, 0.0, 3.0])
+def test_who_asks_nothing_is_closed_and_that_is_waited_for_a_while(
+    run: Runner, monkeypatch: pytest.MonkeyPatch, stage: str, since: float
+) -> None:
+    """With a handler or waiting for room; its handshake was done just before the drain, or in it."""
+
+    async def main() -> tuple[Arrivals, float]:
+        crowd = Arrivals(monkeypatch)
+        closed: list[float] = []
+        close = crowd._close
+
+        def noted(served: Served) -> None:
+            closed.append(crowd.now - crowd.BEGAN)
+            close(served)
+
+        monkeypatch.setattr(crowd.drainer, "_close", noted)
+        crowd.add(getattr(crowd.roster, stage), Newcomer(), since)
+        await crowd.run()
+        [at] = closed
+        return crowd, at
+
+    crowd, closed_at = run(main)
+    assert max(0, since + 0.5) <= closed_at <= since + 0.5 + 2 * _drainer.DRAIN_TICK
+    assert list(crowd.ends.values()) == [5.0]
+
+
+def test_whose_request_has_come_waits_for_room_as_long_as_it_takes(
+    run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> Arrivals:
+        crowd = Arrivals(monkeypatch)
+        crowd.add(crowd.roster.waiting, Newcomer(asks=True))
+        return await crowd.run()
+
+    crowd = run(main)
+    assert (crowd.closed, crowd.reasons) == ([], ["the drain's deadline"])
+
+
+def test_a_handler_that_is_busy_with_a_silent_client_goes_on(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> Arrivals:
+        crowd = Arrivals(monkeypatch)
+        crowd.add(crowd.roster.established, Newcomer(idle=False))
+        return await crowd.run()
+
+    crowd = run(main)
+    assert (crowd.closed, crowd.reasons) == ([], ["the drain's deadline"])
+
+
+def test_the_close_of_one_that_was_there_before_keeps_its_time(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> Arrivals:
+        crowd = Arrivals(monkeypatch)
+        crowd.add(crowd.roster.established, Newcomer(), since=-60.0)
+        return await crowd.run()
+
+    crowd = run(main)
+    assert (len(crowd.closed), crowd.reasons) == (1, ["the drain's deadline"])
+
+
+def test_told_to_wait_it_waits_for_handlers_but_for_no_handshake(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> Arrivals:
+        crowd = Arrivals(monkeypatch, on_drain="wait")
+        crowd.add(crowd.roster.established, Newcomer())
+        crowd.add(crowd.roster.shaking, Newcomer())
+        return await crowd.run()
+
+    crowd = run(main)
+    assert crowd.closed == []
+    assert crowd.reasons == ["the drain did not wait for it any longer", "the drain's deadline"]
