@@ -33,7 +33,7 @@ ROLES: Final[tuple[Role, ...]] = ("client", "server")
 
 NAME: Final = "peer.test"
 #: Seconds after which a script is lost: no time that a test measures, only the end of a hang.
-PATIENCE: Final = 12.0
+PATIENCE: Final = 50.0
 
 _TLS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 _RECORD_HEADER: Final = 5
