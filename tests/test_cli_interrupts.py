@@ -57,10 +57,8 @@ def test_the_first_says_what_is_waited_for(number: signal.Signals, status: int) 
         assert client.read(1) == b"!"
         client.interrupt(number)
         assert client.process.stderr is not None
-        assert (
-            client.process.stderr.readline()
-            == f"note: closing: the peer has 1000 s to end it, too; {NO_WAIT}\n".encode()
-        )
+        said = client.process.stderr.readline().decode()
+        assert said == "note: closing: the peer has 1000 s to end it, too; a second Ctrl-C does not wait\n"
         server.link.await_ready()
         client.interrupt(number)
         done = client.finish()
@@ -182,7 +180,6 @@ sys.exit(main())
     "moment",
     [
         "import bowout.cli._tls as tls; tls.Trust.context = interrupting(tls.Trust.context)",
-        "asyncio.new_event_loop = interrupting(asyncio.new_event_loop)",
         "import asyncio.runners as r; r.events.new_event_loop = interrupting(r.events.new_event_loop)",
         "asyncio.BaseEventLoop.close = interrupting(asyncio.BaseEventLoop.close)",
         "import bowout.cli.app as app; app.with_values = interrupting(app.with_values)",
@@ -190,8 +187,12 @@ sys.exit(main())
     ],
 )
 def test_between_two_steps_there_is_no_traceback(moment: str) -> None:
+    def whatever_comes(wire: Wire) -> None:
+        with contextlib.suppress(AssertionError, OSError):  # It may leave in the handshake.
+            answering(b"!")(wire)
+
     command = (sys.executable, "-W", "error", "-c", AT_THAT_MOMENT.format(moment))
-    with listening(answering(b"!")) as server:
+    with listening(whatever_comes) as server:
         options = ("--cafile", ca_file(), "--on-eof", "close")
         with started("connect", server.address, *options, command=command) as client:
             client.end_input()
@@ -219,7 +220,8 @@ def test_while_the_library_is_imported() -> None:
 def test_what_our_parent_ignores_stays_ignored_in_the_import() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        script = "import signal, sys; from bowout_command import main; main(); sys.exit(signal.getsignal(2) != signal.SIG_IGN)"
+        told = "sys.exit(signal.getsignal(signal.SIGINT) != signal.SIG_IGN)"
+        script = f"import signal, sys; from bowout_command import main; main(); {told}"
         with started("--version", command=(sys.executable, "-c", script)) as command:
             done = command.finish()
     finally:
