@@ -106,7 +106,7 @@ def test_optional_values(typed: list[str], meant: list[str]) -> None:
         (["connect", "a", "--cert", "/nowhere/me.pem"], "--cert: cannot read '/nowhere/me.pem': No such file"),
         (["connect", "a", "--ladder=a.png"], "'a.png' is neither .svg nor .txt"),
         (["connect", "a", "--json", "/nowhere/a.json"], "cannot write '/nowhere/a.json': No such file"),
-        (["connect", "a", "--json", "-"], "stdout carries the peer's bytes and nothing else"),
+        (["connect", "a", "--on-eof", "nothing"], "'nothing' is not one of 'half-close', 'wait', 'close'"),
     ],
 )
 def test_a_usage_error(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

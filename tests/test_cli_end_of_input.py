@@ -93,6 +93,44 @@ def test_wait_sends_nothing_at_the_end_of_stdin(version: Version, run: Runner) -
     assert link.result == "close_notify"
 
 
+@pytest.mark.backends("asyncio")
+def test_eof_wait_counts_from_the_peers_last_data(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[float | None] = []
+    start = Countdown.start
+
+    def counting(countdown: Countdown, seconds: float | None) -> None:
+        counted.append(seconds)
+        start(countdown, seconds)
+
+    def dripping(wire: Wire) -> str:
+        wire.handshake()
+        wire.read_to_end()
+        for _ in range(3):
+            wire.link.await_go()
+            wire.link.go.clear()
+            wire.send(b".")
+        wire.link.await_go()
+        wire.close_notify()
+        return wire.read_to_tcp_end()
+
+    class Telling(Script):
+        def put(self, data: bytes) -> None:
+            super().put(data)
+            link.go.set()
+
+    monkeypatch.setattr(Countdown, "start", counting)
+    with peer(dripping) as link:
+        link.go.set()
+        console = Telling()
+
+        async def main() -> None:
+            await Conversation(link.stream(), Manners(eof_wait=1000), Signals()).run(console)
+
+        run(main)
+    assert console.shown == b"..."
+    assert counted == [1000] * 4, "once at the end of stdin, and once for all that came"
+
+
 def ending_at_a_close_notify(wire: Wire) -> str:
     wire.handshake()
     end = wire.read_to_end()

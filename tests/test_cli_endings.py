@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import ssl
-import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,17 @@ from typing import Final
 
 import pytest
 
-from helpers.commands import bowout, ca_file, connect, echoing, listening, started
+from helpers.commands import (
+    MUCH,
+    SMALL_SEND_BUFFER,
+    bowout,
+    ca_file,
+    connect,
+    deaf,
+    echoing,
+    listening,
+    started,
+)
 from helpers.wire import VERSIONS, Version, Wire, certificate, polite, server_context
 
 CLEAN: Final = "clean: we sent close_notify, the peer answered"
@@ -103,35 +112,16 @@ def test_the_peer_may_end_it_first() -> None:
     assert server.results == ["close_notify"]
 
 
-SMALL_SEND_BUFFER: Final = """
-import socket, sys
-import aiohappyeyeballs
-start_connection = aiohappyeyeballs.start_connection
-async def small(*arguments, **options):
-    sock = await start_connection(*arguments, **options)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 << 10)
-    return sock
-aiohappyeyeballs.start_connection = small
-from bowout.cli import main
-sys.exit(main())
-"""
-
-
 def test_a_peer_that_does_not_read() -> None:
-    def deaf(wire: Wire) -> None:
-        wire.handshake()
-        wire.send(b"!")
-        wire.hold()
-
     with (
         listening(deaf, small=True) as server,
         started(
-            "connect", server.address, "--cafile", ca_file(), "--timeout", "0.2",
-            command=(sys.executable, "-c", SMALL_SEND_BUFFER),
+            "connect", server.address, "--cafile", ca_file(), "--timeout", "0.2", command=SMALL_SEND_BUFFER,
         ) as client,
     ):  # fmt: skip
         assert client.read(1) == b"!"
-        client.fill()
+        client.type(MUCH)
+        server.link.await_ready()
         client.interrupt()
         done = client.finish()
     assert done.status == 7

@@ -13,7 +13,7 @@ import pytest
 
 from helpers.commands import COMMAND, Done, answering, bowout, ca_file, echoing, environment, listening, started
 from helpers.peers import require_program
-from helpers.wire import Version, Wire
+from helpers.wire import PATIENCE, Version, Wire
 
 #: Runs the command, and then tells how much memory it took at its peak, in KiB.
 METERED: Final = """
@@ -165,7 +165,7 @@ def test_the_last_bytes_wait_for_a_slow_reader() -> None:
         listening(sending) as server,
         started("connect", server.address, "--cafile", ca_file(), stdin=subprocess.DEVNULL) as client,
     ):
-        assert server.link.ready.wait(20)  # the connection has ended, and nobody has read our stdout yet
+        assert server.link.ready.wait(PATIENCE)  # the connection has ended, and nobody has read our stdout yet
         assert client.finish().out == bytes(MIB)
 
 
@@ -184,7 +184,7 @@ def test_a_blocked_stdout_does_not_block_sending() -> None:
         started("connect", server.address, "--cafile", ca_file()) as client,
     ):
         client.type(bytes(MIB))
-        assert server.link.ready.wait(20)
+        assert server.link.ready.wait(PATIENCE)
         assert len(client.finish().out) == 2 * MIB
 
 
@@ -200,9 +200,9 @@ def test_a_blocked_stdout_does_not_block_leaving() -> None:
         listening(sending) as server,
         started("connect", server.address, "--cafile", ca_file(), "--timeout", "0.1") as client,
     ):
-        assert server.link.ready.wait(20)
+        assert server.link.ready.wait(PATIENCE)
         client.interrupt()
-        client.process.wait(20)
+        client.process.wait(PATIENCE)
         done = client.finish()
     assert done.status == 130
     assert re.search(r"error: interrupted: stdout did not take the last [\d,]+ bytes", done.err)

@@ -14,7 +14,7 @@ import pexpect
 import pytest
 
 from helpers.commands import COMMAND, Server, ca_file, environment, listening
-from helpers.wire import Wire
+from helpers.wire import PATIENCE, Wire
 
 COLUMNS: Final = 60
 CLEAN: Final = "clean: we sent close_notify, the peer answered"
@@ -34,11 +34,6 @@ def prompting(wire: Wire) -> str:
     return bytes(wire.received).decode()
 
 
-def plain(**more: str) -> dict[str, str]:
-    """An environment without colours, and without the editor's questions to the terminal, which nobody answers here."""
-    return environment(**{"NO_COLOR": "1", "PROMPT_TOOLKIT_NO_CPR": "1", **more})
-
-
 def told(child: pexpect.spawn[str]) -> str:
     """What it says up to its end."""
     child.expect(pexpect.EOF)
@@ -46,13 +41,18 @@ def told(child: pexpect.spawn[str]) -> str:
 
 
 def spawn(command: str, *arguments: str, **more: str) -> pexpect.spawn[str]:
-    """Start a command on a terminal of its own."""
+    """Start a command on a terminal of its own, which shows no colours and answers no question."""
     with warnings.catch_warnings():
         # pexpect forks, which Python 3.12 warns of where there are threads; all it does then is to execute the command.
         warnings.simplefilter("ignore", DeprecationWarning)
         return pexpect.spawn(
-            command, list(arguments), env=plain(**more), dimensions=(30, COLUMNS), encoding="utf-8", timeout=20,
-        )  # fmt: skip
+            command,
+            list(arguments),
+            env=environment(**{"NO_COLOR": "1", **more}),
+            dimensions=(30, COLUMNS),
+            encoding="utf-8",
+            timeout=PATIENCE,
+        )
 
 
 @contextlib.contextmanager
@@ -129,7 +129,7 @@ def test_a_second_ctrl_c_aborts(term: str) -> None:
     with listening(stubborn) as server, terminal(server, "--timeout", "60", term=term) as child:
         child.expect_exact("!")
         child.sendintr()
-        assert server.link.ready.wait(20)
+        assert server.link.ready.wait(PATIENCE)
         child.sendintr()
         child.expect_exact("aborted: we cut it off with RST")
         assert status(child) == 130

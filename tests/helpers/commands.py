@@ -11,7 +11,6 @@ import atexit
 import contextlib
 import functools
 import os
-import select
 import shutil
 import signal
 import socket
@@ -28,6 +27,24 @@ from typing import IO, Any, Final
 from helpers.wire import PATIENCE, Link, Version, Wire, authority, server_context
 
 COMMAND: Final = (sys.executable, "-W", "error", "-m", "bowout")
+#: The command on a machine whose kernel takes little from a sender: `listening` with ``small`` is the other half. Then
+#: whatever is larger than that cannot be sent to a peer that does not read, however long it takes.
+SMALL_SEND_BUFFER: Final = (
+    sys.executable,
+    "-c",
+    """
+import socket, sys
+plain = socket.socket.__init__
+def small(self, *arguments, **options):
+    plain(self, *arguments, **options)
+    self.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 << 10)
+socket.socket.__init__ = small
+from bowout.cli import main
+sys.exit(main())
+""",
+)
+#: More than the small buffers hold.
+MUCH: Final = bytes(1 << 18)
 #: What a command must never show.
 UNWANTED: Final = ("Traceback", "Exception ignored", "Warning:")
 
@@ -80,13 +97,6 @@ class Running:
         """Write to its stdin."""
         assert self.process.stdin is not None
         self.process.stdin.write(data)
-
-    def fill(self) -> None:
-        """Write to its stdin until it has taken nothing for a while: its peer does not read."""
-        assert self.process.stdin is not None
-        descriptor = self.process.stdin.fileno()
-        while select.select([], [descriptor], [], 0.5)[1]:
-            os.write(descriptor, bytes(select.PIPE_BUF))
 
     def end_input(self) -> None:
         """End its stdin."""
@@ -228,6 +238,15 @@ def connect(server: Server | str, *options: str, stdin: bytes | None = b"") -> D
     """Connect to `server`, whose certificate is trusted, and send `stdin`; None is a stdin that stays open."""
     address = server if isinstance(server, str) else server.address
     return bowout("connect", address, "--cafile", ca_file(), *options, stdin=stdin)
+
+
+def deaf(wire: Wire) -> None:
+    """A script that sends ``!``, says when something has come, and reads nothing of it."""
+    wire.handshake()
+    wire.send(b"!")
+    wire.sock.recv(1, socket.MSG_PEEK)
+    wire.link.ready.set()
+    wire.hold()
 
 
 def answering(data: bytes) -> Callable[[Wire], str]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bowout.cli._demo_server import Server
 
 #: No wait of the demo is longer, in seconds.
-_PATIENCE: Final = 5.0
+_PATIENCE: Final = 15.0
 #: How long the person of the story thinks, in seconds.
 _BEAT: Final = 0.05
 

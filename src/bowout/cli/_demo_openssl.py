@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bowout.cli._demo_server import Credentials
 
 #: Seconds for it to listen, and to be gone after it was killed.
-_PATIENCE: Final = 5.0
+_PATIENCE: Final = 15.0
 #: How often its output is looked at, in seconds: a pseudo-terminal is none of the things that every loop can watch.
 _TICK: Final = 0.005
 _READ: Final = 1 << 16

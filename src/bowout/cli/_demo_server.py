@@ -24,7 +24,7 @@ LOCALHOST: Final = "127.0.0.1"
 #: The name in the certificate.
 HOSTNAME: Final = "localhost"
 #: The server's part of an exchange may take so long, in seconds.
-_PATIENCE: Final = 5.0
+_PATIENCE: Final = 15.0
 
 
 class Stuck(Exception):

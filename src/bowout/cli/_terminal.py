@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class UserLeft(Exception):
-    """The user typed ``~.`` or pressed Ctrl-C in the editor."""
+    """The user typed ``~.``, pressed Ctrl-C in the editor, or is gone with the terminal."""
 
     def __init__(self, *, interrupt: bool = False) -> None:
         super().__init__()
@@ -79,7 +80,12 @@ class Plain:
             return b""
         if self._reader is None:
             self._reader = Reader(0)  # Not before somebody wants it: a failed connection takes nothing from stdin.
-        data = await self._reader.read()
+        try:
+            data = await self._reader.read()
+        except OSError as error:
+            if self.interactive and error.errno == errno.EIO:
+                raise UserLeft from None  # The terminal is gone, and who sat at it. All that was typed is sent.
+            raise
         if self._tilde is None or not data:
             return data
         typed = self._tilde.feed(data)
