@@ -187,7 +187,7 @@ class TestChecked:
     def test_a_socket_that_does_not_listen_is_misuse(self, kind: int) -> None:
         with socket.socket(socket.AF_INET, kind) as sock:
             sock.bind(("127.0.0.1", 0))
-            with pytest.raises(MisuseError, match="listening stream socket"):
+            with pytest.raises(ValueError, match="listening stream socket"):
                 checked_listener(sock)
 
 

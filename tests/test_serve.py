@@ -102,7 +102,7 @@ class TestWhere:
 
     def test_sockets_that_do_not_listen_are_misuse(self, run: Runner) -> None:
         async def main() -> None:
-            with socket.socket() as sock, pytest.raises(MisuseError, match="listening"):
+            with socket.socket() as sock, pytest.raises(ValueError, match="listening"):
                 await serve(echo, sockets=[sock])
 
         run(main)
@@ -224,22 +224,12 @@ class TestMisuse:
             ({"port": 1, "sockets": []}, "one of them"),
             ({"sockets": []}, "no sockets"),
             ({"context": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)}, "cannot be a server's"),
-            ({"context": None}, "SSLContext"),
-            ({"on_ending": []}, "on_ending"),
-            ({"on_event": "print"}, "on_event"),
-        ],
-    )
-    def test_arguments_that_cannot_be_meant(self, options: dict[str, Any], match: str) -> None:
-        with pytest.raises(MisuseError, match=match):
-            bowout.serve(nothing, **{"context": server_context(), **options})
-
-    @pytest.mark.parametrize(
-        ("options", "match"),
-        [
             ({"host": ""}, "every address"),
-            ({"host": "a\0b"}, "every address"),
-            ({"port": -1}, "between 0 and"),
-            ({"port": 65536}, "between 0 and"),
+            ({"host": "a\0b"}, "neither a host's name nor an address"),
+            ({"host": "https://localhost:8443"}, "write 'localhost', 8443"),
+            ({"host": "localhost:8443"}, "write 'localhost', 8443"),
+            ({"port": -1}, "from 0 to 65535"),
+            ({"port": 65536}, "from 0 to 65535"),
             ({"path": ""}, "path"),
             ({"path": Path()}, "path"),
             ({"path": "\0abstract"}, "path"),
@@ -248,7 +238,7 @@ class TestMisuse:
             ({"sni": {"": server_context()}}, "sni"),
             ({"sni": {".": server_context()}}, "sni"),
             ({"sni": {"*.a.test": server_context()}}, "function"),
-            ({"sni": {"faß.de": server_context()}}, "xn--"),
+            ({"sni": {"a..b": server_context(), f"{'ä' * 64}.de": server_context()}}, "no client can ask"),
         ],
     )
     def test_wrong_values(self, options: dict[str, Any], match: str) -> None:
@@ -258,11 +248,20 @@ class TestMisuse:
     @pytest.mark.parametrize(
         ("options", "match"),
         [
-            ({"host": 5}, "every address"),
-            ({"host": b"localhost"}, "every address"),
-            ({"port": "80"}, "between 0 and"),
-            ({"port": True}, "between 0 and"),
-            ({"port": 80.0}, "between 0 and"),
+            ({"context": None}, "SSLContext"),
+            ({"on_ending": []}, "on_ending"),
+            ({"on_event": "print"}, "on_event"),
+            ({"on_drain": 5}, "on_drain"),
+            ({"max_connections": "5"}, "max_connections"),
+            ({"max_handshakes": 1.5}, "max_handshakes"),
+            ({"idle_timeout": "30"}, "idle_timeout"),
+            ({"drain_timeout": None}, "drain_timeout"),
+            ({"alpn": "h2"}, r"write alpn=\['h2'\]"),
+            ({"host": 5}, "host must be a str"),
+            ({"host": b"localhost"}, "host must be a str"),
+            ({"port": "80"}, "write 80"),
+            ({"port": True}, "port must be an int"),
+            ({"port": 80.0}, "port must be an int"),
             ({"path": 5}, "path"),
             ({"path": b"socket"}, "path"),
             ({"backlog": None}, "backlog"),

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from bowout._starttls import PROTOCOLS, Dialogue, ReadExactly, ReadUntil, Send, dialogue
 from bowout._starttls.binary import MESSAGE_LIMIT
 from bowout._starttls.steps import LINE_LIMIT, MAX_LINES
-from bowout.errors import MisuseError, StartTLSError
+from bowout.errors import StartTLSError
 from helpers.peers import require_program, require_programs
 from helpers.starttls_servers import DOVECOT, RECIPES, Home, Recipe, dovecot
 from helpers.wire import PATIENCE
@@ -421,18 +421,22 @@ def test_xmpp_presents_the_name_quoted() -> None:
 @pytest.mark.parametrize("name", ["", "a b", "a\r\nRCPT TO:<x>", "a\0", "x" * 256])
 @pytest.mark.parametrize("protocol", ["smtp", "lmtp", "xmpp", "xmpp-server"])
 def test_a_name_cannot_smuggle_a_command(protocol: str, name: str) -> None:
-    with pytest.raises(MisuseError, match="cannot be presented"):
+    with pytest.raises(ValueError, match="starttls_name cannot be"):
         dialogue(protocol, host="host.example", name=name)
 
 
-def test_smtp_wants_an_ascii_name() -> None:
-    with pytest.raises(MisuseError, match="xn--"):
-        dialogue("smtp", host="host.example", name="bücher.example")
+def test_smtp_presents_a_name_in_ascii() -> None:
+    assert first_words("smtp", "faß.example") == b"EHLO xn--fa-hia.example\r\n"
 
 
 def test_an_unknown_protocol_is_named() -> None:
-    with pytest.raises(MisuseError, match="no STARTTLS for 'gopher'; there is ftp, imap"):
+    with pytest.raises(ValueError, match='starttls must be one of "ftp", "imap", .*, not \'gopher\'$'):
         dialogue("gopher", host="host.example")
+
+
+def test_a_misspelt_protocol_is_guessed() -> None:
+    with pytest.raises(ValueError, match='did you mean "postgres"'):
+        dialogue("postgresql", host="host.example")
 
 
 def test_all_that_openssl_knows_is_there() -> None:

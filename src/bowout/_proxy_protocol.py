@@ -13,8 +13,8 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-from bowout._names import host_port
 from bowout._escape import escape
+from bowout._names import host_port
 
 #: The longest header of version 1, its line's end included (section 2.1).
 LONGEST_V1: Final = 107

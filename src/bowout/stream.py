@@ -7,7 +7,7 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from bowout._arguments import check_choice, checked_bytes, checked_count, checked_timeout
+from bowout._arguments import check_callable, check_choice, checked_bytes, checked_count, checked_timeout
 from bowout.ending import Role
 from bowout.errors import BusyError, IncompleteRead, LimitExceeded, SendInterrupted, StreamClosed
 
@@ -126,7 +126,7 @@ class Stream:
         return session if session is not None and (session.has_ticket or session.id) else None
 
     @property
-    def session_resumed(self) -> bool:
+    def resumed(self) -> bool:
         """Whether the handshake resumed an earlier session; False before it."""
         return bool(self._connection.engine.tls.session_reused)
 
@@ -396,7 +396,7 @@ class Stream:
             The ending. It tells of everything that a peer can do wrong; nothing of that is raised.
 
         Raises:
-            TypeError, ValueError: `timeout` is no number of seconds.
+            TypeError, ValueError: `timeout` is no number of seconds, or `late` no function.
             MisuseError: this is another event loop than the stream's. Where the stream's has ended, the connection is
                 ended first, without waiting.
 
@@ -404,6 +404,7 @@ class Stream:
         then propagates.
         """
         timeout = self._close_timeout if timeout is None else checked_timeout("timeout", timeout)
+        check_callable("late", late)
         return await self._close("close()", timeout, notify=True, late=late)
 
     aclose = close
