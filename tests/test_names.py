@@ -106,8 +106,8 @@ def test_a_client_with_a_link_local_address_is_told_with_its_zone(run: Runner) -
     async def main() -> None:
         where = f"{address}%{interface}"
         async with bowout.serve(note, where, context=server_context(None, address)) as server:
-            async with bowout.connect(*server.addresses[0], context=client_context()):
-                pass
+            stream = await bowout.connect(*server.addresses[0], context=client_context())
+            await stream.close()
 
     run(main)
     assert peers[0].startswith(f"[{address}%{interface}]:")

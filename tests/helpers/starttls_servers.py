@@ -259,9 +259,31 @@ def _unprivileged(protocols: Iterable[str]) -> str:
     )
 
 
-@contextmanager
-def vsftpd(home: Home) -> Iterator[dict[str, int]]:
+def vsftpd(home: Home) -> AbstractContextManager[dict[str, int]]:
     """FTP."""
+    return _vsftpd(home, {})
+
+
+def vsftpd_that_wants_reuse(home: Home, files: dict[str, bytes]) -> AbstractContextManager[dict[str, int]]:
+    """FTP with `files` for everybody, on data connections that resume the session of the control connection."""
+    folder = home.path / "files"
+    folder.mkdir()
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    folder.chmod(0o555)  # A writable root is refused.
+    settings = {
+        "anonymous_enable": "YES",
+        "no_anon_password": "YES",
+        "anon_root": str(folder),
+        "ftp_username": "@USER@",
+        "ssl_ciphers": "HIGH",
+        "require_ssl_reuse": "YES",
+    }
+    return _vsftpd(home, settings)
+
+
+@contextmanager
+def _vsftpd(home: Home, more: dict[str, str]) -> Iterator[dict[str, int]]:
     program, (port,) = require_program("vsftpd"), free_ports(1)
     (home.path / "empty").mkdir()
     settings = {
@@ -276,6 +298,7 @@ def vsftpd(home: Home) -> Iterator[dict[str, int]]:
         "allow_anon_ssl": "YES",
         "rsa_cert_file": "@CERT@",
         "rsa_private_key_file": "@KEY@",
+        **more,
     }
     # Its parser takes neither blanks nor indentation.
     config = home.write("vsftpd.conf", "".join(f"{key}={value}\n" for key, value in settings.items()))
