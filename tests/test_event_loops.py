@@ -29,12 +29,12 @@ class OwnSelector(asyncio.SelectorEventLoop):
 class WithoutSockets(OwnSelector):
     """A loop that has every name of asyncio's, to say of each that it cannot do it."""
 
-    def add_reader(self, fd: Any, callback: Callable[..., Any], *args: Any) -> NoReturn:
+    def add_reader(self, *args: Any) -> NoReturn:  # type: ignore[override]
         raise NotImplementedError
 
     remove_reader = add_writer = remove_writer = add_reader  # type: ignore[assignment]
 
-    async def sock_recv(self, sock: socket.socket, *args: Any) -> NoReturn:  # type: ignore[override]
+    async def sock_recv(self, sock: socket.socket, *args: Any) -> NoReturn:
         raise NotImplementedError
 
     sock_sendall = sock_connect = sock_accept = sock_recv  # type: ignore[assignment]
@@ -43,17 +43,17 @@ class WithoutSockets(OwnSelector):
 class Bare(WithoutSockets):
     """A loop that does not even override what the abstract class says."""
 
-    sock_recv = asyncio.AbstractEventLoop.sock_recv
-    sock_sendall = asyncio.AbstractEventLoop.sock_sendall
-    sock_connect = asyncio.AbstractEventLoop.sock_connect
-    sock_accept = asyncio.AbstractEventLoop.sock_accept
+    sock_recv: Any = asyncio.AbstractEventLoop.sock_recv
+    sock_sendall: Any = asyncio.AbstractEventLoop.sock_sendall
+    sock_connect: Any = asyncio.AbstractEventLoop.sock_connect
+    sock_accept: Any = asyncio.AbstractEventLoop.sock_accept
 
 
 class Nameless(WithoutReaders):
     """A loop that has no such names at all, but can move bytes itself."""
 
     @property
-    def add_reader(self) -> NoReturn:  # type: ignore[override]
+    def add_reader(self) -> NoReturn:
         raise AttributeError("add_reader")
 
 

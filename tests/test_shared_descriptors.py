@@ -111,10 +111,10 @@ def test_the_peer_of_a_failed_handshake_sees_the_end(run: Runner) -> None:
     assert link.result == "FIN"
 
 
-#: Talks to itself, forks in the middle, and has the child forget, collect and leave.
+#: Talks to itself, forks while a task receives, and has the child forget the stream or abort it.
 FORKING = """
-import asyncio, gc, os, socket, ssl, sys, warnings
-import bowout
+import asyncio, os, socket, ssl, sys, warnings
+import anyio, bowout
 
 async def echo(stream):
     async for chunk in stream:
@@ -128,24 +128,31 @@ async def main():
         stream = await bowout.connect("localhost", listening.port, context=client)
         await stream.send(b"before")
         assert await stream.receive_exactly(6) == b"before"
-        pid = os.fork()
-        if pid == 0:
-            try:
-                if sys.argv[3] == "forgets":
-                    warnings.simplefilter("ignore")
-                    stream = None
-                    gc.collect()
-                else:
-                    stream.abort()
-            except bowout.MisuseError:
-                pass
-            finally:
-                os._exit(0)
-        os.waitpid(pid, 0)
-        assert not any(stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8)), "close would send RST"
-        await stream.send(b"after")
-        assert await stream.receive_exactly(5) == b"after"
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(receive_word, stream)
+            await anyio.wait_all_tasks_blocked()
+            leave_a_child(stream)
+            await stream.send(b"after")
         print((await stream.close()).how)
+
+async def receive_word(stream):
+    assert await stream.receive_exactly(5) == b"after"
+
+def leave_a_child(stream):
+    pid = os.fork()
+    if pid == 0:
+        try:
+            if sys.argv[3] == "forgets":
+                warnings.simplefilter("ignore")
+                stream.__del__()  # as when nothing holds it any more
+            else:
+                stream.abort()
+        except bowout.MisuseError:
+            pass
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    assert not any(stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8)), "close would send RST"
 
 loop = sys.argv[4]
 if loop == "trio":

@@ -230,6 +230,7 @@ async def reply(control: bowout.Stream) -> bytes:
 
 async def download(control: bowout.Stream, context: ssl.SSLContext, *, resume: bool) -> tuple[bytes, bytes, bool]:
     """Fetch the file: what came, the last word about it, and whether the data connection resumed the session."""
+    answer = b""
     for command in (b"USER anonymous", b"PBSZ 0", b"PROT P", b"TYPE I", b"PASV"):
         await control.send(command + b"\r\n")
         answer = await reply(control)
