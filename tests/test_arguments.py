@@ -13,7 +13,7 @@ import pytest
 
 import bowout
 from bowout import MisuseError
-from helpers.wire import NAME, client_context, peer, server_context, tcp_pair
+from helpers.wire import NAME, client_context, peer, polite, server_context, tcp_pair
 
 if TYPE_CHECKING:
     from helpers.runners import Runner
@@ -221,6 +221,21 @@ def test_a_verb_refuses_before_it_does_anything(run: Runner, call: Any, kind: ty
 
     with peer(lambda wire: None) as link:
         run(main)
+
+
+def test_protocols_that_can_be_read_once_are_offered(run: Runner) -> None:
+    """The check of the arguments must not use them up."""
+
+    async def main() -> str | None:
+        names: Any = (name for name in ["two", "one"])
+        stream = await bowout.connect(NAME, 443, over=link.sock, alpn=names, context=client_context())
+        await stream.close()
+        return stream.alpn
+
+    server = server_context()
+    server.set_alpn_protocols(["one"])
+    with peer(polite, context=server) as link:
+        assert run(main) == "one"
 
 
 def test_numbers_of_other_libraries_are_ints() -> None:
