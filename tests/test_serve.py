@@ -266,6 +266,8 @@ class TestMisuse:
             ({"path": b"socket"}, "path"),
             ({"backlog": None}, "backlog"),
             ({"backlog": True}, "backlog"),
+            ({"sockets": 3}, "list of sockets, not int"),
+            ({"sockets": [3]}, "one of them is int"),
             ({"sni": {"a.test": "server.pem"}}, "SSLContext"),
             ({"sni": {5: server_context()}}, "sni"),
             ({"sni": [server_context()]}, "sni"),

@@ -469,6 +469,11 @@ def test_the_type_of_a_protocols_name_knows_them_all() -> None:
     assert set(get_args(StartTLSName)) == PROTOCOLS.keys()
 
 
+def test_a_misspelt_protocol_is_guessed() -> None:
+    with pytest.raises(ValueError, match='did you mean "postgres"'):
+        dialogue("postgresql", host="host.example")
+
+
 def test_all_that_openssl_knows_is_there() -> None:
     answer = subprocess.run(
         [require_program("openssl"), "s_client", "-starttls", "?"], capture_output=True, check=False

@@ -152,8 +152,8 @@ def _is_carried(name: str) -> bool:
     return bool(name.encode("idna"))
 
 
-def check_protocols(names: Any) -> None:
-    """Refuse `names` that ALPN cannot carry (RFC 7301 section 3.1).
+def checked_protocols(names: Any) -> list[str]:
+    """Give `names` back, as a list, if ALPN can carry them (RFC 7301 section 3.1).
 
     Raises:
         TypeError, ValueError: it cannot.
@@ -173,6 +173,7 @@ def check_protocols(names: Any) -> None:
             raise ValueError(f"alpn must be names of 1 to 255 ASCII characters each, not {_shown(name)}")
     if not given:
         raise ValueError("alpn is empty: name the protocols to offer, or leave it None")
+    return given
 
 
 def check_choice(name: str, value: object, choices: Iterable[str]) -> None:

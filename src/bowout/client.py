@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bowout import _backends
 from bowout._arguments import (
-    check_protocols,
     checked_bytes,
     checked_host,
     checked_port,
+    checked_protocols,
     checked_server_hostname,
     checked_timeout,
 )
@@ -125,7 +125,7 @@ def connect(
     if over is not None:
         _check_socket(over)
     if alpn is not None:
-        check_protocols(alpn)
+        alpn = checked_protocols(alpn)
     plan = _Plan(
         host, checked_port(port), starttls, server_hostname or host, starttls_name,
         checked_timeout("connect_timeout", connect_timeout),

@@ -10,7 +10,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from bowout import _backends
-from bowout._arguments import check_protocols, checked_port, checked_timeout
+from bowout._arguments import checked_count, checked_host, checked_port, checked_protocols, checked_timeout
 from bowout._certificates import check_has_certificate
 from bowout._handlers import check_handler
 from bowout._listeners import Listener, checked_listener, listen_tcp, listen_unix
@@ -134,7 +134,7 @@ def serve(
     """
     check_handler(handler)
     if alpn is not None:
-        check_protocols(alpn)
+        alpn = checked_protocols(alpn)
     options = StreamOptions(
         context=context,
         role=Role.SERVER,
@@ -160,10 +160,10 @@ def serve(
     settings.check()
     if sum((sockets is not None, path is not None, host is not None or port != 0)) > 1:
         raise ValueError("give a host and port, or sockets, or a path: one of them")
-    if sockets is not None and not sockets:
-        raise ValueError("no sockets to listen on")
+    if sockets is not None:
+        sockets = _checked_sockets(sockets)
     _check_address(host, port, path)
-    _check_backlog(backlog)
+    checked_count("backlog", backlog, least=1)
     _check_proxy_protocol(proxy_protocol)
     _set_sni(context, sni, alpn)
 
@@ -180,16 +180,32 @@ def serve(
 
 def _check_address(host: object, port: object, path: object) -> None:
     """Raise ValueError or TypeError for what is no address: the system has its own words for it, or takes another."""
-    if host is not None and not isinstance(host, str):
-        raise TypeError(f"the host must be a name or an address, or None for every address, not {host!r}")
-    if host is not None and (not host or "\0" in host):
-        raise ValueError(f"the host must be a name or an address, or None for every address, not {host!r}")
+    if host == "":
+        raise ValueError("host is empty: give a name or an address, or None for every address of this machine")
+    if host is not None:
+        checked_host(host, port)
     checked_port(port, least=0)
     if path is not None and not isinstance(path, str | PurePath):
         raise TypeError(f"the path must be that of a file, not {path!r}")
     # Linux binds an empty path to a name of its own choice, and one that begins with a NUL to no file.
     if path is not None and ("\0" in str(path) or str(path) in {"", "."}):
         raise ValueError(f"the path must be that of a file, not {path!r}")
+
+
+def _checked_sockets(sockets: Any) -> list[socket.socket]:
+    """Give them back, as a list; whether each is listening is looked at when they are taken over."""
+    if isinstance(sockets, socket.socket):
+        raise TypeError("sockets must be a list of sockets: write sockets=[sock]")
+    try:
+        given = list(sockets)
+    except TypeError:
+        raise TypeError(f"sockets must be a list of sockets, not {type(sockets).__name__}") from None
+    for sock in given:
+        if not isinstance(sock, socket.socket):
+            raise TypeError(f"sockets must be a list of sockets, and one of them is {type(sock).__name__}")
+    if not given:
+        raise ValueError("no sockets to listen on")
+    return given
 
 
 def _check_proxy_protocol(proxy_protocol: object) -> None:
@@ -209,13 +225,6 @@ def _set_sni(
         for other in callback.contexts.values():
             check_has_certificate(other, others=False)
         context.sni_callback = callback
-
-
-def _check_backlog(backlog: object) -> None:
-    if not isinstance(backlog, int) or isinstance(backlog, bool):
-        raise TypeError(f"the backlog must be a number of connections, not {backlog!r}")
-    if backlog < 1:
-        raise ValueError(f"the backlog must be at least 1, not {backlog}")
 
 
 class Serving:

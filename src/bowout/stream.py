@@ -131,7 +131,7 @@ class Stream:
         return session
 
     @property
-    def session_resumed(self) -> bool:
+    def resumed(self) -> bool:
         """Whether the handshake resumed an earlier session; False before it."""
         return bool(self._connection.engine.tls.session_reused)
 
@@ -401,7 +401,7 @@ class Stream:
             The ending. It tells of everything that a peer can do wrong; nothing of that is raised.
 
         Raises:
-            TypeError, ValueError: `timeout` is no number of seconds.
+            TypeError, ValueError: `timeout` is no number of seconds, or `late` no function.
             MisuseError: this is another event loop than the stream's. Where the stream's has ended, the connection is
                 ended first, without waiting.
 
@@ -409,6 +409,7 @@ class Stream:
         then propagates.
         """
         timeout = self._close_timeout if timeout is None else checked_timeout("timeout", timeout)
+        check_callable("late", late)
         return await self._close("close()", timeout, notify=True, late=late)
 
     aclose = close

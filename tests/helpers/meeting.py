@@ -70,7 +70,8 @@ class Scene:
             self.stream = bowout.wrap(self.sock, context, server_hostname="localhost", **options)
         else:
             self.stream = bowout.wrap(self.sock, self.peer.server_context(), server_side=True, **options)
-        self.sock = self.stream._connection._transport._socket  # type: ignore[attr-defined]
+        assert self.stream.socket is not None, "it was just wrapped"
+        self.sock = self.stream.socket
 
     async def peer_is_done(self) -> None:
         """Wait until the peer has done all that it does by itself, and what it sent has arrived."""

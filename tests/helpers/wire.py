@@ -88,6 +88,7 @@ class Wire:
         name = None if server_side else NAME
         self.tls = context.wrap_bio(self._in, self._out, server_side=server_side, server_hostname=name)
         self.received = bytearray()
+        self._reset = False
 
     # -- moving bytes
 
@@ -111,8 +112,12 @@ class Wire:
                 self.flush()
                 assert self.pull(), "FIN in the handshake"
             else:
-                with contextlib.suppress(ConnectionError):  # we may be gone already: whoever reads will see that
+                try:
                     self.flush()
+                except ConnectionResetError:  # told once, here: whoever reads meets a FIN
+                    self._reset = True
+                except ConnectionError:  # we are gone already: whoever reads will see that
+                    pass
                 return
 
     def encrypt(self, data: bytes) -> bytes:
@@ -167,7 +172,7 @@ class Wire:
             while self.read():
                 pass
         except EOFError:
-            return "FIN"
+            return "RST" if self._reset else "FIN"
         except ConnectionResetError:
             return "RST"
         except ssl.SSLError as error:
@@ -232,7 +237,8 @@ class Link:
             stream = bowout.wrap(self.sock, our_context(self.version, "client"), server_hostname=NAME, **options)
         else:
             stream = bowout.wrap(self.sock, our_context(self.version, "server"), server_side=True, **options)
-        self.sock = stream._connection._transport._socket  # type: ignore[attr-defined]
+        assert stream.socket is not None, "it was just wrapped"
+        self.sock = stream.socket
         return stream
 
     def await_ready(self) -> None:

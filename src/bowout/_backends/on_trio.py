@@ -179,7 +179,8 @@ class TrioTransport(SocketTransport):
         self._idle.unpark_all()
         self._reading.release()
         self._writing.release()
-        if self._socket.fileno() >= 0:
+        # What a forked child would take out of trio's epoll object is its parent's, too.
+        if self._socket.fileno() >= 0 and self._is_ours():
             with contextlib.suppress(RuntimeError):  # outside of trio, when its loop is over: nothing waits any more
                 trio.lowlevel.notify_closing(self._socket)
 

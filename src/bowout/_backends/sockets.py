@@ -96,19 +96,23 @@ class SocketTransport(abc.ABC):
         return int.from_bytes(answer, sys.byteorder)
 
     def reset(self) -> None:
-        with contextlib.suppress(OSError):
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+        if self._is_ours():
+            with contextlib.suppress(OSError):
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
         self._fin_sent = True  # It would come before the RST.
         self.close()
 
     def close(self) -> None:
         self.wake()
-        # A copy of the descriptor in another process would keep the peer waiting for the FIN that closing means. The
-        # other way round: what a forked child closes is its copy alone.
-        if not self._fin_sent and self._socket.fileno() >= 0 and self._process == os.getpid():
+        # A copy of the descriptor in another process would keep the peer waiting for the FIN that closing means.
+        if not self._fin_sent and self._socket.fileno() >= 0 and self._is_ours():
             self.send_fin()
         with contextlib.suppress(OSError):  # It was closed behind our back, by its number.
             self._socket.close()
+
+    def _is_ours(self) -> bool:
+        """Whether this process made the transport: a forked child closes its copy, and ends nothing for its parent."""
+        return self._process == os.getpid()
 
     def drop(self) -> None:
         with contextlib.suppress(OSError):

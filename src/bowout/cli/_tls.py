@@ -11,7 +11,7 @@ from getpass import getpass
 from pathlib import Path
 from typing import Final
 
-from bowout._arguments import check_protocols, checked_server_hostname
+from bowout._arguments import checked_protocols, checked_server_hostname
 from bowout.cli._usage import UsageError
 
 _VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
@@ -170,7 +170,7 @@ def protocols(given: list[str]) -> list[str] | None:
     names = [name.strip() for value in given for name in value.split(",")]
     for name in names:
         try:
-            check_protocols([name])
+            checked_protocols([name])
         except ValueError:
             raise UsageError(f"--alpn: '{name[:60]}' is no protocol's name", "such as --alpn h2,http/1.1") from None
     return names or None
