@@ -72,11 +72,11 @@ async def fetch(port: int, context: ssl.SSLContext, *, resume: bool) -> tuple[by
             except bowout.BowoutError:
                 received = b""
         assert data.ending is not None
-        return received, data.session_resumed, await control.reply(), data.ending.how
+        return received, data.resumed, await control.reply(), data.ending.how
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_file_comes_from_a_server_that_wants_the_session_resumed(
+def test_a_file_comes_from_a_server_that_wants_the_resumed(
     run: Runner, ftp: tuple[int, trustme.CA, bytes], version: Version
 ) -> None:
     port, authority, content = ftp
@@ -122,7 +122,7 @@ def test_a_session_is_there_when_it_can_be_resumed(run: Runner, version: Version
 
         async def handler(stream: Stream) -> None:
             streams.append(stream)
-            seen.append(stream.session_resumed)
+            seen.append(stream.resumed)
             assert stream.session is None
             await stream.send(b"hello")
             await stream.receive()
@@ -134,11 +134,11 @@ def test_a_session_is_there_when_it_can_be_resumed(run: Runner, version: Version
                 await stream.receive_exactly(5)
                 session = stream.session
                 assert isinstance(session, ssl.SSLSession)
-                assert not stream.session_resumed
+                assert not stream.resumed
             assert stream.session is not None  # It outlives its stream.
             async with bowout.connect("127.0.0.1", server.port, context=context, session=session) as again:
                 await again.receive_exactly(5)
-                assert again.session_resumed
+                assert again.resumed
                 assert again.peer_certificate() == stream.peer_certificate()
         assert seen == [False, True]
 
@@ -149,7 +149,7 @@ def test_before_the_handshake_there_is_no_session(run: Runner) -> None:
     async def main() -> None:
         stream = link.stream()
         assert stream.session is None
-        assert not stream.session_resumed
+        assert not stream.resumed
         stream.abort()
 
     with peer(lambda wire: None) as link:
@@ -257,7 +257,7 @@ def test_a_session_that_the_server_has_forgotten_is_a_new_handshake(run: Runner)
             bowout.connect("127.0.0.1", port, context=context, session=session) as stream,
         ):
             await stream.receive_exactly(5)
-            return stream.session, stream.session_resumed
+            return stream.session, stream.resumed
 
     async def main() -> None:
         session, _ = await visit(None)

@@ -8,7 +8,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from bowout import _sessions
-from bowout._arguments import check_choice, checked_count, checked_timeout
+from bowout._arguments import check_callable, check_choice, checked_count, checked_timeout
 from bowout.ending import Role
 from bowout.errors import BusyError, IncompleteRead, LimitExceeded, SendInterrupted, StreamClosed
 

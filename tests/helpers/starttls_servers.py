@@ -286,7 +286,6 @@ def vsftpd(home: Home) -> Iterator[dict[str, int]]:
         "ssl_ciphers": "HIGH",
         "rsa_cert_file": "@CERT@",
         "rsa_private_key_file": "@KEY@",
-        **more,
     }
     # Its parser takes neither blanks nor indentation.
     config = home.write("vsftpd.conf", "".join(f"{key}={value}\n" for key, value in settings.items()))
