@@ -19,13 +19,11 @@ from helpers.wire import PATIENCE, Wire
 README: Final = (ROOT / "README.md").read_text()
 
 
-def snippet(words: str, language: str = "python") -> str:
-    """The one snippet of a language that holds these words."""
-    found = [
-        text for text in re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE) if words in text
-    ]
-    assert len(found) == 1, words
-    return found[0]
+def snippet(words: str) -> str:
+    """The one snippet of Python that holds these words."""
+    snippets: list[str] = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    (found,) = (text for text in snippets if words in text)
+    return found
 
 
 def run(program: str, directory: Path) -> str:
@@ -80,14 +78,10 @@ def answering(wire: Wire) -> str:
 def test_the_first_one(loop: str, tmp_path: Path) -> None:
     pytest.importorskip(loop)
     code = snippet("print(stream.ending)")
-    runs = {
-        "asyncio": "asyncio.run(main())",
-        "trio": "import trio; trio.run(main)",
-        "uvloop": "import uvloop; uvloop.run(main())",
-    }
-    assert runs["asyncio"] in code
+    assert "asyncio.run(main())" in code
+    code = code.replace("asyncio.run(", f"import {loop}; {loop}.run(").replace("trio.run(main())", "trio.run(main)")
     with listening(answering) as server:
-        out = run(DETOUR.format(ca=ca_file(), port=server.port) + code.replace(runs["asyncio"], runs[loop]), tmp_path)
+        out = run(DETOUR.format(ca=ca_file(), port=server.port) + code, tmp_path)
     assert out.splitlines()[-1] == "clean: the peer sent close_notify, we answered"
 
 
@@ -118,7 +112,7 @@ def test_both_situations(passes: str, tmp_path: Path) -> None:
     second = f"# 2.{second}".replace("\n...\n", f"\n{passes}\n").replace("print(chunk)", "has_come.set()")
     with listening(talking) as other:
         out = run(with_a_stream(f"has_come = asyncio.Event()\n{second}\nassert reader.done()", other.port), tmp_path)
-    assert out == ours
+    assert out.startswith(ours.rstrip())  # and perhaps "hello" came too late
     assert (server.results, other.results) == (["close_notify"], ["close_notify"])
 
 
@@ -186,9 +180,10 @@ def test_the_commands_are_understood(tmp_path: Path) -> None:
     assert len(lines) == 4
     client = next(line for line in lines if line.startswith("printf"))
     server = next(line for line in lines if "serve" in line)
+    serving = server.partition("#")[0].strip().removeprefix("bowout ").replace("8443", "0")
     script = f"""
         bowout() {{ {" ".join(COMMAND)} "$@"; }}
-        coproc {{ exec {" ".join(COMMAND)} {server.partition("#")[0].strip().removeprefix("bowout ").replace("8443", "0")} 2>&1; }}
+        coproc {{ exec {" ".join(COMMAND)} {serving} 2>&1; }}
         read -r listening <&"${{COPROC[0]}}"
         port=${{listening##*:}}
         {client.replace("8443", "$port")}
