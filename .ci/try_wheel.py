@@ -1,7 +1,7 @@
 """Try a built wheel as a user gets it: ``try_wheel.py WHEEL VENV`` in an empty directory.
 
 The wheel holds every file of the packages. Without extras, the library imports and the command says what it lacks. With
-the extras, every module imports and the demo runs.
+the extras, every module imports, bash completes the command and the demo runs.
 """
 
 from __future__ import annotations
@@ -22,6 +22,16 @@ for module in pkgutil.walk_packages(bowout.__path__, "bowout."):
 """
 
 
+#: A Tab in bash, after ``bowout con``.
+COMPLETE = """
+PATH="$1:$PATH"
+source <(bowout --show-completion)
+COMP_WORDS=(bowout con) COMP_CWORD=1
+_bowout_completion bowout con bowout
+[ "${COMPREPLY[*]}" = connect ]
+"""
+
+
 def main(wheel: Path, venv: Path) -> None:
     expect_whole(wheel)
     scripts = venv / "bin"
@@ -35,6 +45,7 @@ def main(wheel: Path, venv: Path) -> None:
     run(scripts / "python", "-m", "pip", "install", "--quiet", f"{wheel}[cli,trio,uvloop,metrics,testing]")
     run(scripts / "python", "-W", "error", "-c", IMPORT_ALL)
     run(scripts / "bowout", "--help")
+    run("bash", "-c", COMPLETE, "bash", scripts)
     run(scripts / "bowout", "demo")
     print(f"{wheel.name} is whole, imports, explains a missing extra and runs its demo")
 

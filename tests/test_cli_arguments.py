@@ -210,3 +210,17 @@ class TestTerminalText:
 
     def test_an_ascii_terminal_gets_ascii(self) -> None:
         assert self.show("é".encode(), encoding="ascii") == "\\xe9"
+
+
+@pytest.mark.parametrize(
+    "command", [["connect", "localhost"], ["connect", "localhost", "--cafile", "/x"], ["serve", "0"]]
+)
+@pytest.mark.parametrize("path", ["/nowhere/keys", "/"])
+def test_a_key_log_that_cannot_be_written(
+    command: list[str], path: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SSLKEYLOGFILE", path)
+    assert run(command) == 2
+    error, hint = capsys.readouterr().err.splitlines()
+    assert error.startswith(f"error: SSLKEYLOGFILE: cannot write '{path}': ")
+    assert hint == "hint: unset that variable, or let it name a file that can be written"

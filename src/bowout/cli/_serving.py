@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import bowout
 from bowout._escape import escape
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from bowout.cli._where import Where
     from bowout.ending import Ending
     from bowout.stream import Stream
+
+
+#: Those of a server's counters that tell of open connections.
+_OPEN: Final = ("established", "waiting", "handshaking")
 
 
 class Leaving:
@@ -140,13 +144,13 @@ async def _run(plan: Plan, signals: Signals) -> int:
                 return _say.NOT_CONNECTED
             stack.push_async_callback((await plan.mode.start(leaving)).stop)
             _announce(server, plan)
-            report = await _serve(server, leaving)
+            report = await _serve(server, leaving, plan.drain_timeout)
         _tell(report)
         cut = report.cut or leaving.failed or plan.reports.failed
         return _say.HERE if cut else 0
 
 
-async def _serve(server: Server, leaving: Leaving) -> DrainReport:
+async def _serve(server: Server, leaving: Leaving, patience: float) -> DrainReport:
     """Serve until somebody asks to leave, then drain; who asks again hurries."""
     signals = leaving.signals
     first, second = (asyncio.create_task(event.wait()) for event in (signals.first, signals.second))
@@ -154,6 +158,10 @@ async def _serve(server: Server, leaving: Leaving) -> DrainReport:
     done = asyncio.create_task(leaving.now.wait())
     try:
         await asyncio.wait({first, done}, return_when=asyncio.FIRST_COMPLETED)
+        numbers = server.counters()
+        if signals.first.is_set() and (count := sum(numbers[state] for state in _OPEN)):
+            connections = "1 connection has" if count == 1 else f"{count:,} connections have"
+            _say.note(f"draining: {connections} {patience:g} s to finish; {_say.NO_WAIT}")
         return await server.drain()
     finally:
         for task in (first, second, hurrying, done):
