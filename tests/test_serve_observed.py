@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import socket
 import ssl
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import bowout
 from bowout import (
     Ending,
     Event,
     EventKind,
+    How,
+    Inbound,
     IncompleteRead,
     LimitExceeded,
     MisuseError,
+    Outbound,
+    Side,
     Stream,
     StreamClosed,
     Truncated,
 )
+from bowout._drain import DrainLog
 from helpers.runners import Runner
 from helpers.served import (
     LOOPBACK,
@@ -37,7 +46,7 @@ from helpers.served import (
     visit,
 )
 from helpers.tasks import in_thread, settle
-from helpers.wire import server_context
+from helpers.wire import client_context, server_context
 
 
 class TestLog:
@@ -108,6 +117,65 @@ class TestLog:
         with caplog.at_level(logging.DEBUG, "bowout.server"):
             run(main)
         assert [record.levelname for record in caplog.records] == ["DEBUG"]
+
+
+class TestForgery:
+    """What a peer has chosen must not forge a line of a log, nor move a terminal's cursor."""
+
+    EVIL = "c\n2000-01-01 ERROR bowout.server forged\x1b[2J\u202e"
+    SHOWN = "c\\n2000-01-01 ERROR bowout.server forged\\x1b[2J\\u202e"
+
+    @pytest.mark.parametrize("abstract", [False, True])
+    def test_the_name_of_a_unix_client(
+        self,
+        run: Runner,
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+        monkeypatch: pytest.MonkeyPatch,
+        abstract: bool,
+    ) -> None:
+        async def main() -> tuple[Ending, set[str], str, str]:
+            def on_event(peer: str, event: Event) -> None:
+                seen.update((peer, event.detail))
+
+            async def handler(stream: Stream) -> None:
+                seen.update((stream.peer, repr(stream)))
+                raise Failure
+
+            seen, endings = set[str](), Endings()
+            async with serve(handler, path="socket", on_ending=endings, on_event=on_event) as server:
+                with socket.socket(socket.AF_UNIX) as sock:
+                    sock.bind(f"\0{self.EVIL}{os.getpid()}" if abstract else self.EVIL)
+                    sock.connect("socket")
+                    async with bowout.connect("localhost", 1, context=client_context(), over=sock) as stream:
+                        with pytest.raises(bowout.PeerError):
+                            await stream.receive()
+                    ending = await endings.one
+                return ending, seen, str(await server.drain()), ending.ladder()
+
+        monkeypatch.chdir(tmp_path)
+        with caplog.at_level(logging.DEBUG, "bowout"):
+            ending, seen, report, ladder = run(main)
+        assert ending.peer == (f"\\x00{self.SHOWN}{os.getpid()}" if abstract else self.SHOWN)
+        assert [text for text in seen if not text.isprintable()] == []
+        for record in caplog.records:
+            assert record.getMessage().isprintable()
+        assert "forged" in caplog.text
+        assert all(line.isprintable() for line in [*report.splitlines(), *ladder.splitlines()])
+
+    def test_an_ending_of_whatever_origin(self) -> None:
+        ending = Ending(
+            how=How.RESET,
+            started_by=Side.PEER,
+            outbound=Outbound.LOST,
+            inbound=Inbound.RESET,
+            peer=self.EVIL,
+            reason=self.EVIL,
+        )
+        log = DrainLog(1)
+        log.add(ending, slow=False)
+        assert self.EVIL.partition("\n")[2] not in str(log.report(0.0)).splitlines()
+        assert all(line.isprintable() for line in str(log.report(0.0)).splitlines())
 
 
 class TestObserving:
