@@ -112,7 +112,7 @@ class StreamOptions:
         if self.keepalive is not None and transport.sock is not None:
             keep_alive(transport.sock, self.keepalive)
         if self.alpn is not None:
-            self.context.set_alpn_protocols(list(self.alpn))
+            messages.underlying(self.context).set_alpn_protocols(list(self.alpn))
         connection = Connection(
             backend,
             transport,
@@ -132,7 +132,9 @@ class StreamOptions:
 
     def _gate(self) -> HelloGate | None:
         """What looks at a client's first message, where that is needed: it costs a look at each of its bytes."""
-        if self.role is Role.CLIENT or (self.alpn is None and self.context.sni_callback is None):
+        if self.role is Role.CLIENT:
+            return None
+        if self.alpn is None and messages.underlying(self.context).sni_callback is None:
             return None
         return HelloGate(self.alpn)
 

@@ -176,12 +176,12 @@ class Server:
             MisuseError: this is another thread.
         """
         self._check_thread("reload_certificate()")
-        context = self._options.context
+        context = messages.underlying(self._options.context)
         if name:
-            found = getattr(messages.underlying(context).sni_callback, "contexts", {}).get(sni_name(name))
+            found = getattr(context.sni_callback, "contexts", {}).get(sni_name(name))
             if found is None:
                 raise ValueError(f"no SNI context for {name!r}")
-            context = found
+            context = messages.underlying(found)
         _certificates.reload_certificate(context, certfile, keyfile, password)
 
     def _check_thread(self, verb: str) -> None:

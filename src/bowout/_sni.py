@@ -41,9 +41,10 @@ class SniCallback:
             if chosen is not None:
                 check_sni_context(chosen, main)
                 messages.prepare(chosen)
+                real = messages.underlying(chosen)
                 if self._alpn is not None:
-                    chosen.set_alpn_protocols(list(self._alpn))
-                tls.context = messages.underlying(chosen)
+                    real.set_alpn_protocols(list(self._alpn))
+                tls.context = real
         except Exception:  # noqa: BLE001  (it is logged; OpenSSL could only swallow it)
             _log.exception("the sni function failed")
             return ssl.ALERT_DESCRIPTION_INTERNAL_ERROR

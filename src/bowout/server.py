@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bowout import _backends
 from bowout._arguments import checked_count, checked_host, checked_port, checked_protocols, checked_timeout
 from bowout._certificates import check_has_certificate
+from bowout._core import messages
 from bowout._handlers import check_handler
 from bowout._listeners import Listener, checked_listener, listen_tcp, listen_unix
 from bowout._options import KEEPALIVE, LINGER_BYTES, StreamOptions
@@ -220,11 +221,12 @@ def _set_sni(
 ) -> None:
     """Have `context` choose others by name, and see that there is a certificate for whoever comes."""
     callback = None if sni is None else sni_callback(sni, context, alpn)
-    check_has_certificate(context, others=callback is not None)
+    real = messages.underlying(context)
+    check_has_certificate(real, others=callback is not None)
     if callback is not None:
         for other in callback.contexts.values():
-            check_has_certificate(other, others=False)
-        context.sni_callback = callback
+            check_has_certificate(messages.underlying(other), others=False)
+        real.sni_callback = callback
 
 
 class Serving:

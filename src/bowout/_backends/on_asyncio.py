@@ -19,6 +19,7 @@ from bowout._backends.sockets import (
     new_socket,
     numeric_address,
     resolvable,
+    with_zone,
 )
 from bowout.errors import MisuseError
 
@@ -109,7 +110,10 @@ class AsyncioBackend:
         if len(endpoints) > 1:
             with _socket_calls_of(self._loop):
                 return await aiohappyeyeballs.start_connection(
-                    endpoints, happy_eyeballs_delay=_HAPPY_EYEBALLS_DELAY, interleave=1, loop=self._loop
+                    list(map(with_zone, endpoints)),
+                    happy_eyeballs_delay=_HAPPY_EYEBALLS_DELAY,
+                    interleave=1,
+                    loop=self._loop,
                 )
         sock, address = new_socket(endpoints[0])
         try:

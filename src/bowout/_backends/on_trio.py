@@ -78,6 +78,8 @@ class TrioBackend:
         return TrioTransport(sock, peer)
 
     async def resolve(self, host: str | None, port: int, flags: int = 0) -> list[Endpoint]:
+        if endpoints := numeric_address(host, port, flags):
+            return endpoints
         name = None if host is None else resolvable(host)
         return list(await trio.socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=flags))
 

@@ -13,7 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from bowout._escape import escape
-from bowout._names import ascii_name, host_of, host_port
+from bowout._names import ascii_name, host_of, host_port, ipv6
 from bowout.errors import MisuseError
 
 if TYPE_CHECKING:
@@ -190,6 +190,12 @@ def numeric_address(host: str | None, port: int, flags: int = 0) -> list[Endpoin
         return []
 
 
+def with_zone(endpoint: Endpoint) -> Endpoint:
+    """The same endpoint, with the zone of a link-local address in its host, too: uvloop looks for it there alone."""
+    family, kind, protocol, name, address = endpoint
+    return (family, kind, protocol, name, (host_of(address), *address[1:]))
+
+
 def address_of(ask: Callable[[], Any]) -> Any:
     """What ``getsockname`` or ``getpeername`` gives, with the zone of a link-local host; None where there is none."""
     try:
@@ -217,6 +223,8 @@ def resolvable(host: str) -> str:
     Raises:
         socket.gaierror: it is no name.
     """
+    if ipv6(host) is not None:  # Then it would have been found: uvloop takes an unknown zone for none.
+        raise socket.gaierror(socket.EAI_NONAME, "this machine has no such zone")
     try:
         return ascii_name(host)
     except UnicodeError as error:
