@@ -7,7 +7,7 @@ import os
 import socket
 import subprocess
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -23,6 +23,9 @@ from helpers.wire import PATIENCE, client_context
 
 BAD: Final = 1000
 GOOD: Final = 100
+#: Seconds that a good client may take on a busy machine: no limit of the server is to strike one. Bad ones are there as
+#: long, and the drain ends them.
+ENOUGH: Final = 90.0
 #: More than any socket takes.
 MUCH: Final = bytes(32 << 20)
 #: At most so much memory for each connection, OpenSSL's own included, and something for the rest; in bytes.
@@ -37,7 +40,7 @@ async def answer(stream: Stream) -> None:
 
 async def visit(server: Server) -> How:
     """A good client, with three questions."""
-    async with await connect(server, handshake_timeout=20) as stream:
+    async with await connect(server, handshake_timeout=ENOUGH) as stream:
         for number in range(3):
             await stream.send(b"question %d\n" % number)
             assert await stream.receive_until(b"\n") == b"question %d\n" % number
@@ -54,9 +57,10 @@ def resident() -> int:
 def test_good_clients_are_served_among_a_thousand_bad_ones(run: Runner, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> tuple[list[How], int, dict[str, int]]:
         before = resident()
-        async with serve(answer, idle_timeout=2, close_timeout=1, drain_timeout=5, linger_bytes=1 << 18) as server:
+        limits: dict[str, Any] = {"idle_timeout": ENOUGH, "handshake_timeout": ENOUGH, "drain_timeout": 5, "linger_bytes": 1 << 18}
+        async with serve(answer, **limits) as server:
             with abuse(server.port, BAD) as all_there:
-                assert await in_thread(lambda: all_there.wait(PATIENCE))
+                assert await in_thread(lambda: all_there.wait(ENOUGH))
                 async with jobs() as group:
                     visits = [group.start(visit, server) for _ in range(GOOD)]
                     endings = [await job.result() for job in visits]
@@ -64,7 +68,7 @@ def test_good_clients_are_served_among_a_thousand_bad_ones(run: Runner, caplog: 
             await server.drain()
             return endings, grown, server.counters()
 
-    endings, grown, counters = run(main)
+    endings, grown, counters = Runner(run.backend, ENOUGH)(main)
     assert endings == [How.CLEAN] * GOOD
     assert grown < BUDGET
     assert counters["accepted"] == BAD + GOOD

@@ -121,7 +121,7 @@ class TestIdle:
 
         assert isinstance(run(main), StreamClosed)
 
-    def test_its_close_keeps_the_time_that_it_has(self, run: Runner) -> None:
+    def test_its_close_keeps_the_time_that_it_has(self, run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
         """The handler's StreamClosed leaves the block: that must not hurry the close that caused it."""
 
         async def main() -> Ending:
@@ -138,10 +138,7 @@ class TestIdle:
                     await settle()
                 drain = group.start(server.drain, LONG)
                 await in_thread(told.wait)
-                # Longer than leaving a block by an error waits.
-                async with serve(echo, handshake_timeout=1.2, on_ending=(clock := Endings())) as other:
-                    with contextlib.closing(tcp(other.port)):
-                        await clock.one
+                await some_ticks()  # longer than leaving a block by an error waits
                 go_on.set()
                 await drain.result()
                 return await endings.one
@@ -149,6 +146,8 @@ class TestIdle:
         async def sends_nothing(stream: Stream) -> None:
             await stream.receive()
 
+        monkeypatch.setattr(bowout.stream, "_ERROR_PATIENCE", _drainer.DRAIN_TICK)
+        monkeypatch.setattr(_drainer, "_NEWCOMER", LONG)
         ending = run(main)
         assert (ending.how, ending.reason) == (How.CLEAN, "")
 
@@ -480,6 +479,13 @@ class TestArrivals:
 
         run(main)
 
+    @pytest.fixture
+    def patient(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A drain that waits for who says nothing as long as this machine may take."""
+        for name in ("_FIRST_REQUEST", "_FIRST_BYTE", "_NEWCOMER"):
+            monkeypatch.setattr(_drainer, name, LONG)
+
+    @pytest.mark.usefixtures("patient")
     def test_who_waits_in_the_backlog_is_served(self, run: Runner) -> None:
         async def main() -> tuple[list[bytes], int]:
             busy = Busy()
@@ -504,6 +510,7 @@ class TestArrivals:
 
         assert run(main) == ([b"ping"] * 3, 4)
 
+    @pytest.mark.usefixtures("patient")
     def test_who_is_in_the_handshake_is_served(self, run: Runner) -> None:
         async def main() -> tuple[bytes, DrainReport]:
             async with serve(echo) as server:
@@ -519,6 +526,7 @@ class TestArrivals:
         assert answer == b"ping"
         assert (report.connections, report.counts) == (1, {How.CLEAN: 1})
 
+    @pytest.mark.usefixtures("patient")
     def test_who_was_in_the_handshake_may_take_its_time_to_ask(self, run: Runner) -> None:
         async def main() -> bytes:
             async with serve(echo) as server:

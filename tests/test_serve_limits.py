@@ -106,8 +106,8 @@ class TestLimits:
 
             begun, enough, endings = gate(), gate(), Endings()
             async with (
-                serve(handler, max_connections=1, handshake_timeout=0.5) as server,
-                serve(echo, handshake_timeout=0.8, on_ending=endings) as clock,
+                serve(handler, max_connections=1, handshake_timeout=2.0) as server,
+                serve(echo, handshake_timeout=2.5, on_ending=endings) as clock,
             ):
                 first = await connect(server)
                 await begun.wait()
