@@ -183,7 +183,7 @@ def test_such_a_context_offers_protocols_and_resumes_sessions(run: Runner) -> No
                 ) as stream:
                     await stream.receive_exactly(5)
                     assert stream.alpn == "two"
-                    assert stream.session_resumed == resumed
+                    assert stream.resumed == resumed
                     session = stream.session
 
     run(main)
