@@ -57,7 +57,8 @@ def resident() -> int:
 def test_good_clients_are_served_among_a_thousand_bad_ones(run: Runner, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> tuple[list[How], int, dict[str, int]]:
         before = resident()
-        limits: dict[str, Any] = {"idle_timeout": ENOUGH, "handshake_timeout": ENOUGH, "drain_timeout": 5, "linger_bytes": 1 << 18}
+        limits: dict[str, Any] = {"idle_timeout": ENOUGH, "handshake_timeout": ENOUGH, "drain_timeout": 5}
+        limits["linger_bytes"] = 1 << 18
         async with serve(answer, **limits) as server:
             with abuse(server.port, BAD) as all_there:
                 assert await in_thread(lambda: all_there.wait(ENOUGH))
