@@ -262,7 +262,7 @@ def test_starttls_that_is_refused() -> None:
     with listening(refusing) as server:
         done = connect(server, "--starttls", "smtp")
     assert done.status == 3
-    assert done.err.startswith("error: SMTP: expected a greeting")
+    assert done.err.startswith("error: SMTP: the server turned the connection away")
 
 
 # -- what it tells

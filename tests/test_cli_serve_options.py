@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bowout.cli._optional import with_values
+from bowout.cli._optional import LEFT_OUT, with_values
 from helpers.commands import Done, bowout, ca_file, connect
 from helpers.served import tcp
 from helpers.serving import cert_file, endings, serving
@@ -177,11 +177,11 @@ def test_the_authoritys_file_is_no_secret(tmp_path: Path) -> None:
     ("typed", "filled"),
     [
         ("serve --ladder pictures 0", "serve --ladder=pictures 0"),
-        ("serve --ladder 4433", "serve --ladder= 4433"),
+        ("serve --ladder 4433", f"serve --ladder={LEFT_OUT} 4433"),
         ("serve --json - --trace", "serve --json=- --trace"),
-        ("serve --json --trace", "serve --json= --trace"),
+        ("serve --json --trace", f"serve --json={LEFT_OUT} --trace"),
         ("serve --json endings", "serve --json=endings"),
-        ("connect --json serve", "connect --json= serve"),
+        ("connect --json serve", f"connect --json={LEFT_OUT} serve"),
     ],
 )
 def test_an_option_takes_the_next_word_unless_it_is_a_port(typed: str, filled: str) -> None:

@@ -131,7 +131,7 @@ def test_there_is_one_way_to_listen(options: list[str], words: str) -> None:
 def test_an_empty_path_is_none() -> None:
     done = bowout("serve", "--path", "", "--cert", cert_file())
     assert done.status == 2
-    assert "error: the path must be that of a file, not ''" in done.err
+    assert "error: --path is empty" in done.err
 
 
 def test_everywhere_is_dialled_as_localhost() -> None:
