@@ -131,6 +131,18 @@ class TestErrors:
         with pytest.raises(ConnectTimeout, match="did not answer within 5 s"):
             self.reach(monkeypatch, TimeoutError())
 
+    def test_a_name_is_that_of_idna_2008(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked: list[object] = []
+
+        async def none(_loop: object, host: object, *_: object, **__: object) -> list[object]:
+            asked.append(host)
+            raise socket.gaierror(socket.EAI_NONAME, "not known")
+
+        monkeypatch.setattr("asyncio.base_events.BaseEventLoop.getaddrinfo", none)
+        with pytest.raises(NameNotResolved, match="has no IPv4 address"):
+            asyncio.run(reach(Target("faß.de", 1, family=socket.AF_INET), 5))
+        assert asked == ["xn--fa-hia.de"]
+
     def test_no_host_name(self) -> None:
         with pytest.raises(NameNotResolved, match="is not a host name"):
             asyncio.run(reach(Target("a" * 70 + "é", 1, family=socket.AF_INET), 5))

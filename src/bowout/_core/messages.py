@@ -1,4 +1,4 @@
-"""The one place that touches private attributes of the standard library's ssl.
+"""The one place that touches private attributes of the standard library's ssl, beside `chain`, which only looks.
 
 OpenSSL can report every handshake message and alert of a connection, both ways. CPython has had that hook since 3.8 as
 ``SSLContext._msg_callback``, without documenting it. Here it is used where it is, and done without where it is not:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import aiohappyeyeballs
 
+from bowout._names import ascii_name
 from bowout.errors import ConnectError, ConnectRefused, ConnectTimeout, NameNotResolved
 
 if TYPE_CHECKING:
@@ -64,7 +65,11 @@ async def _by_family(target: Target) -> socket.socket:
     assert target.family is not None, "asked for only where there is one"
     try:
         endpoints = await loop.getaddrinfo(
-            target.host, target.port, family=target.family, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
+            ascii_name(target.host),
+            target.port,
+            family=target.family,
+            type=socket.SOCK_STREAM,
+            proto=socket.IPPROTO_TCP,
         )
     except socket.gaierror as error:
         text = f"the name {target.host!r} has no {_VERSIONS[target.family]} address: {error.strerror}"
