@@ -69,3 +69,17 @@ def test_help_and_errors_fit(arguments: list[str]) -> None:
         lines = SEQUENCE.sub("", told(child)).splitlines()
     assert any("--www" in line for line in lines)
     assert max(map(len, lines)) <= COLUMNS
+
+
+@EVERY_TERMINAL
+def test_the_first_ctrl_c_says_what_is_waited_for_in_a_line_of_its_own(term: str) -> None:
+    options = ("--drain-timeout", "1000", "--timeout", "1000")
+    # The client never answers a close_notify.
+    with terminal(*options, term=term) as (child, port), dialled(port):
+        child.sendintr()
+        child.expect_exact("^C")
+        child.expect_exact("note: draining: 1 connection has 1000 s to finish; a second")
+        assert str(child.before).startswith("\r\n")
+        child.sendintr()
+        child.expect_exact("drained 1 connection")
+        assert status(child) == 1

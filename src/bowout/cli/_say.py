@@ -52,7 +52,7 @@ NO_WAIT: Final = "a second Ctrl-C does not wait"
 EXIT_STATUSES: Final = (
     "  0  clean, or unanswered (it left without its close_notify)",
     "  1  failed here: stdin or stdout broke, not all of stdin",
-    "     was sent, or we cut it off",
+    "     was sent or of a late answer awaited, or we cut it off",
     "  2  usage: a wrong option or argument; nothing was sent",
     "  3  no connection, or no handshake",
     "  4  truncated: a FIN without close_notify; data may lack",
