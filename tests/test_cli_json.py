@@ -24,7 +24,11 @@ def test_a_dash_is_stdout_which_then_has_nothing_else(option: tuple[str, ...]) -
 
 
 def test_a_dash_has_the_ending_of_a_failed_handshake_too() -> None:
-    with listening(lambda wire: wire.rst()) as server:
+    def resets(wire: Wire) -> None:
+        wire.pull()  # The ClientHello: there is a connection.
+        wire.rst()
+
+    with listening(resets) as server:
         done = connect(server, "--json=-", stdin=None)
     assert (done.status, json.loads(done.out)["how"]) == (3, "failed handshake")
 
