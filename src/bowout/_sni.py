@@ -48,8 +48,9 @@ class SniCallback:
         except Exception:  # noqa: BLE001  (it is logged; OpenSSL could only swallow it)
             _log.exception("the sni function failed")
             return ssl.ALERT_DESCRIPTION_INTERNAL_ERROR
-        except BaseException as error:  # noqa: BLE001  (the engine raises it: the standard library would drop it)
-            messages.hand_on(tls, error)
+        except BaseException as error:
+            if not messages.hand_on(tls, error):  # The engine raises it: the standard library would drop it.
+                raise
             return ssl.ALERT_DESCRIPTION_INTERNAL_ERROR
         return None
 

@@ -185,3 +185,32 @@ def test_others_who_use_the_context_meet_what_was_raised_as_without_us(ca: trust
     with pytest.raises(ssl.SSLWantReadError) as caught:
         other.do_handshake()
     assert isinstance(caught.value.__context__, Interruption)
+
+
+class Interrupting:
+    """An OpenSSL that a signal handler's exception ends before anything was encrypted."""
+
+    def write(self, _: object) -> int:
+        raise Interruption
+
+
+def test_a_write_that_was_interrupted_before_it_began_queues_nothing(
+    ca: trustme.CA, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, two = interruptible(ca, version)
+    two.shake_hands()
+    two.settle()
+    monkeypatch.setattr(two.client, "_tls", Interrupting())
+    with pytest.raises(Interruption):
+        two.client.write(memoryview(b"nothing of it"))
+    assert two.client.output() is None
+
+
+def test_what_the_sni_function_raises_for_others_is_left_to_the_library(ca: trustme.CA) -> None:
+    def interrupt(_: str) -> ssl.SSLContext | None:
+        raise Interruption
+
+    main = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    theirs = main.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)
+    with pytest.raises(Interruption):
+        sni_callback(interrupt, main)(theirs, "peer.example", main)

@@ -102,11 +102,17 @@ def attach(tls: ssl.SSLObject) -> Inbox:
     return inbox
 
 
-def hand_on(tls: ssl.SSLObject | ssl.SSLSocket, error: BaseException) -> None:
-    """Keep `error`, which was raised in a callback, for the caller of OpenSSL; the standard library would drop it."""
+def hand_on(tls: ssl.SSLObject | ssl.SSLSocket, error: BaseException) -> bool:
+    """Keep `error`, which was raised in a callback, for the caller of OpenSSL; the standard library would drop it.
+
+    Returns:
+        False where the connection is not ours, and nobody would raise it.
+    """
     inbox = getattr(tls, _INBOX, None)
-    if inbox is not None:
-        inbox.raised = error
+    if inbox is None:
+        return False
+    inbox.raised = error
+    return True
 
 
 def raised_within(error: ssl.SSLError) -> BaseException | None:
