@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 import textwrap
@@ -10,7 +11,11 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from typer.core import TyperGroup
+from typer.main import get_command
 
+from bowout.cli._optional import with_values
+from bowout.cli.app import app
 from helpers.commands import COMMAND, ca_file, environment, listening
 from helpers.peers import ROOT
 from helpers.serving import cert_file
@@ -174,12 +179,22 @@ def test_every_snippet_of_python_is_tried() -> None:
     assert README.count("```python\n") == 5
 
 
-def test_the_commands_are_understood(tmp_path: Path) -> None:
-    """Those of the section on the command line: a server, and its client whose reply is the request."""
-    lines = re.findall(r"^    (.*bowout (?:connect|serve) .*)$", README, re.MULTILINE)
-    assert len(lines) == 4
-    client = next(line for line in lines if line.startswith("printf"))
-    server = next(line for line in lines if "serve" in line)
+COMMANDS: Final = re.findall(r"^    (.*bowout (?:connect|serve) .*)$", README, re.MULTILINE)
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_the_commands_are_understood(line: str) -> None:
+    words = with_values(shlex.split(re.split(" +[#>] ", line)[0].rpartition("bowout ")[2]))
+    group = get_command(app)
+    assert isinstance(group, TyperGroup)
+    command = group.commands[words[0]]
+    assert command.make_context(words[0], words[1:]).params
+
+
+def test_a_reply_is_the_request(tmp_path: Path) -> None:
+    """From the section on the command line: a server, and its client."""
+    client = next(line for line in COMMANDS if line.startswith("printf"))
+    server = next(line for line in COMMANDS if "bowout serve" in line)
     serving = server.partition("#")[0].strip().removeprefix("bowout ").replace("8443", "0")
     script = f"""
         bowout() {{ {" ".join(COMMAND)} "$@"; }}

@@ -267,8 +267,8 @@ class Connection(Pump):
 
     def _queue_close_notify(self, *, notify: bool) -> None:
         """Queue it where it is wanted and true: it vouches for everything before it, so not after half a message."""
-        whole = not self.cut_short and not self._unencrypted
-        if notify and (whole or self.vouch_anyway):
+        cut = self.cut_short or self._unencrypted or self._timeline.sent > self._message_from
+        if notify and (not cut or self.vouch_anyway):
             self.engine.queue_close_notify()
 
     async def _exchange_close_notify(self) -> None:

@@ -8,6 +8,7 @@ cancelled wait loses nothing.
 from __future__ import annotations
 
 import abc
+import math
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +17,7 @@ from bowout._core.engine import Engine
 from bowout._core.timeline import Timeline
 from bowout._turn import Turns
 from bowout.ending import EventKind, Outbound, Role, Side
-from bowout.errors import BowoutError, HandshakeTimeout, SendInterrupted, StreamClosed, Truncated
+from bowout.errors import BowoutError, HandshakeTimeout, MisuseError, SendInterrupted, StreamClosed, Truncated
 
 if TYPE_CHECKING:
     import socket
@@ -88,6 +89,7 @@ class Pump(abc.ABC):
         "_eager",
         "_handshaking",
         "_kernel_dry",
+        "_message_from",
         "_operations",
         "_reading",
         "_received",
@@ -149,6 +151,7 @@ class Pump(abc.ABC):
         self._send_held_up = False
         self._told_to_end = False
         self.cut_short: bool = False
+        self._message_from: float = math.inf
         self.reason: str = ""
         self.leaving: bool = False
         self.ending: Ending | None = None
@@ -496,14 +499,35 @@ class Pump(abc.ABC):
             self.engine.count_unsent(len(self._unencrypted))
             self._unencrypted = _NOTHING
 
+    @property
+    def in_message(self) -> bool:
+        """A message has begun."""
+        return self._message_from != math.inf
+
+    def begin_message(self) -> None:
+        """From now on all that is sent belongs together."""
+        self._message_from = self._timeline.sent
+
+    def end_message(self, *, whole: bool) -> None:
+        """It was sent, or, where it is not `whole`, it is cut here."""
+        if self._timeline.sent > self._message_from and not whole:
+            self.cut_short = True
+        self._message_from = math.inf
+
+    def check_whole(self) -> None:
+        """Raise where close_notify would vouch for half a message."""
+        if self.cut_short:
+            raise SendInterrupted("a send was cancelled halfway: close_notify would vouch for half a message")
+        if self._timeline.sent > self._message_from:
+            raise MisuseError("a message() is under way: close_notify would vouch for half of it")
+
     async def send_eof(self) -> None:
         """Queue our close_notify after the sends that came before, and hand it over."""
         await self._take_send_turn()
         try:
             self.check_staying()
             if self.engine.outbound is Outbound.OPEN:
-                if self.cut_short:
-                    raise SendInterrupted("a send was cancelled halfway: close_notify would vouch for half a message")
+                self.check_whole()
                 self.engine.call("send_eof()", leaving=False)
                 self.engine.queue_close_notify()
             await self.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 import sys
 import warnings
@@ -10,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from bowout import _sessions
 from bowout._arguments import check_callable, check_choice, checked_count, checked_timeout
 from bowout.ending import Role
-from bowout.errors import BusyError, IncompleteRead, LimitExceeded, SendInterrupted, StreamClosed
+from bowout.errors import BusyError, IncompleteRead, LimitExceeded, StreamClosed
 
 if TYPE_CHECKING:
     import socket as sockets  # `Stream.socket` hides the name
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
     from types import FrameType, TracebackType
 
     from bowout._backends import Event
@@ -358,6 +359,33 @@ class Stream:
             await self.handshake()
         await self._connection.send(view)
 
+    @contextlib.contextmanager
+    def message(self) -> Iterator[None]:
+        """Mark what is sent within the block as one message, so that no close_notify vouches for half of it.
+
+            with stream.message():
+                await stream.send(head)
+                await stream.send(body)
+
+        A send that is cut short has no close_notify after it. Between two sends nobody but the caller knows that more
+        belongs to them; there a cancellation, another task's `close` and the drain of a server are told by this. A
+        block within a block belongs to the outer one. Nothing is held back: each send leaves at once.
+
+        Left by an exception after something was sent, the message counts as a send that was cancelled halfway. Until
+        the block is left, `send_eof` and `unwrap` raise MisuseError, and `close` sends a FIN alone.
+        """
+        connection = self._connection
+        if connection.in_message:
+            yield
+            return
+        connection.begin_message()
+        whole = False
+        try:
+            yield
+            whole = True
+        finally:
+            connection.end_message(whole=whole)
+
     async def send_eof(self) -> None:
         """Half-close: send close_notify, and go on receiving (RFC 8446 section 6.1).
 
@@ -445,8 +473,7 @@ class Stream:
         await self.handshake()
         self._connection.check_staying()
         self._connection.check_loop()
-        if self._connection.cut_short:
-            raise SendInterrupted("a send was cancelled halfway: close_notify would vouch for half a message")
+        self._connection.check_whole()
         self._drop_buffer()
         self._connection.begin_leaving("unwrap()")
         return await self._connection.unwrap(self._connection.backend.time() + timeout)

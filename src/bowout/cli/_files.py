@@ -67,7 +67,7 @@ class SendFile(Mode):
     async def handle(self, stream: Stream) -> None:
         """See `Mode`."""
         file, status = self._open()
-        with file:
+        with file, stream.message():
             await send_all(stream.send, file, status.st_size)
 
     def _open(self) -> tuple[IO[bytes], os.stat_result]:

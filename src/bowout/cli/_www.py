@@ -105,14 +105,14 @@ class _Answer:
         """Answer with a status, and with its words as the body, where it has one."""
         body = b"" if status is HTTPStatus.NOT_MODIFIED else f"{status.value} {status.phrase}\n".encode()
         more = {"Content-Type": "text/plain", "Content-Length": str(len(body))} if body else {}
-        with self._logged(status):
+        with self._logged(status), self._stream.message():
             await self._stream.send(_head(status, {**(headers or {}), **more}, keep=self._keep))
             if self._with_body:
                 await self._send(body)
 
     async def send(self, part: Part, headers: Mapping[str, str], file: IO[bytes]) -> None:
         """Answer with a part of a file."""
-        with self._logged(part.status):
+        with self._logged(part.status), self._stream.message():
             more = {"Content-Length": str(part.length)}
             await self._stream.send(_head(part.status, {**headers, **more}, keep=self._keep))
             if self._with_body:
