@@ -52,7 +52,6 @@ class Identity:
         return "--insecure" if not self.cert else ""
 
     def _trusting(self) -> ssl.SSLContext:
-        _tls.check_keylog()
         if self.client_ca is None:
             return ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context = _tls.trusting("--client-ca", self.client_ca, ssl.Purpose.CLIENT_AUTH)

@@ -54,7 +54,6 @@ class Trust:
         return context
 
     def _trusting(self) -> ssl.SSLContext:
-        check_keylog()
         if self.cafile is None:
             return ssl.create_default_context()
         return trusting("--cafile", self.cafile, ssl.Purpose.SERVER_AUTH)
@@ -75,20 +74,6 @@ def trusting(option: str, path: str, purpose: ssl.Purpose) -> ssl.SSLContext:
     if not context.cert_store_stats()["x509"]:  # Lists of revoked certificates are read, too, and trust nobody.
         raise UsageError(f"{option}: no certificate in '{path}'", "it holds something else")
     return context
-
-
-def check_keylog() -> None:
-    """Look whether the secrets of connections can be logged where ``SSLKEYLOGFILE`` says.
-
-    Raises:
-        UsageError: they cannot. A context would say so, too, but not why.
-    """
-    if path := os.environ.get("SSLKEYLOGFILE"):
-        try:
-            Path(path).open("ab").close()
-        except OSError as error:
-            hint = "unset it, or let it name a file that can be written"
-            raise UsageError(f"SSLKEYLOGFILE: cannot write '{path}': {error.strerror}", hint) from error
 
 
 def missing_trust() -> str | None:
