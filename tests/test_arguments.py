@@ -102,7 +102,7 @@ def test_an_argument_that_cannot_be_meant(wrong: dict[str, Any], kind: type[Exce
 @pytest.mark.parametrize(
     ("seconds", "kind"),
     [
-        (-1.0, ValueError), (math.inf, ValueError), (math.nan, ValueError),
+        (-1.0, ValueError), (math.inf, ValueError), (math.nan, ValueError), (10**400, ValueError),
         (None, TypeError), ("3", TypeError), (True, TypeError), (dt.timedelta(seconds=3), TypeError),
     ],
 )  # fmt: skip

@@ -249,6 +249,23 @@ def test_an_answer_that_does_not_end_in_time_is_not_passed_off_as_whole() -> Non
     assert "error: the peer had begun to answer" in done.err
 
 
+@pytest.mark.parametrize("inside", [False, True], ids=["at a boundary", "inside a record"])
+def test_an_answer_that_is_cut_after_eof_wait_is_not_passed_off_as_whole(inside: bool) -> None:
+    def cutting(wire: Wire) -> None:
+        wire.handshake()
+        wire.read_to_end()
+        wire.read_to_tcp_end()
+        wire.send(ANSWER)
+        if inside:
+            wire.sock.sendall(wire.encrypt(ANSWER)[:-1])
+        wire.fin()
+
+    with listening(cutting) as server:
+        done = connect(server, "--eof-wait", "0.1", "--timeout", "60", stdin=QUESTION)
+    assert (done.status, done.out) == (1, ANSWER)
+    assert "error: the peer had begun to answer, and left without close_notify" in done.err
+
+
 def test_a_flood_after_eof_wait_has_an_end() -> None:
     def flooding(wire: Wire) -> None:
         wire.handshake()

@@ -121,6 +121,48 @@ def test_a_peer_that_ends_before_all_of_stdin_was_sent_is_told_of(version: Versi
     assert done.err.startswith("error: the peer ended before all of stdin was sent\n")
 
 
+@pytest.mark.parametrize("how", ["stdout is closed", "Ctrl-C"])
+def test_no_close_notify_vouches_for_half_of_stdin(how: str, tmp_path: Path) -> None:
+    path = tmp_path / "endless"
+    path.touch()
+    os.truncate(path, 1 << 40)
+
+    def slowly(wire: Wire) -> str:
+        wire.handshake()
+        wire.send(b"welcome")
+        wire.read_exactly(1)
+        wire.link.ready.set()
+        wire.link.await_go()
+        if how == "stdout is closed":
+            wire.send(b"more, for which there is no room")
+        return wire.read_to_end()
+
+    with (
+        listening(slowly) as server,
+        path.open("rb") as file,
+        started("connect", server.address, "--cafile", ca_file(), stdin=file) as client,
+    ):
+        assert client.read(7) == b"welcome"
+        assert server.link.ready.wait(PATIENCE)
+        if how == "Ctrl-C":
+            client.interrupt()
+        else:
+            client.stop_reading()
+        server.link.go.set()
+        done = client.finish()
+    assert server.results == ["FIN"]
+    told, status = ("it was interrupted", 130) if how == "Ctrl-C" else ("stdout was closed", 1)
+    assert f"error: {told} before all of stdin was sent\n" in done.err
+    assert done.status == (7 if done.last.startswith("unflushed:") else status)
+
+
+def test_a_report_on_a_closed_stdout_is_missed() -> None:
+    with listening(greeting) as server:
+        done = connect_in_a_shell(server.address, "{} --json=- </dev/null >&-")
+    assert done.returncode == 1
+    assert "error: cannot write to stdout: Bad file descriptor\n" in done.stderr
+
+
 @pytest.mark.parametrize("all_of_it", [b"", b"all of it\n"])
 def test_a_peer_that_ends_before_an_idle_stdin_does_so_cleanly(all_of_it: bytes) -> None:
     def leaving_first(wire: Wire) -> str:

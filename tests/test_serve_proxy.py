@@ -270,16 +270,23 @@ class TestTrust:
         assert run(main) == [""]
 
     def test_where_it_fails_nobody_is_let_in(self, run: Runner, caplog: pytest.LogCaptureFixture) -> None:
-        async def main() -> None:
+        """Neither can be guessed: that a proxy speaks, or that none does."""
+
+        async def main() -> Ending:
             def trusted(address: str) -> bool:
                 raise LookupError
 
-            async with serve(echo, proxy_protocol=trusted) as server:
+            endings = Endings()
+            async with serve(echo, proxy_protocol=trusted, on_ending=endings) as server:
                 with pytest.raises((bowout.HandshakeTruncated, bowout.HandshakeReset)):
                     await connect(server)
+                return await endings.one
 
-        run(main)
-        assert [record.getMessage() for record in caplog.records] == ["a connection could not be taken over"]
+        ending = run(main)
+        assert ending.how is How.FAILED_HANDSHAKE
+        assert ending.reason.startswith("proxy_protocol failed")
+        [record] = caplog.records
+        assert (record.levelname, record.getMessage().endswith(": proxy_protocol failed")) == ("ERROR", True)
 
 
 _HAPROXY: Final = """

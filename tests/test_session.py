@@ -15,7 +15,8 @@ import bowout
 from bowout import How, Stream, _sessions
 from helpers.runners import Runner
 from helpers.starttls_servers import Home, free_ports, vsftpd
-from helpers.wire import NAME, VERSIONS, Version, client_context, peer, server_context, tcp_pair
+from helpers.tasks import jobs, settle
+from helpers.wire import NAME, VERSIONS, Version, Wire, client_context, peer, server_context, tcp_pair
 
 SIZE = 3_000_000
 
@@ -153,6 +154,28 @@ def test_before_the_handshake_there_is_no_session(run: Runner) -> None:
         stream.abort()
 
     with peer(lambda wire: None) as link:
+        run(main)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_is_half_agreed_on_is_not_shown(run: Runner, version: Version) -> None:
+    """OpenSSL cannot describe it; a handshake that was refused stays like that."""
+
+    async def main() -> None:
+        stream = link.stream()
+        async with jobs() as group:
+            shaking = group.start(stream.handshake)
+            await settle()
+            assert (stream.session, stream.peer_certificate(), stream.peer_certificate_fields()) == (None, None, None)
+            link.go.set()
+            assert isinstance(await shaking.ended(), bowout.HandshakeError)
+        assert (stream.session, stream.peer_certificate(), stream.peer_certificate_fields()) == (None, None, None)
+
+    def resetting(wire: Wire) -> None:
+        wire.link.await_go()
+        wire.rst()
+
+    with peer(resetting, version=version) as link:
         run(main)
 
 

@@ -103,7 +103,30 @@ def test_what_it_raises_cuts_the_close_short(run: Runner) -> None:
         wire.hold()
 
     with peer(answering) as link:
-        assert run(main) == ("the close was cancelled", True)
+        assert run(main) == ("the close was cut short by ValueError", True)
+
+
+def test_what_it_raises_about_what_was_held_cuts_the_close_short_as_well(run: Runner) -> None:
+    async def main() -> str:
+        stream = link.stream()
+        assert await stream.receive_until(b"\n") == b"a\n"
+
+        def refuse(data: bytes) -> None:
+            assert data == b"rest"
+            raise ValueError
+
+        with pytest.raises(ValueError):  # noqa: PT011  (it is this one)
+            await stream.close(late=refuse)
+        assert stream.ending is not None
+        return stream.ending.reason
+
+    def talking(wire: Wire) -> None:
+        wire.handshake()
+        wire.send(b"a\nrest")
+        wire.read_to_end()
+
+    with peer(talking) as link:
+        assert run(main) == "the close was cut short by ValueError"
 
 
 def test_of_two_closes_the_first_ones_counts(run: Runner) -> None:

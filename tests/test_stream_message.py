@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 import bowout
-from bowout import How, MisuseError, SendInterrupted, Stream
+from bowout import How, MisuseError, SendInterrupted, Stream, StreamClosed
 from helpers.runners import Runner
 from helpers.served import dialled, gate, serve
 from helpers.tasks import in_thread, jobs
@@ -104,6 +104,85 @@ def test_a_whole_message_is_vouched_for(run: Runner, nested: bool) -> None:
 
     with peer(polite) as link:
         assert run(main).how is How.CLEAN
+
+
+@both_versions
+def test_what_waits_for_the_kernel_counts_as_sent(run: Runner, version: Version) -> None:
+    async def main() -> bowout.Ending:
+        stream = link.stream()
+        await stream.handshake()
+        with contextlib.suppress(LookupError), stream.message():
+            # As much as a send does that is cancelled while it waits for the kernel.
+            stream._connection._encrypt(memoryview(b"half"))
+            raise LookupError
+        return await stream.close()
+
+    with peer(reading, version=version) as link:
+        assert run(main).how is How.ABORTED
+    assert link.result == ("FIN", b"half")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_messages_of_two_tasks_are_each_their_own(run: Runner, fails: bool) -> None:
+    async def main() -> bowout.Ending:
+        stream = link.stream()
+        first_done, second_begun = gate(), gate()
+
+        async def first() -> None:
+            with contextlib.suppress(LookupError), stream.message():
+                await stream.send(b"1")
+                await second_begun.wait()
+                if fails:
+                    raise LookupError
+            first_done.set()
+
+        async def second() -> None:
+            with stream.message():
+                await stream.send(b"2")
+                second_begun.set()
+                await first_done.wait()
+                if not fails:
+                    await gate().wait()
+
+        async with jobs() as group:
+            tasks = group.start(first), group.start(second)
+            await first_done.wait()
+            if fails:
+                await tasks[1].ended()
+            ending = await stream.close()
+            tasks[1].cancel()
+            return ending
+
+    with peer(reading) as link:
+        assert run(main).how is How.ABORTED
+    end, received = link.result
+    assert (end, set(received)) == ("FIN", set(b"12"))
+
+
+def test_a_close_notify_that_tls_1_2_makes_us_send_in_a_message_is_not_clean(run: Runner) -> None:
+    """It vouches for half a message (RFC 5246 section 7.2.1 wants it at once), and the verdict says so."""
+
+    def leaving(wire: Wire) -> str:
+        wire.handshake()
+        wire.read_exactly(4)
+        wire.close_notify()
+        return wire.read_to_end()
+
+    async def main() -> bowout.Ending:
+        stream = link.stream()
+        with contextlib.suppress(StreamClosed):
+            async with stream:
+                with stream.message():
+                    await stream.send(b"half")
+                    assert await stream.receive() == b""
+                    await stream.send(b"the other half")
+        assert stream.ending is not None
+        return stream.ending
+
+    with peer(leaving, version="1.2") as link:
+        ending = run(main)
+    assert (ending.how, ending.unsent) == (How.UNFLUSHED, 0)
+    assert str(ending).startswith("unflushed: the peer sent close_notify, we answered, and a send was cut short")
 
 
 def test_what_comes_after_a_block_within_belongs_to_the_outer_one(run: Runner) -> None:

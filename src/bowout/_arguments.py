@@ -31,7 +31,10 @@ def checked_timeout(name: str, seconds: Any) -> float:
     """
     if isinstance(seconds, bool) or not isinstance(seconds, Real):
         raise TypeError(f"{name} must be a number of seconds, not {_type(seconds)}: nothing waits for ever")
-    checked = float(seconds)
+    try:
+        checked = float(seconds)
+    except OverflowError:
+        checked = math.inf
     if not (math.isfinite(checked) and checked >= 0):
         raise ValueError(
             f"{name} must be a finite number of seconds, 0 or more, not {seconds!r}: nothing waits for ever"

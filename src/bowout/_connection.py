@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Final
 
+from bowout._backends.sockets import is_unix
 from bowout._core.closing import Step, next_step
 from bowout._core.states import INBOUND_SAID_ALL
 from bowout._pump import ALERT_PATIENCE, SCRATCH_SIZE, Pump
@@ -105,18 +107,26 @@ class Connection(Pump):
         self.engine.call(verb, leaving=True)
         self._transport.wake()
 
-    async def close(self, deadline: float, *, notify: bool, late: Callable[[bytes], object] | None = None) -> None:
-        """End both directions, by `deadline`. However this is left, the descriptor is closed and there is an ending."""
+    async def close(
+        self, deadline: float, *, notify: bool, late: Callable[[bytes], object] | None = None, held: bytes = b""
+    ) -> None:
+        """End both directions, by `deadline`. However this is left, the descriptor is closed and there is an ending.
+
+        `late` gets what is `held` for the reader, and what still arrives.
+        """
         self._may_vouch = notify
-        self._late = late
         try:
+            if late is not None and held:
+                late(held)
+            self._late = late
             async with self.backend.move_on_at(deadline) as scope:
                 self._close_scope = scope
                 await self._wind_down(notify=notify)
             if scope.expired:
                 self._take_last_look(notify=notify)
-        except BaseException:
-            self.note_reason("the close was cancelled")
+        except BaseException as error:
+            by = f"cut short by {type(error).__name__}" if isinstance(error, Exception) else "cancelled"
+            self.note_reason(f"the close was {by}")
             self._finish_without_waiting(notify=notify)
             raise
         self._release()
@@ -208,7 +218,7 @@ class Connection(Pump):
     # -- the close, step by step ---------------------------------------------------------------------------------
 
     async def _wind_down(self, *, notify: bool) -> None:
-        if not self.engine.handshake_done:
+        if self.torn or not self.engine.handshake_done:
             self._finish_without_waiting(notify=False)
             return
         await self._queue_last_words(notify=notify)
@@ -267,7 +277,7 @@ class Connection(Pump):
 
     def _queue_close_notify(self, *, notify: bool) -> None:
         """Queue it where it is wanted and true: it vouches for everything before it, so not after half a message."""
-        cut = self.cut_short or self._unencrypted or self._timeline.sent > self._message_from
+        cut = self.cut_short or self._unencrypted or (self._messages and self._amid_message())
         if notify and (not cut or self.vouch_anyway):
             self.engine.queue_close_notify()
 
@@ -380,14 +390,30 @@ class Connection(Pump):
         if self.ending is not None:
             return
         try:
-            self.push_send()
-            self._queue_close_notify(notify=notify)
-            flushed = self.try_flush()
-            self._drain_slice()
-            if not self.engine.fin_sent and (flushed or self.engine.outbound in _UNNOTIFIED):
-                self._send_fin()
+            if self.torn:
+                self._transport.send_fin()  # Whatever else was sent could be garbled.
+                if not self.engine.fin_sent:
+                    self.engine.sent_fin()
+                self._pass_over()
+            else:
+                self._finish_now(notify=notify)
         finally:
             self._release()
+
+    def _pass_over(self) -> None:
+        """Read what nobody can decrypt any more: unread, it would make the kernel send RST instead of FIN."""
+        passed_over = 0
+        with contextlib.suppress(OSError):
+            while passed_over < _DRAIN_SLICE and (count := self._transport.receive_into(self.scratch)):
+                passed_over += count
+
+    def _finish_now(self, *, notify: bool) -> None:
+        self.push_send()
+        self._queue_close_notify(notify=notify)
+        flushed = self.try_flush()
+        self._drain_slice()
+        if not self.engine.fin_sent and (flushed or self.engine.outbound in _UNNOTIFIED):
+            self._send_fin()
 
     def _send_fin(self) -> None:
         self._transport.send_fin()
@@ -406,13 +432,19 @@ class Connection(Pump):
         """Close the descriptor, draw up the ending, and tell everybody."""
         if self.ending is not None:
             return
-        self._unacknowledged = self._transport.unacknowledged() if self.engine.outbound in _DELIVERING else None
+        if self.engine.outbound in _DELIVERING:
+            count = self._transport.unacknowledged()
+            self._unacknowledged = None if count and is_unix(self.sock) else count
         self._transport.close()
         self._count_unencrypted()
-        self._timeline.record(EventKind.RELEASED, Side.WE, "the TCP connection goes on" if unwrapped else "")
-        self._note_ending(self._draw_up(unwrapped=unwrapped))
-        if self._ended is not None:
-            self._ended.set()
+        if self._messages and self._amid_message():
+            self.engine.message_cut = True
+        try:
+            self._timeline.record(EventKind.RELEASED, Side.WE, "the TCP connection goes on" if unwrapped else "")
+        finally:  # An observer may raise what no observer should, a cancellation for example.
+            self._note_ending(self._draw_up(unwrapped=unwrapped))
+            if self._ended is not None:
+                self._ended.set()
 
     def _draw_up(self, *, unwrapped: bool = False) -> Ending:
         return self.engine.finish(

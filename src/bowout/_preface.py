@@ -55,6 +55,11 @@ async def _receive(transport: Transport, connection: Connection) -> ProxyHeader:
     return reader.header
 
 
+async def turn_away(connection: Connection) -> None:
+    """Refuse a client of which is not known whether a proxy speaks for it."""
+    raise _failure(connection, HandshakeError, "proxy_protocol failed: it is not known whether a proxy speaks")
+
+
 def _failure(connection: Connection, kind: type[HandshakeError], text: str) -> HandshakeError:
     """Latch why there will be no handshake, for the ending."""
     connection.engine.give_up(lambda: kind(text))

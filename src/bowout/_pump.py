@@ -8,7 +8,6 @@ cancelled wait loses nothing.
 from __future__ import annotations
 
 import abc
-import math
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +16,15 @@ from bowout._core.engine import Engine
 from bowout._core.timeline import Timeline
 from bowout._turn import Turns
 from bowout.ending import EventKind, Outbound, Role, Side
-from bowout.errors import BowoutError, HandshakeTimeout, MisuseError, SendInterrupted, StreamClosed, Truncated
+from bowout.errors import (
+    BowoutError,
+    HandshakeTimeout,
+    MisuseError,
+    ReceiveInterrupted,
+    SendInterrupted,
+    StreamClosed,
+    Truncated,
+)
 
 if TYPE_CHECKING:
     import socket
@@ -44,6 +51,7 @@ ALERT_PATIENCE: Final = 1.0
 #: as we send must not keep us from ending.
 _LAST_LOOK: Final = 1 << 24
 _NOTHING: Final = memoryview(b"")
+_TORN: Final = "an exception interrupted the stream between two of its steps: it can only be ended"
 
 #: Our direction cannot be used again in these.
 _DEAD: Final = frozenset({Outbound.LOST, Outbound.FATAL_ALERT, Outbound.RESET})
@@ -78,6 +86,8 @@ class Pump(abc.ABC):
         preface: what is to be done before the handshake, in its time.
         ending: how it ended, when the descriptor is closed.
         cut_short: half a message was sent, so that close_notify would vouch for too much.
+        torn: an exception, from a signal handler for example, struck while bytes went from hand to hand: what is sent
+            now could be garbled, and what is received.
         reason: for the ending, where somebody knows one.
         scratch: memory for plaintext that anybody may use between two awaits.
     """
@@ -85,11 +95,12 @@ class Pump(abc.ABC):
     # More than 30 attributes in a dictionary would weigh 1.3 KiB more.
     __slots__ = (
         "__weakref__",
+        "_accepted",
         "_ciphertext",
         "_eager",
         "_handshaking",
         "_kernel_dry",
-        "_message_from",
+        "_messages",
         "_operations",
         "_reading",
         "_received",
@@ -108,6 +119,7 @@ class Pump(abc.ABC):
         "preface",
         "reason",
         "scratch",
+        "torn",
     )
 
     def __init__(
@@ -151,7 +163,9 @@ class Pump(abc.ABC):
         self._send_held_up = False
         self._told_to_end = False
         self.cut_short: bool = False
-        self._message_from: float = math.inf
+        self._accepted = 0
+        self._messages: list[int] = []
+        self.torn: bool = False
         self.reason: str = ""
         self.leaving: bool = False
         self.ending: Ending | None = None
@@ -217,12 +231,15 @@ class Pump(abc.ABC):
         while (head := self.engine.output()) is not None:
             try:
                 count = self._transport.send(head)
+                if count is None:
+                    return False
+                self.engine.output_taken(count)
             except OSError as error:
                 self.engine.send_failed(loss=_loss(error))
                 break
-            if count is None:
-                return False
-            self.engine.output_taken(count)
+            except BaseException:
+                self.torn = True  # Nobody knows whether these bytes have left.
+                raise
         return True
 
     def check_loop(self) -> None:
@@ -238,10 +255,19 @@ class Pump(abc.ABC):
 
     def _receive(self, limit: int) -> int | None:
         """Move what the kernel has into the engine: a count, 0 at the end of input, None if nothing is there."""
-        count = self._receive_raw(limit)
-        if count:
-            self.engine.receive_data(self._ciphertext[:count])
+        try:
+            count = self._receive_raw(limit)
+            if count:
+                self.engine.receive_data(self._ciphertext[:count])
+        except BaseException as error:
+            self._tear(error)
+            raise
         return count
+
+    def _tear(self, error: BaseException) -> None:
+        """Take note that `error` struck while received bytes went from hand to hand: some may be lost."""
+        if error is not self.engine.handed_on:
+            self.torn = True
 
     def _receive_raw(self, limit: int) -> int | None:
         """Receive up to `limit` bytes of ciphertext; like `_receive`, but they are still to be given to the engine."""
@@ -364,6 +390,8 @@ class Pump(abc.ABC):
             while True:
                 if self.leaving or self.ending is not None:
                     self.check_staying()
+                if self.torn:
+                    raise self._with_ending(ReceiveInterrupted(_TORN))
                 try:
                     count = self._read_now(view)
                 except BowoutError as error:
@@ -396,14 +424,17 @@ class Pump(abc.ABC):
             return total
         room = view[total:] if total else view
         size = len(room)
-        count = self._receive_raw(_MIN_READ if size < _MIN_READ else min(size, SCRATCH_SIZE))
-        if count is None or (total and not count):
-            return total
         try:
+            count = self._receive_raw(_MIN_READ if size < _MIN_READ else min(size, SCRATCH_SIZE))
+            if count is None or (total and not count):
+                return total
             more = self.engine.receive_and_read(self._ciphertext[:count], room)
         except BowoutError:
             if total:
                 return total
+            raise
+        except BaseException as error:
+            self._tear(error)
             raise
         return (total or 0) + more if more else total or more
 
@@ -416,6 +447,8 @@ class Pump(abc.ABC):
         try:
             if self.leaving or self.ending is not None:
                 self.check_staying()
+            if self.torn:
+                raise self._with_ending(SendInterrupted(_TORN))
             if self.cut_short and self.engine.outbound is Outbound.OPEN:
                 raise SendInterrupted("an earlier send was cancelled halfway; what is sent now would be garbled")
             if self.engine.output_size:
@@ -456,6 +489,7 @@ class Pump(abc.ABC):
             raise
         if count:
             self._unencrypted = view[count:]
+            self._accepted += count
         return count
 
     async def _flush_send(self) -> None:
@@ -499,26 +533,28 @@ class Pump(abc.ABC):
             self.engine.count_unsent(len(self._unencrypted))
             self._unencrypted = _NOTHING
 
-    @property
-    def in_message(self) -> bool:
-        """A message has begun."""
-        return self._message_from != math.inf
+    def begin_message(self) -> int:
+        """From now on all that is sent belongs together; give what `end_message` wants to know."""
+        self._messages.append(self._accepted)
+        return self._accepted
 
-    def begin_message(self) -> None:
-        """From now on all that is sent belongs together."""
-        self._message_from = self._timeline.sent
-
-    def end_message(self, *, whole: bool) -> None:
+    def end_message(self, began: int, *, whole: bool) -> None:
         """It was sent, or, where it is not `whole`, it is cut here."""
-        if self._timeline.sent > self._message_from and not whole:
-            self.cut_short = True
-        self._message_from = math.inf
+        self._messages.remove(began)
+        if self._accepted > began and not whole:
+            self.cut_short = self.engine.message_cut = True
+
+    def _amid_message(self) -> bool:
+        """Some of a message was sent, and more belongs to it."""
+        return self._accepted > min(self._messages)
 
     def check_whole(self) -> None:
         """Raise where close_notify would vouch for half a message."""
+        if self.torn:
+            raise SendInterrupted(_TORN)
         if self.cut_short:
             raise SendInterrupted("a send was cancelled halfway: close_notify would vouch for half a message")
-        if self._timeline.sent > self._message_from:
+        if self._messages and self._amid_message():
             raise MisuseError("a message() is under way: close_notify would vouch for half of it")
 
     async def send_eof(self) -> None:

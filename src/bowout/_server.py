@@ -19,7 +19,7 @@ from bowout._drain import DrainLog
 from bowout._drainer import Drainer, settle
 from bowout._escape import escape
 from bowout._handlers import call_handler
-from bowout._preface import receive_proxy_header
+from bowout._preface import receive_proxy_header, turn_away
 from bowout._roster import Roster, Served
 from bowout._served_stream import ServedStream
 from bowout._sni import sni_name
@@ -177,6 +177,8 @@ class Server:
         """
         self._check_thread("reload_certificate()")
         context = messages.underlying(self._options.context)
+        if not isinstance(name, str):
+            raise TypeError(f"name must be a str, not {type(name).__name__}")
         if name:
             found = getattr(context.sni_callback, "contexts", {}).get(sni_name(name))
             if found is None:
@@ -303,8 +305,12 @@ class Server:
         if self._settings.on_event is not None:
             options = replace(options, on_event=partial(_tell_event, self._settings.on_event, transport))
         connection = options.connection(self._backend, transport)
-        if self._expects_header(sock):
-            connection.preface = partial(receive_proxy_header, transport, connection)
+        try:
+            if self._expects_header(sock):
+                connection.preface = partial(receive_proxy_header, transport, connection)
+        except Exception:  # noqa: BLE001  (it is logged, and touches no other connection)
+            _log.exception("%s: proxy_protocol failed", escape(transport.peer))
+            connection.preface = partial(turn_away, connection)
         return ServedStream(
             connection,
             handshake_timeout=options.handshake_timeout,
@@ -345,9 +351,11 @@ class Server:
         except Exception as error:  # noqa: BLE001  (it is logged, and touches no other connection)
             self._note_failure(served, error)
         finally:
-            served.stream.leave("left before its handler began")  # Every other has ended by now.
-            self._note_ending(served)
-            self._roster.remove(served)
+            try:
+                served.stream.leave("left before its handler began")  # Every other has ended by now.
+                self._note_ending(served)
+            finally:
+                self._roster.remove(served)
 
     async def _serve_stream(self, served: Served) -> None:
         stream = served.stream

@@ -107,6 +107,8 @@ def check_sni_context(chosen: ssl.SSLContext, main: ssl.SSLContext) -> None:
     """
     if not isinstance(chosen, messages.BASE):
         raise TypeError(f"a context for SNI must be an ssl.SSLContext, not {type(chosen).__name__}")
+    if chosen.protocol == ssl.PROTOCOL_TLS_CLIENT:
+        raise ValueError("a context for SNI is a server's, and this one was made for PROTOCOL_TLS_CLIENT")
     if chosen.verify_mode > main.verify_mode:
         raise ValueError(
             f"a context for SNI has {chosen.verify_mode!s}, and the main context only {main.verify_mode!s}: "

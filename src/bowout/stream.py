@@ -124,7 +124,8 @@ class Stream:
         connection checks no certificate again: with another one, ``session`` is a ValueError.
         """
         tls = self._connection.engine.tls
-        session = tls.session if self.role is Role.CLIENT else None
+        done = self.role is Role.CLIENT and self._connection.engine.handshake_done
+        session = tls.session if done else None  # OpenSSL cannot describe one that is half agreed on.
         if session is None or not (session.has_ticket or session.id):
             return None
         checked = tls.server_hostname if tls.context.check_hostname else None
@@ -177,12 +178,17 @@ class Stream:
         return self._connection.engine.tls.get_channel_binding(kind)
 
     def peer_certificate(self) -> bytes | None:
-        """The peer's certificate as DER, or None where it sent none."""
-        return self._connection.engine.tls.getpeercert(binary_form=True)
+        """The peer's certificate as DER, or None where it sent none, and before the handshake."""
+        engine = self._connection.engine
+        return engine.tls.getpeercert(binary_form=True) if engine.handshake_done else None
 
     def peer_certificate_fields(self) -> dict[str, Any] | None:
-        """The peer's certificate as `ssl.SSLSocket.getpeercert` gives it: empty where it was not verified."""
-        return self._connection.engine.tls.getpeercert()
+        """The peer's certificate as `ssl.SSLSocket.getpeercert` gives it: empty where it was not verified.
+
+        None where it sent none, and before the handshake.
+        """
+        engine = self._connection.engine
+        return engine.tls.getpeercert() if engine.handshake_done else None
 
     # -- receiving -----------------------------------------------------------------------------------------------
 
@@ -368,23 +374,19 @@ class Stream:
                 await stream.send(body)
 
         A send that is cut short has no close_notify after it. Between two sends nobody but the caller knows that more
-        belongs to them; there a cancellation, another task's `close` and the drain of a server are told by this. A
-        block within a block belongs to the outer one. Nothing is held back: each send leaves at once.
+        belongs to them; there a cancellation, another task's `close` and the drain of a server are told by this.
+        Blocks may stand within each other, and each task may have its own. Nothing is held back: each send leaves.
 
         Left by an exception after something was sent, the message counts as a send that was cancelled halfway. Until
         the block is left, `send_eof` and `unwrap` raise MisuseError, and `close` sends a FIN alone.
         """
-        connection = self._connection
-        if connection.in_message:
-            yield
-            return
-        connection.begin_message()
+        began = self._connection.begin_message()
         whole = False
         try:
             yield
             whole = True
         finally:
-            connection.end_message(whole=whole)
+            self._connection.end_message(began, whole=whole)
 
     async def send_eof(self) -> None:
         """Half-close: send close_notify, and go on receiving (RFC 8446 section 6.1).
@@ -513,11 +515,10 @@ class Stream:
             connection.hurry(deadline)
             await connection.wait_ended()
         else:
-            if late is not None and self._buffer:
-                late(self._take(len(self._buffer)))
+            held = self._take(len(self._buffer)) if late is not None else b""
             self._drop_buffer()
             connection.begin_leaving(verb)
-            await connection.close(deadline, notify=notify, late=late)
+            await connection.close(deadline, notify=notify, late=late, held=held)
         return self._ended()
 
     def _leave(self, reason: str) -> Ending:

@@ -58,6 +58,7 @@ def drawn_up(evidence: Evidence, **changes: Any) -> Ending:
     facts: dict[str, Any] = {
         "sent_in_part": 0,
         "unsent": 0,
+        "message_cut": False,
         "unacknowledged": None,
         "discarded": 0,
         "ignored": 0,

@@ -196,6 +196,11 @@ def with_zone(endpoint: Endpoint) -> Endpoint:
     return (family, kind, protocol, name, (host_of(address), *address[1:]))
 
 
+def is_unix(sock: socket.socket | None) -> bool:
+    """Tell whether it is a Unix socket: of one, the kernel counts the memory that its bytes take, and not the bytes."""
+    return sock is not None and sock.family == getattr(socket, "AF_UNIX", None)
+
+
 def address_of(ask: Callable[[], Any]) -> Any:
     """What ``getsockname`` or ``getpeername`` gives, with the zone of a link-local host; None where there is none."""
     try:

@@ -68,6 +68,11 @@ class Engine:
         timeline: where everything is recorded.
         truncation: what a reader meets when the peer's FIN comes at a record boundary without close_notify.
         gate: looks at a client's first message before OpenSSL does; servers only.
+
+    Attributes:
+        message_cut: only a part of a message was sent, though no send was cut.
+        handed_on: the last exception, raised by a signal handler for example, after which all that is here still fits
+            together; any other that came out of a call may have struck anywhere.
     """
 
     def __init__(
@@ -110,6 +115,8 @@ class Engine:
         self._sent_in_part = 0
         self.handshake_done: bool = False
         self.fin_sent: bool = False
+        self.message_cut: bool = False
+        self.handed_on: BaseException | None = None
 
     # -- what is known -------------------------------------------------------------------------------------------
 
@@ -306,7 +313,8 @@ class Engine:
         except ssl.SSLError as error:
             failure = error
             failure.__traceback__ = None  # Likewise.
-        except BaseException:
+        except BaseException as error:
+            self.handed_on = error
             if self._outgoing.pending:  # Encrypted all the same: what follows it must follow all of it.
                 self._queue.append(self._outgoing.read(), Cargo.DATA, len(chunk))
             raise
@@ -401,7 +409,7 @@ class Engine:
 
     def verdict(self) -> How:
         """What this ending would be called if it ended now."""
-        return self._evidence.verdict(unsent=self._all_unsent() > 0)
+        return self._evidence.verdict(unsent=self.message_cut or self._all_unsent() > 0)
 
     def _all_unsent(self) -> int:
         return self._unsent + self._queue.plaintext()[1]
@@ -424,6 +432,7 @@ class Engine:
         return self._evidence.draw_up(
             sent_in_part=self._sent_in_part + self._queue.plaintext()[0],
             unsent=self._all_unsent(),
+            message_cut=self.message_cut,
             unacknowledged=unacknowledged,
             discarded=self._discarded + len(self._held),
             ignored=self._ignored + late,
@@ -472,8 +481,9 @@ class Engine:
         except ssl.SSLError as met:
             error, count = met, 0
             error.__traceback__ = None  # Its frame is this one, which holds the error: a cycle for the collector.
-        except BaseException:
+        except BaseException as struck:
             self._record_lost = True
+            self.handed_on = struck
             raise
         if self._inbox.messages:
             self._hear()
@@ -557,6 +567,7 @@ class Engine:
         if raised is None and error is not None:
             raised = messages.raised_within(error)
         if raised is not None:
+            self.handed_on = raised
             raise raised
 
     def _after_read(self) -> None:

@@ -87,7 +87,7 @@ class Evidence:
         return self.tls12 and self.halves.inbound is Inbound.CLOSE_NOTIFY and self._started_by is Side.PEER
 
     def verdict(self, *, unsent: bool) -> How:
-        """What this ending would be called if it ended now; `unsent`: bytes that a send accepted never left."""
+        """What this ending would be called if it ended now; `unsent`: not all that was to be sent left."""
         return verdict(
             self.halves,
             shook_hands=self.version is not None,
@@ -202,6 +202,7 @@ class Evidence:
         *,
         sent_in_part: int,
         unsent: int,
+        message_cut: bool,
         unacknowledged: int | None,
         discarded: int,
         ignored: int,
@@ -213,7 +214,7 @@ class Evidence:
         unwrapped: bool,
     ) -> Ending:
         """Draw up the `Ending`, as far as it is known; `sent_in_part` had left of a chunk that did not leave whole."""
-        failure, how = self.failure, self.verdict(unsent=unsent > 0)
+        failure, how = self.failure, self.verdict(unsent=message_cut or unsent > 0)
         if not reason and isinstance(failure, HandshakeError):
             reason = str(failure)
         if not reason and self._peer_gave_up(how):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bowout.stream import Stream
 
 _CHUNK: Final = 1 << 18
+_TRUNCATED: Final = frozenset({Inbound.TRUNCATED_AT_BOUNDARY, Inbound.TRUNCATED_INSIDE_RECORD})
 #: The line that ``--quit-on`` waits for gets so long for its end, in seconds: a prompt never has one.
 _LINE_PATIENCE: Final = 1.0
 
@@ -82,12 +83,14 @@ class Conversation:
         self._peer_ended = False
         self._peer_left = False
         self._refused = False
+        self._output_gone = False
         self.interrupted = False
         self.failed = False
         self.hung_up = False
 
     def output_failed(self, error: OSError) -> None:
         """Take note that stdout takes no more: nobody reads what we would go on to receive."""
+        self._output_gone = True
         if not isinstance(error, BrokenPipeError):
             self.failed = True
             _say.error(f"cannot write to stdout: {error.strerror}")
@@ -102,7 +105,7 @@ class Conversation:
             watching = [group.create_task(watch) for watch in watches]
             await self._leave.wait()
             unsent = console.stop_reading()
-            ending = await self._close(console, cut=self._peer_ended and (unsent or self._refused))
+            ending = await self._close(console, cut=self._cut_by(unsent=unsent))
             receiving.cancel()  # All that it had is handed over, and whether stdout takes it is not to be awaited here.
             await asyncio.wait({sending})
             for watch in watching:
@@ -130,21 +133,29 @@ class Conversation:
         if self._signals.line_begun:
             console.start_line()
 
-    async def _close(self, console: Console, *, cut: bool) -> Ending:
+    def _cut_by(self, *, unsent: bool) -> str | None:
+        """Say what kept a pipe or a file on stdin from being sent whole; None where nothing did."""
+        if self._peer_ended and (unsent or self._refused):
+            return "the peer ended"
+        if self._output_gone and unsent:
+            return "stdout was closed"
+        return "it was interrupted" if self.interrupted and unsent else None
+
+    async def _close(self, console: Console, *, cut: str | None) -> Ending:
         def print_late(data: bytes) -> None:
             self._heard_late = True
             console.put(self._wanted.feed(data) if self._wanted else data)
 
         try:
             async with self._stream:
-                if cut or self._input_error is not None:
+                if cut is not None or self._input_error is not None:
                     raise InputCut
                 # Who asked to leave wants no more of it; who has only ended stdin does.
                 await self._stream.close(self._manners.close_timeout, late=print_late if self._gave_up else None)
         except InputCut:
             self.failed = True
             if self._input_error is None:
-                _say.error("the peer ended before all of stdin was sent")
+                _say.error(f"{cut} before all of stdin was sent")
             else:
                 reason = self._input_error.strerror
                 _say.error(f"cannot read stdin: {reason}", "what was sent is not all, so it ends without close_notify")
@@ -152,7 +163,12 @@ class Conversation:
 
     def _judge(self, ending: Ending) -> None:
         """Find what the verdict alone does not tell: there was more to print, or there may have been."""
-        if self._heard_late and ending.inbound is Inbound.OPEN:
+        if self._heard_late and ending.inbound in _TRUNCATED:
+            self.failed = True
+            _say.error(
+                "the peer had begun to answer, and left without close_notify: not all of it may have been printed"
+            )
+        elif self._heard_late and ending.inbound is Inbound.OPEN:
             self.failed = True
             _say.error(
                 "the peer had begun to answer when the time to close was over: not all of it may have been printed",

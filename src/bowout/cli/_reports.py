@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import json
 import os
 import stat
@@ -83,6 +85,8 @@ class Reports:
     @staticmethod
     def _write_to_stdout(text: str) -> bool:
         try:
+            if isinstance(sys.stdout, io.StringIO):  # It was closed when we began.
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
             sys.stdout.write(text)
             sys.stdout.flush()
         except (OSError, ValueError) as error:
