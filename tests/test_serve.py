@@ -217,6 +217,8 @@ class TestMisuse:
         ("options", "match"),
         [
             ({"max_connections": 0}, "max_connections"),
+            ({"reuse_port": ""}, "reuse_port"),
+            ({"drain_on_signals": ""}, "drain_on_signals"),
             ({"max_handshakes": 0}, "max_handshakes"),
             ({"idle_timeout": 0}, "idle_timeout"),
             ({"on_drain": "later"}, "on_drain"),

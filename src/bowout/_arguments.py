@@ -55,6 +55,12 @@ def checked_period(name: str, seconds: Any) -> float | None:
     return checked
 
 
+def check_flag(name: str, value: Any) -> None:
+    """Raise TypeError for what is neither True nor False: an empty string is no way to switch something off."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be a bool, not {_type(value)}")
+
+
 def checked_count(name: str, value: Any, *, least: int) -> int:
     """Give `value` back if it is a whole number, `least` or more.
 

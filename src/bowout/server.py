@@ -7,10 +7,10 @@ import socket
 import threading
 from contextlib import AsyncExitStack
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from bowout import _backends
-from bowout._arguments import checked_count, checked_host, checked_port, checked_protocols, checked_timeout
+from bowout._arguments import check_flag, checked_count, checked_host, checked_port, checked_protocols, checked_timeout
 from bowout._certificates import check_has_certificate
 from bowout._core import messages
 from bowout._handlers import check_handler
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from bowout._drainer import OnDrain
     from bowout.ending import Ending, Event, OnError, TruncationPolicy
     from bowout.stream import Stream
+
+#: What listen() takes; the kernel cuts more than it wants itself.
+_MOST_BACKLOG: Final = (1 << 31) - 1
 
 
 def serve(
@@ -165,6 +168,8 @@ def serve(
         sockets = _checked_sockets(sockets)
     _check_address(host, port, path)
     checked_count("backlog", backlog, least=1)
+    check_flag("reuse_port", reuse_port)
+    check_flag("drain_on_signals", drain_on_signals)
     _check_proxy_protocol(proxy_protocol)
     _set_sni(context, sni, alpn)
 
@@ -172,9 +177,12 @@ def serve(
         if sockets is not None:
             return [Listener(checked_listener(sock)) for sock in sockets]
         if path is not None:
-            return [Listener(listen_unix(path, backlog=backlog), path)]
+            return [Listener(listen_unix(path, backlog=min(backlog, _MOST_BACKLOG)), path)]
         endpoints = await backend.resolve(host, port, socket.AI_PASSIVE)
-        return [Listener(sock) for sock in listen_tcp(endpoints, port, backlog=backlog, reuse_port=reuse_port)]
+        return [
+            Listener(sock)
+            for sock in listen_tcp(endpoints, port, backlog=min(backlog, _MOST_BACKLOG), reuse_port=reuse_port)
+        ]
 
     return Serving(handler, listen, options, settings, drain_on_signals=drain_on_signals)
 

@@ -19,6 +19,8 @@ _LONGEST_HEAD: Final = 16 << 10
 #: So much of a line that cannot be understood is kept for the log.
 _SHOWN: Final = 500
 _REQUEST_LINE: Final = re.compile(rb"([!-~]+) ([!-~]+) HTTP/1\.([01])")
+#: A length, repeated perhaps, which makes it no other.
+_LENGTH: Final = re.compile(rb"([0-9]+)(?:[ \t]*,[ \t]*\1)*")
 _FIELD: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t -~\x80-\xff]*?)[ \t]*")
 
 
@@ -77,6 +79,9 @@ def _request(head: list[bytes]) -> Request:
     method, target, minor = match.groups()
     fields = _fields(head[1:])
     if minor == b"1" and b"host" not in fields:
+        raise BadRequest(HTTPStatus.BAD_REQUEST)
+    # RFC 9112 sections 3.2 and 6.3.
+    if b"," in fields.get(b"host", b"") or not _LENGTH.fullmatch(fields.get(b"content-length", b"0")):
         raise BadRequest(HTTPStatus.BAD_REQUEST)
     # A body would have to be read first, and nothing here wants one.
     has_body = b"transfer-encoding" in fields or fields.get(b"content-length", b"0") != b"0"
