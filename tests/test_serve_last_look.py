@@ -14,7 +14,7 @@ from helpers.served import dialled, echo, gate, serve
 from helpers.tasks import in_thread, jobs, turn
 from helpers.wire import PATIENCE, VERSIONS, Version
 
-BRIEF: Final = 0.1
+BRIEF: Final = 0.5
 """A limit that passes while the loop is blocked, in seconds."""
 
 

@@ -23,7 +23,7 @@ from helpers.wire import PATIENCE, VERSIONS, Link, Version, Wire, peer, tcp_pair
 
 both_versions = pytest.mark.parametrize("version", VERSIONS)
 
-BRIEF: Final = 0.05
+BRIEF: Final = 0.5
 """A deadline that passes while the loop is blocked, in seconds."""
 
 
