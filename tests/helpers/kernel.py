@@ -31,7 +31,9 @@ def wait_full(sock: socket.socket, send_more: Callable[[], object] = lambda: Non
     before, alike = None, 0
     while alike < _ALIKE:
         send_more()
-        now = None if _has_room(sock) else _queued(sock)
+        now = _queued(sock)
+        if _has_room(sock):  # Asked last: an acknowledgement may have made room since the other question.
+            now = None
         if now is not None and now[0] == now[1]:
             return
         before, alike = now, alike + 1 if now is not None and now == before else 0
