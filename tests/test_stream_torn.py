@@ -6,14 +6,15 @@ certain. So there is a FIN alone, and the verdict blames nobody else.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 
 import pytest
 
 import bowout
-from bowout import Event, EventKind, How, Outbound, ReceiveInterrupted, SendInterrupted, Stream
+from bowout import Event, EventKind, How, Outbound, Stream, StreamClosed
 from helpers.runners import Runner
-from helpers.tasks import in_thread
+from helpers.tasks import in_thread, jobs, settle
 from helpers.wire import VERSIONS, Version, Wire, peer
 
 Leaver = Callable[[Stream], Awaitable[object]]
@@ -87,16 +88,12 @@ def test_what_was_torn_apart_sends_nothing_more(run: Runner, version: Version, s
         link.go.set()
         await in_thread(link.ready.wait)  # What comes later would be answered by RST.
         await strike(stream)
-        with pytest.raises(SendInterrupted):
-            await stream.send(b"more")
-        with pytest.raises(SendInterrupted):
-            await stream.send_eof()
-        with pytest.raises(SendInterrupted):
-            await stream.unwrap()
-        with pytest.raises(ReceiveInterrupted):
-            await stream.receive()
-        await leaver(stream)
         assert stream.ending is not None
+        for verb in (lambda: stream.send(b"more"), stream.send_eof, stream.unwrap, stream.receive):
+            with pytest.raises(StreamClosed, match="interrupted") as caught:
+                await verb()
+            assert caught.value.ending is stream.ending
+        await leaver(stream)
         return stream.ending
 
     with peer(talking, version=version) as link:
@@ -105,22 +102,107 @@ def test_what_was_torn_apart_sends_nothing_more(run: Runner, version: Version, s
     assert link.result in {("FIN", b""), ("FIN", b"sent")}
 
 
-@pytest.mark.parametrize("at", [EventKind.CLOSE_NOTIFY_QUEUED, EventKind.FIN, EventKind.RELEASED])
-def test_an_observer_that_raises_what_no_observer_should_leaves_an_ending(run: Runner, at: EventKind) -> None:
+@pytest.mark.parametrize("error", [Struck, TimeoutError], ids=lambda kind: kind.__name__)
+def test_a_timeout_of_the_programs_own_is_no_lost_connection(
+    run: Runner, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    """A handler of SIGALRM raises one, which is an OSError as well."""
+
     async def main() -> bowout.Ending:
+        stream = link.stream()
+        await stream.handshake()
+
+        def strike(count: int) -> None:
+            raise error
+
+        monkeypatch.setattr(stream._connection.engine, "output_taken", strike)
+        with pytest.raises(error):
+            await stream.send(b"sent")
+        return await stream.close()
+
+    with peer(reading) as link:
+        assert run(main).how is How.ABORTED
+    assert link.result == ("FIN", b"sent")
+
+
+@pytest.mark.parametrize("verb", [Stream.receive, Stream.send_eof], ids=["receive", "send_eof"])
+def test_data_that_was_decrypted_and_is_lost_is_not_passed_over(run: Runner, verb: Leaver) -> None:
+    """The strike comes when OpenSSL has given a record away: in its reader, and where it is kept for a reader."""
+
+    async def main() -> tuple[bowout.Ending, str]:
         def strike(happened: Event) -> None:
+            if happened.kind is EventKind.DATA and armed:
+                armed.clear()
+                raise Struck
+
+        armed: set[str] = set()
+        stream = link.stream(on_event=strike)
+        await stream.handshake()
+        link.go.set()
+        await in_thread(link.ready.wait)
+        stream._connection._receive(1 << 14)
+        armed.add("now")
+        with pytest.raises(Struck):
+            await verb(stream)
+        with pytest.raises(StreamClosed):
+            await stream.receive()
+        ending = await stream.close()
+        return ending, ending.reason
+
+    with peer(talking) as link:
+        ending, reason = run(main)
+    assert (ending.how, reason) == (How.ABORTED, "torn by Struck")
+    assert link.result == ("FIN", b"")
+
+
+def test_who_waits_is_told(run: Runner) -> None:
+    """The strike comes in another task: a reader does not wait for ever."""
+
+    async def main() -> bowout.Ending:
+        stream = link.stream()
+        await stream.handshake()
+        async with jobs() as group:
+            reader = group.start(stream.receive)
+            await settle()
+            await struck_in_a_send(stream)
+            assert isinstance(await reader.ended(), StreamClosed)
+        return await stream.wait_ended()
+
+    with peer(reading) as link:
+        assert run(main).how is How.ABORTED
+
+
+def reading(wire: Wire) -> tuple[str, bytes]:
+    wire.handshake()
+    return wire.read_to_end(), bytes(wire.received)
+
+
+@pytest.mark.parametrize("verb", ["close", "abort"])
+@pytest.mark.parametrize(
+    "at", [EventKind.CALL, EventKind.CLOSE_NOTIFY_QUEUED, EventKind.FIN, EventKind.RST, EventKind.RELEASED]
+)
+def test_an_observer_that_raises_what_no_observer_should_leaves_an_ending(
+    run: Runner, at: EventKind, verb: str
+) -> None:
+    async def main() -> tuple[set[EventKind], bowout.Ending]:
+        met: set[EventKind] = set()
+
+        def strike(happened: Event) -> None:
+            met.add(happened.kind)
             if happened.kind is at:
                 raise Struck
 
         stream = link.stream(on_event=strike)
         await stream.handshake()
-        with pytest.raises(Struck):
-            await stream.close()
-        return await stream.close()
+        with contextlib.suppress(Struck):
+            await stream.close() if verb == "close" else stream.abort()
+        return met, await stream.close()
 
     def reading(wire: Wire) -> str:
         wire.handshake()
         return wire.read_to_end()
 
     with peer(reading) as link:
-        assert run(main).events[-1].kind is EventKind.RELEASED
+        met, ending = run(main)
+    assert ending.events[-1].kind is EventKind.RELEASED
+    assert (at in met) == (at in {EventKind.CALL, EventKind.RELEASED} or (at is EventKind.RST) == (verb == "abort"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from bowout._backends.sockets import is_unix
@@ -108,7 +109,13 @@ class Connection(Pump):
         self._transport.wake()
 
     async def close(
-        self, deadline: float, *, notify: bool, late: Callable[[bytes], object] | None = None, held: bytes = b""
+        self,
+        verb: str,
+        deadline: float,
+        *,
+        notify: bool,
+        late: Callable[[bytes], object] | None = None,
+        held: bytes = b"",
     ) -> None:
         """End both directions, by `deadline`. However this is left, the descriptor is closed and there is an ending.
 
@@ -116,6 +123,7 @@ class Connection(Pump):
         """
         self._may_vouch = notify
         try:
+            self.begin_leaving(verb)
             if late is not None and held:
                 late(held)
             self._late = late
@@ -140,10 +148,12 @@ class Connection(Pump):
         """End without an await: for a task that is being cancelled."""
         if self.ending is None:
             self.note_reason(verb)
-            if not self.leaving:
-                self.begin_leaving(verb)
-            # A close that was to send no close_notify may be under way: hurrying it must not vouch after all.
-            self._finish_without_waiting(notify=notify and self._may_vouch)
+            try:
+                if not self.leaving:
+                    self.begin_leaving(verb)
+            finally:
+                # A close that was to send no close_notify may be under way: hurrying it must not vouch after all.
+                self._finish_without_waiting(notify=notify and self._may_vouch)
 
     def leave_from_elsewhere(self, verb: str) -> None:
         """End without an await where another event loop, or none, runs the caller.
@@ -170,14 +180,17 @@ class Connection(Pump):
         """End with an RST, now."""
         if self.ending is None:
             self._check_thread("abort()")
-            self.begin_leaving("abort()")
-            self.engine.sent_rst()
-            self._transport.reset()
-            self._release()
+            try:
+                self.begin_leaving("abort()")
+                self.engine.sent_rst()
+            finally:
+                self._transport.reset()
+                self._release()
 
     async def unwrap(self, deadline: float) -> tuple[socket.socket, bytes]:
         """End TLS both ways, by `deadline`, and give the transport away."""
         try:
+            self.begin_leaving("unwrap()")
             async with self.backend.move_on_at(deadline) as scope:
                 self._close_scope = scope
                 await self._queue_last_words(notify=True, to_close_notify=True)
@@ -218,7 +231,7 @@ class Connection(Pump):
     # -- the close, step by step ---------------------------------------------------------------------------------
 
     async def _wind_down(self, *, notify: bool) -> None:
-        if self.torn or not self.engine.handshake_done:
+        if not self.engine.handshake_done:
             self._finish_without_waiting(notify=False)
             return
         await self._queue_last_words(notify=notify)
@@ -279,7 +292,7 @@ class Connection(Pump):
         """Queue it where it is wanted and true: it vouches for everything before it, so not after half a message."""
         cut = self.cut_short or self._unencrypted or (self._messages and self._amid_message())
         if notify and (not cut or self.vouch_anyway):
-            self.engine.queue_close_notify()
+            self._safely(self.engine.queue_close_notify)
 
     async def _exchange_close_notify(self) -> None:
         """Send ours and read up to the peer's, and no further than the kernel gave with it."""
@@ -373,7 +386,7 @@ class Connection(Pump):
 
     def _discard(self) -> bool:
         """Decrypt once, for nobody or for who has asked for what comes late; tell whether there was something."""
-        count = self.engine.discard(self.scratch)
+        count = self._safely(partial(self.engine.discard, self.scratch))
         if count and (late := self._late) is not None:
             self._late = None  # Should it raise, it is not asked again.
             self.engine.count_discarded(-count)
@@ -437,6 +450,7 @@ class Connection(Pump):
             self._unacknowledged = None if count and is_unix(self.sock) else count
         self._transport.close()
         self._count_unencrypted()
+        self.engine.handed_on = None  # Its frames hold all that is here.
         if self._messages and self._amid_message():
             self.engine.message_cut = True
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 import threading
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from bowout._backends.sockets import address_of, belongs_elsewhere
 from bowout._core.engine import Engine
@@ -20,7 +20,6 @@ from bowout.errors import (
     BowoutError,
     HandshakeTimeout,
     MisuseError,
-    ReceiveInterrupted,
     SendInterrupted,
     StreamClosed,
     Truncated,
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
     from bowout._backends import Backend, Transport
     from bowout._core.client_hello import HelloGate
     from bowout.ending import Ending, Event, TruncationPolicy
+
+T = TypeVar("T")
 
 SCRATCH_SIZE: Final = 1 << 18
 #: A read is at least this large: a full record and its frame.
@@ -51,7 +52,7 @@ ALERT_PATIENCE: Final = 1.0
 #: as we send must not keep us from ending.
 _LAST_LOOK: Final = 1 << 24
 _NOTHING: Final = memoryview(b"")
-_TORN: Final = "an exception interrupted the stream between two of its steps: it can only be ended"
+_TORN: Final = "the stream was ended: an exception had interrupted it between two of its steps"
 
 #: Our direction cannot be used again in these.
 _DEAD: Final = frozenset({Outbound.LOST, Outbound.FATAL_ALERT, Outbound.RESET})
@@ -86,8 +87,8 @@ class Pump(abc.ABC):
         preface: what is to be done before the handshake, in its time.
         ending: how it ended, when the descriptor is closed.
         cut_short: half a message was sent, so that close_notify would vouch for too much.
-        torn: an exception, from a signal handler for example, struck while bytes went from hand to hand: what is sent
-            now could be garbled, and what is received.
+        torn: an exception, from a signal handler for example, struck while bytes went from hand to hand, which has
+            ended the connection: what is sent after it could be garbled, and what is received.
         reason: for the ending, where somebody knows one.
         scratch: memory for plaintext that anybody may use between two awaits.
     """
@@ -230,15 +231,16 @@ class Pump(abc.ABC):
         """Hand the kernel what it takes of the engine's output; True when nothing is left of it."""
         while (head := self.engine.output()) is not None:
             try:
-                count = self._transport.send(head)
+                try:
+                    count = self._transport.send(head)
+                except OSError as error:
+                    self.engine.send_failed(loss=_loss(error))
+                    break
                 if count is None:
                     return False
                 self.engine.output_taken(count)
-            except OSError as error:
-                self.engine.send_failed(loss=_loss(error))
-                break
-            except BaseException:
-                self.torn = True  # Nobody knows whether these bytes have left.
+            except BaseException as error:
+                self._tear(error)  # Nobody knows whether these bytes have left.
                 raise
         return True
 
@@ -264,10 +266,26 @@ class Pump(abc.ABC):
             raise
         return count
 
+    def _safely(self, call: Callable[[], T]) -> T:
+        """Have the engine do something; `_tear` what an exception strikes in it."""
+        try:
+            return call()
+        except BowoutError:
+            raise
+        except BaseException as error:
+            self._tear(error)
+            raise
+
     def _tear(self, error: BaseException) -> None:
-        """Take note that `error` struck while received bytes went from hand to hand: some may be lost."""
-        if error is not self.engine.handed_on:
+        """End the connection where `error` struck while bytes went from hand to hand: some may be lost, or sent twice.
+
+        Whoever waits is told by that. What the engine has handed on has struck where nothing is lost.
+        """
+        handed_on, self.engine.handed_on = self.engine.handed_on, None  # Its frames hold all that is here.
+        if error is not handed_on and self.ending is None:
             self.torn = True
+            self.note_reason(f"torn by {type(error).__name__}")
+            self._finish_without_waiting(notify=False)
 
     def _receive_raw(self, limit: int) -> int | None:
         """Receive up to `limit` bytes of ciphertext; like `_receive`, but they are still to be given to the engine."""
@@ -292,7 +310,7 @@ class Pump(abc.ABC):
     def look(self) -> None:
         """Decrypt what has arrived, without waiting, and keep it for the reader: `silent_above` may end by that."""
         self._receive(_MIN_READ)
-        self.engine.hold()
+        self._safely(self.engine.hold)
 
     def _take_input(self) -> bool:
         """Have the engine take what has just arrived; tell whether there was anything."""
@@ -390,8 +408,6 @@ class Pump(abc.ABC):
             while True:
                 if self.leaving or self.ending is not None:
                     self.check_staying()
-                if self.torn:
-                    raise self._with_ending(ReceiveInterrupted(_TORN))
                 try:
                     count = self._read_now(view)
                 except BowoutError as error:
@@ -416,15 +432,16 @@ class Pump(abc.ABC):
 
     def _read_now(self, view: memoryview) -> int | None:
         """Fill `view` from the engine and the kernel. An end or an error after data waits for the next read."""
-        total = self.engine.read_into(view)
-        if total is None:
-            if self._kernel_dry and not self._eager:
-                return None
-        elif self._kernel_dry or not 0 < total < len(view):
-            return total
-        room = view[total:] if total else view
-        size = len(room)
+        total: int | None = None
         try:
+            total = self.engine.read_into(view)
+            if total is None:
+                if self._kernel_dry and not self._eager:
+                    return None
+            elif self._kernel_dry or not 0 < total < len(view):
+                return total
+            room = view[total:] if total else view
+            size = len(room)
             count = self._receive_raw(_MIN_READ if size < _MIN_READ else min(size, SCRATCH_SIZE))
             if count is None or (total and not count):
                 return total
@@ -447,10 +464,8 @@ class Pump(abc.ABC):
         try:
             if self.leaving or self.ending is not None:
                 self.check_staying()
-            if self.torn:
-                raise self._with_ending(SendInterrupted(_TORN))
             if self.cut_short and self.engine.outbound is Outbound.OPEN:
-                raise SendInterrupted("an earlier send was cancelled halfway; what is sent now would be garbled")
+                raise SendInterrupted("an earlier send or message() was cut short; what is sent now would be garbled")
             if self.engine.output_size:
                 await self.flush()  # What a cancelled send left behind: so cancelled sends do not pile up.
             await self._send_all(view)
@@ -484,8 +499,9 @@ class Pump(abc.ABC):
             count = self.engine.write(view)
         except BowoutError:
             raise
-        except BaseException:
+        except BaseException as error:
             self._unencrypted = view  # How much of it was encrypted is not known.
+            self._tear(error)
             raise
         if count:
             self._unencrypted = view[count:]
@@ -524,7 +540,7 @@ class Pump(abc.ABC):
         self._check_not_ended()
         # Whoever reads may have been woken for it after us, and will find it where it is held.
         if self._reading or self._receive(_MIN_READ) is not None:
-            self.engine.hold()
+            self._safely(self.engine.hold)
 
     def _count_unencrypted(self) -> None:
         """If there is a send in flight, it is cut here: the rest of it was accepted and is not sent."""
@@ -550,10 +566,8 @@ class Pump(abc.ABC):
 
     def check_whole(self) -> None:
         """Raise where close_notify would vouch for half a message."""
-        if self.torn:
-            raise SendInterrupted(_TORN)
         if self.cut_short:
-            raise SendInterrupted("a send was cancelled halfway: close_notify would vouch for half a message")
+            raise SendInterrupted("a send or message() was cut short: close_notify would vouch for half of it")
         if self._messages and self._amid_message():
             raise MisuseError("a message() is under way: close_notify would vouch for half of it")
 
@@ -565,7 +579,7 @@ class Pump(abc.ABC):
             if self.engine.outbound is Outbound.OPEN:
                 self.check_whole()
                 self.engine.call("send_eof()", leaving=False)
-                self.engine.queue_close_notify()
+                self._safely(self.engine.queue_close_notify)
             await self.flush()
             if self.engine.outbound in _DEAD:
                 raise self._with_ending(self.engine.why_not_writable())
@@ -622,7 +636,8 @@ class Pump(abc.ABC):
     def _check_not_ended(self) -> None:
         if self.ending is not None:
             failure = self.engine.failure if not self.leaving else None
-            raise self._with_ending(failure or StreamClosed("the stream was closed before the kernel had everything"))
+            text = _TORN if self.torn else "the stream was closed before the kernel had everything"
+            raise self._with_ending(failure or StreamClosed(text))
 
     # -- what the connection adds --------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
     BowoutError
     ├── MisuseError               you: the call cannot work now, in the state that the object is in
     │   ├── BusyError             two tasks receive from one stream at once
-    │   ├── SendInterrupted       an earlier send was cancelled halfway; what follows it would be garbled
+    │   ├── SendInterrupted       an earlier send or message() was cut short; what follows it would be garbled
     │   ├── ReceiveInterrupted    an exception interrupted the decryption of a record, which is lost
     │   └── LimitExceeded         receive_until() found no separator within its limit
     ├── StreamClosed              we ended it: close(), abort(), unwrap() or send_eof() came first
@@ -75,7 +75,7 @@ class BusyError(MisuseError):
 
 
 class SendInterrupted(MisuseError):
-    """An earlier ``send()`` was cancelled halfway, so that anything sent now would be garbled."""
+    """An earlier ``send()`` or ``message()`` was cut short, so that anything sent now would be garbled."""
 
 
 class ReceiveInterrupted(MisuseError):

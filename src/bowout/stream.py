@@ -354,7 +354,7 @@ class Stream:
         Raises:
             StreamClosed: our direction has ended.
             Reset, AlertReceived, ProtocolViolation: the connection has.
-            SendInterrupted: an earlier send was cancelled halfway.
+            SendInterrupted: an earlier send or message() was cut short.
 
         Cancelled before its turn, nothing was sent. Cancelled when all of `data` was encrypted, the rest of it leaves
         with whatever is done next. Cancelled halfway, part of `data` has left: then no close_notify can vouch for the
@@ -376,6 +376,7 @@ class Stream:
         A send that is cut short has no close_notify after it. Between two sends nobody but the caller knows that more
         belongs to them; there a cancellation, another task's `close` and the drain of a server are told by this.
         Blocks may stand within each other, and each task may have its own. Nothing is held back: each send leaves.
+        Whatever is sent meanwhile counts, by any task: enter the block right before the first send.
 
         Left by an exception after something was sent, the message counts as a send that was cancelled halfway. Until
         the block is left, `send_eof` and `unwrap` raise MisuseError, and `close` sends a FIN alone.
@@ -395,7 +396,7 @@ class Stream:
         (RFC 5246 section 7.2.1).
 
         Raises:
-            SendInterrupted: an earlier send was cancelled halfway.
+            SendInterrupted: an earlier send or message() was cut short.
             As `send`. A second call does nothing.
 
         Cancelled, the close_notify stays queued, and leaves with whatever is done next.
@@ -466,7 +467,7 @@ class Stream:
 
         Raises:
             NoCloseNotify: the peer did not answer in time. The connection is closed then, and after every other error.
-            SendInterrupted: a send was cancelled halfway; the stream can only be closed.
+            SendInterrupted: a send or message() was cut short; the stream can only be closed.
             StreamClosed, PeerError, HandshakeError.
 
         Cancelling it closes the connection like a cancelled `close`.
@@ -477,7 +478,6 @@ class Stream:
         self._connection.check_loop()
         self._connection.check_whole()
         self._drop_buffer()
-        self._connection.begin_leaving("unwrap()")
         return await self._connection.unwrap(self._connection.backend.time() + timeout)
 
     async def wait_ended(self) -> Ending:
@@ -517,8 +517,7 @@ class Stream:
         else:
             held = self._take(len(self._buffer)) if late is not None else b""
             self._drop_buffer()
-            connection.begin_leaving(verb)
-            await connection.close(deadline, notify=notify, late=late, held=held)
+            await connection.close(verb, deadline, notify=notify, late=late, held=held)
         return self._ended()
 
     def _leave(self, reason: str) -> Ending:
