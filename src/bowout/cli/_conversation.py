@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -24,6 +25,7 @@ _CHUNK: Final = 1 << 18
 _TRUNCATED: Final = frozenset({Inbound.TRUNCATED_AT_BOUNDARY, Inbound.TRUNCATED_INSIDE_RECORD})
 #: The line that ``--quit-on`` waits for gets so long for its end, in seconds: a prompt never has one.
 _LINE_PATIENCE: Final = 1.0
+_TOO_EARLY: Final = "before all of stdin was sent"
 
 
 class OnEof(enum.StrEnum):
@@ -84,6 +86,9 @@ class Conversation:
         self._peer_left = False
         self._refused = False
         self._output_gone = False
+        self._begun = False
+        #: All of stdin is one message: until it was sent, no close_notify vouches for it.
+        self._upload = contextlib.ExitStack()
         self.interrupted = False
         self.failed = False
         self.hung_up = False
@@ -98,14 +103,17 @@ class Conversation:
 
     async def run(self, console: Console) -> Ending:
         """Hold the conversation, and close the stream."""
+        self._upload.enter_context(self._stream.message())
         async with asyncio.TaskGroup() as group:
             sending = group.create_task(self._send(console))
             receiving = group.create_task(self._receive(console))
             watches = (self._heed_signals(console, sending), self._heed_silence())
             watching = [group.create_task(watch) for watch in watches]
             await self._leave.wait()
-            unsent = console.stop_reading()
-            ending = await self._close(console, cut=self._cut_by(unsent=unsent))
+            cut = self._cut_by(unsent=console.stop_reading())
+            if cut is None:
+                self._upload.close()
+            ending = await self._close(console, cut=cut)
             receiving.cancel()  # All that it had is handed over, and whether stdout takes it is not to be awaited here.
             await asyncio.wait({sending})
             for watch in watching:
@@ -135,11 +143,13 @@ class Conversation:
 
     def _cut_by(self, *, unsent: bool) -> str | None:
         """Say what kept a pipe or a file on stdin from being sent whole; None where nothing did."""
+        if self._input_error is not None:
+            return f"cannot read stdin: {self._input_error.strerror}"
         if self._peer_ended and (unsent or self._refused):
-            return "the peer ended"
+            return f"the peer ended {_TOO_EARLY}"
         if self._output_gone and unsent:
-            return "stdout was closed"
-        return "it was interrupted" if self.interrupted and unsent else None
+            return f"stdout was closed {_TOO_EARLY}"
+        return f"it was interrupted {_TOO_EARLY}" if self.interrupted and unsent else None
 
     async def _close(self, console: Console, *, cut: str | None) -> Ending:
         def print_late(data: bytes) -> None:
@@ -148,17 +158,16 @@ class Conversation:
 
         try:
             async with self._stream:
-                if cut is not None or self._input_error is not None:
-                    raise InputCut
+                if cut is not None:
+                    self.failed = True
+                    hint = "what was sent is not all, so it ends without close_notify"
+                    _say.error(cut, hint if self._input_error is not None else None)
+                    if not self._begun:
+                        raise InputCut  # Else close() knows that it would vouch for a part.
                 # Who asked to leave wants no more of it; who has only ended stdin does.
                 await self._stream.close(self._manners.close_timeout, late=print_late if self._gave_up else None)
         except InputCut:
-            self.failed = True
-            if self._input_error is None:
-                _say.error(f"{cut} before all of stdin was sent")
-            else:
-                reason = self._input_error.strerror
-                _say.error(f"cannot read stdin: {reason}", "what was sent is not all, so it ends without close_notify")
+            pass
         return await self._stream.wait_ended()
 
     def _judge(self, ending: Ending) -> None:
@@ -183,10 +192,11 @@ class Conversation:
         crlf = Crlf() if self._manners.crlf else None
         try:
             while data := await console.read():
-                self._sending = True
+                self._sending = self._begun = True
                 await self._stream.send(crlf.feed(data) if crlf else data)
                 self._sending = False
             if not self._leave.is_set():
+                self._upload.close()
                 await self._end_of_input()
         except UserLeft as leaving:
             if leaving.interrupt:
