@@ -32,11 +32,10 @@ def wait_full(sock: socket.socket, send_more: Callable[[], object] = lambda: Non
     while alike < _ALIKE:
         send_more()
         now = _queued(sock)
-        if _has_room(sock):  # Asked last: an acknowledgement may have made room since the other question.
-            now = None
-        if now is not None and now[0] == now[1]:
+        full = not _has_room(sock)  # Asked last: an acknowledgement may have made room since the other question.
+        if full and now[0] == now[1]:
             return
-        before, alike = now, alike + 1 if now is not None and now == before else 0
+        before, alike = now, alike + 1 if full and now == before else 0
         time.sleep(_LOOK)
 
 
