@@ -25,7 +25,7 @@ BAD: Final = 1000
 GOOD: Final = 100
 #: Seconds that a good client may take on a busy machine: no limit of the server is to strike one. Bad ones are there as
 #: long, and the drain ends them.
-ENOUGH: Final = 90.0
+ENOUGH: Final = 300.0
 #: More than any socket takes.
 MUCH: Final = bytes(32 << 20)
 #: At most so much memory for each connection, OpenSSL's own included, and something for the rest; in bytes.

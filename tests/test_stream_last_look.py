@@ -17,9 +17,10 @@ import pytest
 
 import bowout
 from bowout import HandshakeTimeout, How, NoCloseNotify
+from bowout._connection import Connection
 from helpers.runners import Runner
 from helpers.tasks import jobs, settle, turn
-from helpers.wire import PATIENCE, VERSIONS, Link, Version, Wire, peer, tcp_pair
+from helpers.wire import PATIENCE, VERSIONS, Link, Version, Wire, peer, silent, tcp_pair
 
 both_versions = pytest.mark.parametrize("version", VERSIONS)
 
@@ -125,6 +126,26 @@ def test_a_close_hands_over_the_rest_of_a_send_that_has_room_by_now(run: Runner)
     with peer(reads_what_is_there, small=True) as link:
         error, ending = run(main)
     assert (error, ending.unsent, link.result) == (None, 0, ("close_notify", len(message))), ending
+
+
+@pytest.mark.parametrize("verb", ["close", "unwrap"])
+def test_a_peer_that_sends_as_fast_as_we_read_does_not_hold_up_the_end(
+    run: Runner, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    """There is more whenever the kernel is asked, and the byte cap is far away."""
+
+    async def main() -> bowout.Ending | None:
+        stream = link.stream(linger_bytes=1 << 60)
+        await stream.handshake()
+        monkeypatch.setattr(Connection, "_receive", lambda _self, limit: limit)
+        with contextlib.suppress(NoCloseNotify):
+            await (stream.close(0) if verb == "close" else stream.unwrap(0))
+        return stream.ending
+
+    with peer(silent) as link:
+        ending = run(main)
+    assert ending is not None
+    assert (ending.how, ending.deadline_hit) == (How.UNANSWERED, True)
 
 
 @both_versions

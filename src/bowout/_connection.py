@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from bowout._backends.sockets import is_unix
 from bowout._core.closing import Step, next_step
 from bowout._core.states import INBOUND_SAID_ALL
-from bowout._pump import ALERT_PATIENCE, SCRATCH_SIZE, Pump
+from bowout._pump import ALERT_PATIENCE, LAST_LOOK, SCRATCH_SIZE, Pump
 from bowout.ending import Ending, EventKind, How, Inbound, Outbound, Role, Side
 from bowout.errors import BowoutError, MisuseError, NoCloseNotify, StreamClosed, Truncated
 
@@ -266,8 +266,7 @@ class Connection(Pump):
         if self.ending is not None:
             return
         self.push_send()
-        while self._drain_slice():
-            pass
+        self._drain_now()
         self._queue_close_notify(notify=notify)
         cut = self._unencrypted or self._cap_hit  # The end of the descriptor tells the peer that something is missing.
         if cut or self._go_on() is not Step.RELEASE:
@@ -314,8 +313,7 @@ class Connection(Pump):
         if self.ending is not None:
             return True
         self.push_send()
-        while self._drain_slice(to_close_notify=True):
-            pass
+        self._drain_now(to_close_notify=True)
         self._queue_close_notify(notify=True)
         return self._is_exchanged() and not self._unencrypted
 
@@ -364,6 +362,12 @@ class Connection(Pump):
         """Read and discard what is there, within the byte cap."""
         while self.ending is None and self._drain_slice(to_close_notify=to_close_notify):
             await self.backend.checkpoint()
+
+    def _drain_now(self, *, to_close_notify: bool = False) -> None:
+        """Read and discard what had arrived: a peer that sends as fast as we read must not keep us from ending."""
+        before = self._drained
+        while self._drained - before < LAST_LOOK and self._drain_slice(to_close_notify=to_close_notify):
+            pass
 
     def _drain_slice(self, *, to_close_notify: bool = False) -> bool:
         """Read and discard what is there; True when it was so much that others should have a turn first."""

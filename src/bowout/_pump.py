@@ -48,9 +48,9 @@ _FAIR: Final = 32
 _PROBE: Final = 4
 #: Before an error is raised, the alert that goes with it gets so long to leave and to be read, in seconds.
 ALERT_PATIENCE: Final = 1.0
-#: The most bytes that a last look hands to the kernel: more than any socket buffer holds, for a peer that reads as fast
-#: as we send must not keep us from ending.
-_LAST_LOOK: Final = 1 << 24
+#: The most bytes that a last look hands to the kernel, and takes from it: more than any socket buffer holds. A peer
+#: that reads as fast as we send, or sends as fast as we read, must not keep us from ending.
+LAST_LOOK: Final = 1 << 24
 _NOTHING: Final = memoryview(b"")
 _TORN: Final = "the stream was ended: an exception had interrupted it between two of its steps"
 
@@ -522,7 +522,7 @@ class Pump(abc.ABC):
     def push_send(self) -> None:
         """Hand the kernel what it takes now of the send in flight, without waiting."""
         pushed = 0
-        while self._unencrypted and pushed < _LAST_LOOK and self.try_flush():
+        while self._unencrypted and pushed < LAST_LOOK and self.try_flush():
             try:
                 count = self._encrypt(self._unencrypted)
             except BowoutError:

@@ -90,7 +90,7 @@ class Peer:
         context: ssl.SSLContext | None = None,
         ca: trustme.CA | None = None,
         server_hostname: str = "localhost",
-        timeout: float = 10.0,
+        timeout: float = 30.0,
         byte_by_byte: bool = False,
         data_cap: int = _DATA_CAP,
     ) -> None:
