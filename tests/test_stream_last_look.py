@@ -129,13 +129,14 @@ def test_a_close_hands_over_the_rest_of_a_send_that_has_room_by_now(run: Runner)
 
 
 @pytest.mark.parametrize("verb", ["close", "unwrap"])
+@pytest.mark.parametrize("linger_bytes", [1 << 60, 3 << 20], ids=["no cap", "a cap"])
 def test_a_peer_that_sends_as_fast_as_we_read_does_not_hold_up_the_end(
-    run: Runner, monkeypatch: pytest.MonkeyPatch, verb: str
+    run: Runner, monkeypatch: pytest.MonkeyPatch, verb: str, linger_bytes: int
 ) -> None:
-    """There is more whenever the kernel is asked, and the byte cap is far away."""
+    """There is more whenever the kernel is asked. Our close_notify leaves all the same."""
 
     async def main() -> bowout.Ending | None:
-        stream = link.stream(linger_bytes=1 << 60)
+        stream = link.stream(linger_bytes=linger_bytes)
         await stream.handshake()
         monkeypatch.setattr(Connection, "_receive", lambda _self, limit: limit)
         with contextlib.suppress(NoCloseNotify):
@@ -145,7 +146,8 @@ def test_a_peer_that_sends_as_fast_as_we_read_does_not_hold_up_the_end(
     with peer(silent) as link:
         ending = run(main)
     assert ending is not None
-    assert (ending.how, ending.deadline_hit) == (How.UNANSWERED, True)
+    assert ending.how is How.UNANSWERED
+    assert ending.deadline_hit or ending.cap_hit
 
 
 @both_versions

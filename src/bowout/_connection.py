@@ -268,6 +268,7 @@ class Connection(Pump):
         self.push_send()
         self._drain_now()
         self._queue_close_notify(notify=notify)
+        self.try_flush()
         cut = self._unencrypted or self._cap_hit  # The end of the descriptor tells the peer that something is missing.
         if cut or self._go_on() is not Step.RELEASE:
             self._note_deadline()

@@ -18,7 +18,7 @@ from typing import Final
 FDS: Final = Path("/proc/self/fd")
 
 #: Seconds that a thread which was told to stop may take to be gone.
-PATIENCE: Final = 20.0
+PATIENCE: Final = 60.0
 
 #: trio keeps idle workers for the next `to_thread.run_sync`; a busy one has another name.
 IDLE_WORKER: Final = "Trio thread"

@@ -15,7 +15,7 @@ Backend = Literal["asyncio", "uvloop", "trio"]
 BACKENDS: Final[tuple[Backend, ...]] = get_args(Backend)
 
 #: Seconds after which a run is lost: no time that a test measures, only the end of a hang.
-DEADLINE: Final = 90.0
+DEADLINE: Final = 300.0
 
 #: Turns of the loop that a task which was just cancelled, or woken for the last time, may take to end.
 TURNS: Final = 5

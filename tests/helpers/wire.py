@@ -33,7 +33,7 @@ ROLES: Final[tuple[Role, ...]] = ("client", "server")
 
 NAME: Final = "peer.test"
 #: Seconds after which a script is lost: no time that a test measures, only the end of a hang, on a busy machine too.
-PATIENCE: Final = 30.0
+PATIENCE: Final = 120.0
 #: More than a buffer of the kernel should hold, so that much that nobody reads cannot lie in buffers that grow.
 _BUFFER: Final = 1 << 20
 
