@@ -1,59 +1,83 @@
-# Everything happens in .venv here; nothing is installed anywhere else. `make help` lists the targets.
+# Everything is installed into .venv here, and nothing anywhere else. `make help` lists the targets.
 #
 #   PYTHON=python3.13   another interpreter for a new .venv (then `make clean` first)
-#   ARGS="-k stream"    more arguments for pytest (test, matrix) or for `bowout demo`
+#   WHEEL=FILE          test this wheel in a new .venv, instead of the source here
+#   ARGS="-k stream"    more arguments for pytest (quick, test, test-all, coverage, matrix) or for `bowout demo`
 #   WORKERS=0           pytest in one process, for a debugger
-#   TIME=600 SEED=2     how long to fuzz, in seconds, and from which throw of the dice
+#   TIME=600 SEED=2     the seconds to fuzz, and the random seed
 
 PYTHON ?= python3
-WORKERS ?= 2
+# Processes of pytest: most tests wait for a peer or a deadline, so more processes than cores are faster.
+WORKERS ?= $$((3 * $$(getconf _NPROCESSORS_ONLN)))
+# Of the quick tests few wait, and each process takes two seconds to collect them.
+QUICK_WORKERS ?= $$(($$(getconf _NPROCESSORS_ONLN) * 3 / 2))
 TIME ?= 60
 SEED ?= 1
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check -qq
+PYTEST = $(PY) -m pytest -n $(WORKERS) --dist worksteal
+EXTRAS := [cli,trio,uvloop,metrics,testing,aiohttp,httpx]
+
+# With it, each process of the tests would compile all the modules that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format coverage bench costs load fuzz mutation matrix changelog venv clean
+.PHONY: help demo quick test test-all lint format coverage gates dist bench costs load fuzz mutation matrix changelog venv clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 12
 
 demo: $(VENV)/.installed ## both situations, end to end, with their ladders
 	@$(VENV)/bin/bowout demo $(ARGS)
 
-test: $(VENV)/.installed-dev ## the whole suite, under coverage
-	@$(PY) -m coverage erase
-	@$(PY) -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report= $(ARGS)
+quick: $(VENV)/.installed-test ## core, streams and servers on asyncio and TLS 1.3: half a minute on two cores
+	@HYPOTHESIS_PROFILE=quick $(PY) -m pytest -n $(QUICK_WORKERS) --dist worksteal -m quick $(ARGS)
 
-coverage: $(VENV)/.installed-dev ## the gates on what `make test` measured: 100 % of the core, 95 % of the rest
+test: $(VENV)/.installed-test ## all tests but the nightly ones: nine minutes on two cores
+	@$(PYTEST) -m "not nightly" $(ARGS)
+
+test-all: $(VENV)/.installed-test ## all tests, including the combinations that repeat what others show
+	@$(PYTEST) $(ARGS)
+
+coverage: $(VENV)/.installed-test ## `make test` under coverage, then the gates
+	@$(PY) -m coverage erase
+	@$(PYTEST) -m "not nightly" --cov --cov-report= $(ARGS)
+	@$(MAKE) --no-print-directory gates
+
+gates: $(VENV)/.installed-test ## check the last coverage: 100 % of the core, 95 % of the rest
 	@$(PY) -m coverage report --include='src/bowout/_core/*' --fail-under=100
 	@$(PY) -m coverage report --omit='src/bowout/_core/*' --fail-under=95
 
-lint: $(VENV)/.installed-dev ## style, types inside and out, direction of imports, changelog fragments
+lint: $(VENV)/.installed-dev ## style, types inside and out, direction of imports, changelog fragments, workflows
 	@$(PY) -m ruff check
 	@$(PY) -m ruff format --check
 	@$(PY) -m mypy
-	@# It looks into the environment of the python on PATH.
+	@# pyright checks the environment of the python on PATH.
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(PY) -m pyright --verifytypes bowout --ignoreexternal
 	@$(VENV)/bin/lint-imports --no-logo
+	@$(PY) -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@$(PY) -m towncrier build --draft --version next > $(VENV)/changelog || { cat $(VENV)/changelog; exit 1; }
 
-format: $(VENV)/.installed-dev ## let ruff lay out and repair what it can
+format: $(VENV)/.installed-dev ## format the code, and apply ruff's fixes
 	@$(PY) -m ruff check --fix-only
 	@$(PY) -m ruff format
 
-changelog: $(VENV)/.installed-dev ## the next release's section as it would be
+dist: $(VENV)/.installed-dev ## the source distribution, and the wheel that is built from it
+	@rm -rf dist
+	@$(PY) -m build --outdir dist . > $(VENV)/build.log 2>&1 || { cat $(VENV)/build.log; exit 1; }
+
+changelog: $(VENV)/.installed-dev ## preview the changelog of the next release
 	@$(PY) -m towncrier build --draft --version next
 
-bench: $(VENV)/.installed-dev ## bowout beside every peer: two minutes; ARGS="--thorough --save": twelve, into docs/benchmarks.md
+bench: $(VENV)/.installed-dev ## bowout beside other libraries: two minutes; ARGS="--thorough --save": twelve, into docs/benchmarks.md
 	@$(PY) bench/compare.py $(ARGS)
 
-costs: $(VENV)/.installed-dev ## count anew what operations cost, as the baseline that tests/test_costs.py guards
+costs: $(VENV)/.installed-dev ## record the cost of operations as the baseline of tests/test_costs.py
 	@$(PY) bench/costs.py --update
 
-load: $(VENV)/.installed-dev ## what connections cost a server, beside other servers: a minute; docs/load.md has the results
+load: $(VENV)/.installed-dev ## the cost of connections for a server, beside other servers: a minute; docs/load.md has the results
 	@$(PY) bench/load.py --quick $(ARGS)
 
 fuzz: $(VENV)/.installed-fuzz ## fuzz the engine for TIME seconds, or replay ARGS=FILE; docs/fuzzing.md
@@ -66,9 +90,9 @@ mutation: $(VENV)/.installed-mutation ## mutants of the core, niced: an hour of 
 matrix: ## the suite on newer CPython and OpenSSL: as root, on Debian
 	@scripts/matrix $(ARGS)
 
-venv: $(VENV)/.installed-dev ## .venv with all that development needs
+venv: $(VENV)/.installed-dev ## .venv with all development tools
 
-clean: ## all that was made here, but for .matrix
+clean: ## remove all that was made here, except .matrix
 	rm -rf $(VENV) .coverage .coverage.* htmlcov dist build .fuzz mutants .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(VENV)/.made:
@@ -79,16 +103,21 @@ $(VENV)/.made:
 	@$(PYTHON) -m venv $(VENV) || { \
 	    echo 'error: $(PYTHON) cannot make a virtual environment' >&2; \
 	    echo 'hint:  on Debian: apt-get install python3-venv' >&2; exit 1; }
-	@$(PIP) install --upgrade 'pip>=25.1'  # the first to know dependency groups
+	@$(PIP) install --upgrade 'pip>=25.1'  # the first with dependency groups
 	@touch $@
 
 $(VENV)/.installed: pyproject.toml $(VENV)/.made
 	@echo 'installing bowout with its extras into $(VENV) …' >&2
-	@$(PIP) install --editable '.[cli,trio,uvloop,metrics,testing]'
+	@$(PIP) install $(if $(WHEEL),'$(WHEEL)$(EXTRAS)',--editable '.$(EXTRAS)')
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed
-	@echo 'installing the tools of development into $(VENV) …' >&2
+$(VENV)/.installed-test: $(VENV)/.installed
+	@echo 'installing the dependencies of the tests into $(VENV) …' >&2
+	@$(PIP) install --group test --group bench
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed-test
+	@echo 'installing the development tools into $(VENV) …' >&2
 	@$(PIP) install --group dev
 	@touch $@
 
@@ -98,6 +127,6 @@ $(VENV)/.installed-fuzz: $(VENV)/.installed-dev
 	@touch $@
 
 $(VENV)/.installed-mutation: $(VENV)/.installed-dev
-	@echo 'installing the mutator into $(VENV) …' >&2
+	@echo 'installing mutmut into $(VENV) …' >&2
 	@$(PIP) install --group mutation
 	@touch $@

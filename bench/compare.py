@@ -1,9 +1,9 @@
-"""What bowout costs a client, beside every other way to speak TLS from Python, and beside C.
+"""The cost of bowout for a client, compared with every other way to use TLS from Python, and with C.
 
     python bench/compare.py --quick
     python bench/compare.py --thorough --save
 
-Each sample is a process of its own that measures its work alone, against a peer in C; contenders take turns, in rounds.
+Each sample is a separate process that measures only its work, against a peer in C; contenders take turns, in rounds.
 `--save` writes bench/results/compare.json, draws the charts there, and puts the tables into docs/benchmarks.md.
 """
 
@@ -29,7 +29,7 @@ from typing import Any, Final
 import compare_report
 import contenders
 import trustme
-from compare_native import NATIVE, PEER, CannotBuild, Peer
+from compare_native import NATIVE, PEER, CannotBuild, NativePeer
 
 _HERE: Final = Path(__file__).parent
 _GB: Final = 10**9
@@ -41,8 +41,8 @@ _BOWOUT: Final = tuple(name for name in NAMES if name.startswith("bowout"))
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """One row of the comparison: a work of worker.py with its two numbers, done so many times by each."""
+class Measurement:
+    """One row of the comparison: a job of worker.py with its two numbers, and the number of samples per contender."""
 
     key: str
     work: str
@@ -54,8 +54,8 @@ class Job:
     only: tuple[str, ...] = ()
 
 
-def plan(amount: str) -> list[Job]:
-    """What is done for ``tiny`` (does everything run?), ``quick`` and ``thorough``."""
+def plan(amount: str) -> list[Measurement]:
+    """Return the measurements of ``tiny`` (a check that everything runs), ``quick`` and ``thorough``."""
     scale = {"tiny": 0, "quick": 1, "thorough": 2}[amount]
 
     def choose(*amounts: int) -> int:
@@ -65,26 +65,26 @@ def plan(amount: str) -> list[Job]:
     size = choose(10**6, 10**8, _GB)
     trips = choose(10, 2_000, 20_000)
     jobs = [
-        Job("receive", "receive", size, 0, rounds),
-        Job("receive_into", "receive_into", size, 0, rounds),
-        Job("send", "send", size, 0, rounds),
-        Job("echo64", "echo", 64, trips, rounds),
-        Job("echo4k", "echo", 4096, trips, rounds),
-        Job("handshake", "handshake", choose(10, 100, 500), 0, rounds),
-        Job("many100", "many", choose(10, 100, 100), choose(2, 20, 200), min(2, rounds)),
-        Job("many1000", "many", choose(20, 200, 1_000), choose(2, 10, 20), min(2, rounds)),
-        Job("memory", "memory", choose(20, 100, 500), choose(1, 4, 20), min(2, rounds)),
+        Measurement("receive", "receive", size, 0, rounds),
+        Measurement("receive_into", "receive_into", size, 0, rounds),
+        Measurement("send", "send", size, 0, rounds),
+        Measurement("echo64", "echo", 64, trips, rounds),
+        Measurement("echo4k", "echo", 4096, trips, rounds),
+        Measurement("handshake", "handshake", choose(10, 100, 500), 0, rounds),
+        Measurement("many100", "many", choose(10, 100, 100), choose(2, 20, 200), min(2, rounds)),
+        Measurement("many1000", "many", choose(20, 200, 1_000), choose(2, 10, 20), min(2, rounds)),
+        Measurement("memory", "memory", choose(20, 100, 500), choose(1, 4, 20), min(2, rounds)),
     ]
     if scale:
         size = choose(0, 3 * 10**7, _GB // 2)
-        jobs.append(Job("receive12", "receive", size, 0, 1, tls="1.2"))
-        jobs.append(Job("send12", "send", size, 0, 1, tls="1.2"))
+        jobs.append(Measurement("receive12", "receive", size, 0, 1, tls="1.2"))
+        jobs.append(Measurement("send12", "send", size, 0, 1, tls="1.2"))
     if scale == 2:
-        jobs.append(Job("many10000", "many", 10_000, 10, 1, only=_BOWOUT))
+        jobs.append(Measurement("many10000", "many", 10_000, 10, 1, only=_BOWOUT))
     return jobs
 
 
-class Runner:
+class Sampler:
     """Takes samples."""
 
     def __init__(self, folder: str) -> None:
@@ -95,10 +95,10 @@ class Runner:
         self.samples: list[dict[str, Any]] = []
         self.failures: list[dict[str, str]] = []
 
-    def sample(self, name: str, job: Job, number: int) -> None:
-        """Have `name` do the work of `job` once."""
+    def sample(self, name: str, job: Measurement, number: int) -> None:
+        """Run `job` once with the contender `name`."""
         program = [NATIVE[name].build()] if name in NATIVE else [sys.executable, _HERE / "worker.py", name]
-        with Peer(self._certificate, job.tls) as peer:
+        with NativePeer(self._certificate, job.tls) as peer:
             command = [*program, job.work, str(peer.port), self._ca, str(job.a), str(job.b)]
             try:
                 done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE, check=True)
@@ -112,12 +112,12 @@ class Runner:
         facts = {"contender": name, "job": job.key, "round": number, "tls": peer.tls, "peer_cpu": round(peer.cpu, 4)}
         self.samples.append({**facts, **result})
 
-    def _failed(self, name: str, job: Job, why: str) -> None:
+    def _failed(self, name: str, job: Measurement, why: str) -> None:
         self.failures.append({"contender": name, "job": job.key, "why": why})
         print(f"\n{name}, {job.key}: failed: {why}", flush=True)
 
-    def run(self, names: list[str], jobs: list[Job]) -> None:
-        """All contenders, in turn, in rounds; who begins changes with each."""
+    def run(self, names: list[str], jobs: list[Measurement]) -> None:
+        """Run all contenders, in turn, in rounds; each round begins with another one."""
         for number in range(max(job.rounds for job in jobs)):
             for job in jobs:
                 if number >= job.rounds:
@@ -130,18 +130,18 @@ class Runner:
                 print(flush=True)
 
 
-def can(name: str, job: Job) -> bool:
-    """Whether this work makes sense for this contender."""
+def can(name: str, job: Measurement) -> bool:
+    """Return whether this contender can do this job."""
     if job.only and name not in job.only:
         return False
     return name in NATIVE or job.work in contenders.PYTHON[name].works
 
 
 def pin() -> int | None:
-    """Keep this process and its children on one CPU; which, or None where that cannot be.
+    """Keep this process and its children on one CPU; return its number, or None if that is impossible.
 
-    Peer and contender never work at the same time but in bulk, and waking the other on another CPU costs anything from
-    3 to 30 µs, which would bury a round trip.
+    Peer and contender work at the same time only in bulk, and waking the other on another CPU costs from 3 to 30 µs,
+    which would hide the cost of a round trip.
     """
     if not hasattr(os, "sched_setaffinity"):
         return None
@@ -151,7 +151,7 @@ def pin() -> int | None:
 
 
 def missing(names: list[str]) -> dict[str, str]:
-    """Who cannot take part, and why."""
+    """Return the contenders that cannot take part, and why."""
     reasons = {}
     for name in names:
         if name in NATIVE:
@@ -167,7 +167,7 @@ def missing(names: list[str]) -> dict[str, str]:
 
 
 def machine() -> dict[str, Any]:
-    """What it was measured with."""
+    """Return the machine and the versions of the measurement."""
     packages = ("bowout", "uvloop", "trio", "anyio", "twisted", "pyopenssl", "cryptography")
     cpu = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     return {
@@ -188,8 +188,8 @@ def _installed(name: str) -> bool:
     return True
 
 
-def check_limits(jobs: list[Job]) -> list[Job]:
-    """Leave out what this user may not have the descriptors for, and say so."""
+def check_limits(jobs: list[Measurement]) -> list[Measurement]:
+    """Leave out the measurements that exceed this user's limit of descriptors, and say so."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     allowed = []
     for job in jobs:
@@ -201,7 +201,7 @@ def check_limits(jobs: list[Job]) -> list[Job]:
 
 
 def main() -> None:
-    """Measure, and tell."""
+    """Measure, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     amount = parser.add_mutually_exclusive_group()
     for name, text in (
@@ -228,14 +228,14 @@ def main() -> None:
         print(f"missing: {name}: {why}")
     jobs = [job for job in plan(arguments.amount) if not arguments.job or job.key in arguments.job]
     if arguments.rounds:
-        jobs = [Job(**{**_fields(job), "rounds": arguments.rounds}) for job in jobs]
+        jobs = [Measurement(**{**_fields(job), "rounds": arguments.rounds}) for job in jobs]
     jobs = check_limits(jobs)
     if not jobs or len(lacking) == len(names):
         raise SystemExit("error: nothing is left to measure")
     began = time.monotonic()
     cpu = None if arguments.unpinned else pin()
-    with tempfile.TemporaryDirectory() as folder:  # mode 0700: the key is nobody else's
-        runner = Runner(folder)
+    with tempfile.TemporaryDirectory() as folder:  # mode 0700: the key is private
+        runner = Sampler(folder)
         runner.run([name for name in names if name not in lacking], jobs)
     document = {
         "version": 1,
@@ -257,7 +257,7 @@ def main() -> None:
         raise SystemExit(1)
 
 
-def _fields(job: Job) -> dict[str, Any]:
+def _fields(job: Measurement) -> dict[str, Any]:
     return {name: getattr(job, name) for name in job.__slots__}
 
 

@@ -32,7 +32,7 @@ text { font: 13px system-ui, sans-serif; fill: #1f2328 } .head { font-weight: 60
 
 
 def chart(keys: tuple[str, ...], figures: Figures, caption: str) -> str:
-    """A panel for each figure, its contenders from the lowest to the highest; less is better in all of them."""
+    """Draw a panel for each figure, its contenders from the lowest to the highest; lower is better in all of them."""
     parts: list[str] = []
     top = 16
     for key in keys:

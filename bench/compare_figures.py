@@ -1,4 +1,4 @@
-"""What the samples of `compare.py` come to: medians with their spread, and the aims."""
+"""Results from the samples of `compare.py`: medians with their spread, and the aims."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ OURS: Final = ("bowout on asyncio", "bowout on uvloop", "bowout on trio")
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """Something that a job tells of each contender.
+    """A quantity that a job measures for each contender.
 
     Attributes:
-        of: from a sample, and the job with its amounts, to the figure.
+        of: the function from a sample, and the job with its amounts, to the figure.
     """
 
     key: str
@@ -46,7 +46,7 @@ def _per_gb(sample: Sample, job: dict[str, Any]) -> float:
 
 
 def _of_both_per_gb(sample: Sample, job: dict[str, Any]) -> float:
-    """With the CPU of the peer: the kernel bills a loopback's work to whichever of the two happens to run."""
+    """Add the CPU of the peer: the kernel charges the work of loopback to the one of the two that happens to run."""
     return float((sample["cpu"] + sample["peer_cpu"]) / job["a"] * 1e9)
 
 
@@ -96,7 +96,7 @@ FIGURES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A median, and how far the samples lie apart."""
+    """A median, and the spread of its samples."""
 
     median: float
     low: float
@@ -104,7 +104,7 @@ class Value:
 
 
 class Figures:
-    """Every figure of every contender that has samples for it."""
+    """All figures of the contenders that have samples for them."""
 
     def __init__(self, document: Document) -> None:
         self._jobs: dict[str, dict[str, Any]] = document["jobs"]
@@ -114,7 +114,7 @@ class Figures:
         self.contenders: tuple[str, ...] = tuple(dict.fromkeys(name for _, name in self._samples))
 
     def get(self, key: str, contender: str) -> Value | None:
-        """The figure, or None where it was not measured."""
+        """Return the figure, or None if it was not measured."""
         figure = FIGURES[key]
         samples = self._samples.get((figure.job, contender))
         if not samples:
@@ -123,13 +123,13 @@ class Figures:
         return Value(statistics.median(values), min(values), max(values))
 
     def lowest(self, key: str, contenders: Iterable[str]) -> tuple[str, float] | None:
-        """Who has the lowest median of these, and what it is."""
+        """Return the contender with the lowest median of these, and the median."""
         values = [(value.median, name) for name in contenders if (value := self.get(key, name)) is not None]
         return min(values)[::-1] if values else None
 
 
 def number(value: float) -> str:
-    """Three digits that count, and no exponent."""
+    """Format a number with three significant digits, without an exponent."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
@@ -137,7 +137,7 @@ def number(value: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """An aim, and what was found."""
+    """An aim, and the result."""
 
     aim: str
     contender: str
@@ -146,7 +146,7 @@ class Verdict:
 
 
 def verdicts(figures: Figures) -> list[Verdict]:
-    """Every aim, for each of ours that has what it takes."""
+    """Return the verdict on every aim, for each of our contenders with the needed figures."""
     found: list[Verdict] = []
     for name in OURS:
         for key in ("receive", "receive_into"):

@@ -1,4 +1,4 @@
-"""The programs in native/: compiled when they are needed, and the peer among them, a process for each sample."""
+"""The programs in native/, compiled on demand; one of them is the peer, a process for each sample."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _PATIENCE: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
-    """A source file, and how it becomes a program."""
+class NativeProgram:
+    """A source file, and how to compile it."""
 
     source: str
     compiler: str
@@ -28,7 +28,7 @@ class Program:
     packages: str
 
     def build(self) -> Path:
-        """Compile it unless that was done; its path.
+        """Compile the program unless that was done, and return its path.
 
         Raises:
             CannotBuild: no compiler, or no library; its text says what to install.
@@ -53,22 +53,22 @@ class CannotBuild(Exception):
 
 
 _SSL: Final = ("-lssl", "-lcrypto")
-PEER: Final = Program("peer.c", "cc", ("-O2", "-Wall", "-Wextra"), _SSL, "gcc libssl-dev")
+PEER: Final = NativeProgram("peer.c", "cc", ("-O2", "-Wall", "-Wextra"), _SSL, "gcc libssl-dev")
 NATIVE: Final = {
-    "C on libssl": Program("client.c", "cc", ("-O2", "-Wall", "-Wextra"), _SSL, "gcc libssl-dev"),
-    "Boost.Asio": Program(
+    "C on libssl": NativeProgram("client.c", "cc", ("-O2", "-Wall", "-Wextra"), _SSL, "gcc libssl-dev"),
+    "Boost.Asio": NativeProgram(
         "asio.cpp", "c++", ("-O2", "-Wall", "-Wextra", "-std=c++20"), (*_SSL, "-pthread"), "g++ libssl-dev libboost-dev"
     ),
 }
 
 
-class Peer:
-    """peer.c, as a process that does not outlive the block.
+class NativePeer:
+    """peer.c, as a process that ends with the block.
 
     Attributes:
-        port: where it listens.
-        tls: version and cipher of what was agreed on last; known when the block has ended.
-        cpu: the seconds that it used; known when the block has ended.
+        port: its listening port.
+        tls: the version and cipher of the last handshake; known after the end of the block.
+        cpu: the CPU seconds that it used; known after the end of the block.
     """
 
     def __init__(self, certificate: str, version: str) -> None:

@@ -1,6 +1,6 @@
-"""What `compare.py` found, as tables and charts, and in docs/benchmarks.md.
+"""The results of `compare.py`, as tables and charts, and in docs/benchmarks.md.
 
-python bench/compare_report.py          make the charts and the tables of the document anew, from the JSON
+python bench/compare_report.py          make the charts and the tables of the document again, from the JSON
 python bench/compare_report.py --check  tell whether they agree with it
 """
 
@@ -32,7 +32,7 @@ _TABLES: Final = {
 
 
 def tables(document: Document) -> str:
-    """Everything in Markdown, which reads well on a terminal too."""
+    """Return all tables in Markdown, which is readable on a terminal, too."""
     figures = Figures(document)
     parts = [_figures_table(figures, keys) for keys in _TABLES.values()]
     return "\n".join(part for part in (*parts, aims_table(figures), without(document)) if part)
@@ -52,7 +52,7 @@ def _figures_table(figures: Figures, keys: tuple[str, ...]) -> str:
 
 
 def aims_table(figures: Figures) -> str:
-    """The aims, each with what was found."""
+    """Return the table of the aims, each with its result."""
     rows = [
         [verdict.aim, verdict.contender, verdict.measured, "met" if verdict.met else "**missed**"]
         for verdict in sorted(verdicts(figures), key=lambda verdict: _place(verdict.aim))
@@ -66,7 +66,7 @@ def _place(aim: str) -> int:
 
 
 def without(document: Document) -> str:
-    """Who did not take part, and what failed."""
+    """Return the contenders that did not take part, and what failed."""
     lines = [f"* {name} did not take part: {why}" for name, why in document["missing"].items()]
     lines += [
         f"* {failure['contender']} failed at {failure['job']}: {failure['why']}" for failure in document["failures"]
@@ -75,7 +75,7 @@ def without(document: Document) -> str:
 
 
 def how(document: Document) -> str:
-    """Machine, versions, command, and what TLS agreed on."""
+    """Return the machine, the versions, the command, and the agreed TLS parameters."""
     machine = document["machine"]
     versions = ", ".join(f"{name} {machine[name]}" for name in machine if name not in _MACHINE)
     ciphers = ", ".join(sorted({sample["tls"] for sample in document["samples"] if sample["tls"]}))
@@ -93,7 +93,7 @@ _MACHINE: Final = ("cpu", "cores", "kernel", "python", "openssl")
 
 
 def caption(document: Document) -> str:
-    """The same on one line, for below a chart."""
+    """Return the same in one line, for below a chart."""
     machine = document["machine"]
     return (
         f"{document['command']} · {machine['cores']} cores ({machine['cpu']}) · CPython {machine['python']} · "
@@ -120,14 +120,14 @@ def _markdown(head: list[str], rows: list[list[str]]) -> str:
 
 
 def dump(document: Document) -> str:
-    """JSON with a sample a line."""
+    """Return JSON with one sample per line."""
     samples = ",\n".join(f"  {json.dumps(sample)}" for sample in document["samples"])
     rest = json.dumps({key: value for key, value in document.items() if key != "samples"}, indent=1)
     return f'{rest[:-2]},\n "samples": [\n{samples}\n ]\n}}\n'
 
 
 def blocks(document: Document) -> dict[str, str]:
-    """What stands between the marks of a document, by the name in the mark."""
+    """Return the text between the marks of a document, by the name in the mark."""
     figures = Figures(document)
     made = {name: _figures_table(figures, keys) for name, keys in _TABLES.items()}
     made |= {"aims": aims_table(figures), "how": how(document), "without": without(document)}
@@ -135,7 +135,7 @@ def blocks(document: Document) -> dict[str, str]:
 
 
 def outputs(document: Document) -> dict[Path, str]:
-    """Every file that depends on the JSON, as it should be."""
+    """Return the correct contents of every file that depends on the JSON."""
     figures, below = Figures(document), caption(document)
     made = {RESULTS / f"{name}.svg": chart(panels, figures, below) for name, panels in CHARTS.items()}
     texts = blocks(document)
@@ -149,7 +149,7 @@ _BLOCK: Final = re.compile(r"(<!-- from compare\.json: ([\w-]+) -->).*?(<!-- end
 
 
 def save(document: Document) -> None:
-    """Write the JSON, and everything that depends on it."""
+    """Write the JSON, and all files that depend on it."""
     JSON.write_text(dump(document), encoding="utf-8")
     for path, text in outputs(document).items():
         path.write_text(text, encoding="utf-8")
@@ -157,7 +157,7 @@ def save(document: Document) -> None:
 
 
 def differing(document: Document) -> list[str]:
-    """Files that are not what the JSON says."""
+    """Return the files that do not agree with the JSON."""
     return [
         str(path.relative_to(ROOT))
         for path, text in outputs(document).items()

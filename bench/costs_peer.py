@@ -1,4 +1,4 @@
-"""A TLS server in the same thread as the client that is measured: it moves only when it is told to."""
+"""A TLS server in the same thread as the measured client: it moves only when it is called."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-#: What it puts into the socket each time at most: the client finds so much at each of its wake-ups, on every kernel.
+#: Largest number of bytes that it puts into the socket at once: the client finds this at each wake-up, on every kernel.
 _GIVE: Final = 1 << 17
 _READ: Final = 1 << 18
 _CHUNK: Final = bytes(1 << 14)
@@ -30,15 +30,15 @@ _CHUNK: Final = bytes(1 << 14)
 _SOCKET_BUFFER: Final = 1 << 22
 
 
-class Peer:
-    """The other end of one connection.
+class CountedPeer:
+    """The peer of one connection.
 
     Attributes:
-        echoes: it sends back what comes.
-        to_send: so many bytes it still has to send of its own.
-        received: so many bytes came.
-        keeps_up: it moves after every send, so that none ever finds the socket full: how much that holds, is the
-            kernel's business.
+        echoes: whether it sends back the data that it receives.
+        to_send: the number of its own bytes that it still has to send.
+        received: the number of bytes received.
+        keeps_up: whether it moves after every send, so that no send finds the socket full: the capacity of a socket
+            depends on the kernel.
     """
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
@@ -106,7 +106,7 @@ class Peer:
 
 @functools.cache
 def _contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """The client's and the server's."""
+    """Return the client's and the server's context."""
     authority = trustme.CA()
     client, server = ssl.create_default_context(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.configure_trust(client)
@@ -115,8 +115,8 @@ def _contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
 
 
 @asynccontextmanager
-async def connected() -> AsyncIterator[tuple[Stream, Peer]]:
-    """A stream that has not shaken hands, and its peer."""
+async def connected() -> AsyncIterator[tuple[Stream, CountedPeer]]:
+    """Return a stream before its handshake, and its peer."""
     client, server = _contexts()
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -125,12 +125,12 @@ async def connected() -> AsyncIterator[tuple[Stream, Peer]]:
             sock.settimeout(0)
         stream = bowout.wrap(ours, client, server_hostname="localhost")
         try:
-            yield stream, Peer(theirs, server)
+            yield stream, CountedPeer(theirs, server)
         finally:
             if stream.ending is None:
                 stream.abort()
 
 
 def run_on(backend: str, main: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-    """Run it on ``"asyncio"`` or ``"trio"``."""
+    """Run a function on ``"asyncio"`` or ``"trio"``."""
     return trio.run(main) if backend == "trio" else asyncio.run(main())

@@ -1,4 +1,4 @@
-"""Load: what a connection costs, from 100 to 10,000 of them, and how a server of so many ends.
+"""Load: the cost of a connection, from 100 to 10,000 of them, and the end of a server with that many.
 
     python bench/load.py --quick
     python bench/load.py --thorough --json load.json --svg load.svg
@@ -27,15 +27,17 @@ from load_report import chart, machine, table
 
 SERVERS: Final = (
     "bowout on asyncio",
+    "start_server of bowout.asyncio on asyncio",
     "start_server on asyncio",
     "bowout on uvloop",
+    "start_server of bowout.asyncio on uvloop",
     "start_server on uvloop",
     "bowout on trio",
     "serve_ssl_over_tcp on trio",
     "bare SSLObject",
 )
 _CLIENT_PROCESSES: Final = 2
-#: So many handshakes of each client process are under way at once.
+#: Number of simultaneous handshakes of each client process.
 _WINDOW: Final = 32
 _WARM_UP: Final = 4
 #: Connections and rounds of the echo that is timed at each size.
@@ -46,8 +48,8 @@ _PATIENCE: Final = 90.0
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """How much is done."""
+class LoadPlan:
+    """The amount of work."""
 
     sizes: tuple[int, ...]
     #: Connections of the drain with silent clients.
@@ -57,8 +59,8 @@ class Plan:
     silent_timeout: float
 
 
-QUICK: Final = Plan(sizes=(100, 1000), silent_size=500, drain_timeout=30, silent_timeout=3)
-THOROUGH: Final = Plan(sizes=(100, 1000, 10000), silent_size=10000, drain_timeout=30, silent_timeout=3)
+QUICK: Final = LoadPlan(sizes=(100, 1000), silent_size=500, drain_timeout=30, silent_timeout=3)
+THOROUGH: Final = LoadPlan(sizes=(100, 1000, 10000), silent_size=10000, drain_timeout=30, silent_timeout=3)
 
 
 class Rig:
@@ -95,11 +97,11 @@ class Rig:
             client.tell(do, **arguments)
 
     def replies(self) -> list[dict[str, Any]]:
-        """One from each client process."""
+        """Return one reply from each client process."""
         return [client.reply(_PATIENCE + 15) for client in self._clients]
 
     def grow(self, size: int) -> float:
-        """Have `size` connections; the seconds that the handshakes took."""
+        """Increase to `size` connections; return the seconds that the handshakes took."""
         count = (size - self.open) // _CLIENT_PROCESSES
         replies = self.ask("open", count=count, window=_WINDOW, seconds=_PATIENCE)
         is_open = sum(reply["open"] for reply in replies)
@@ -109,7 +111,7 @@ class Rig:
         return float(max(reply["seconds"] for reply in replies))
 
     def warm_up(self) -> Usage:
-        """Have every module loaded and every table made; what the server uses then."""
+        """Have the server load every module and make every table; return its usage then."""
         self.grow(_WARM_UP)
         self.ask("echo", count=_WARM_UP, rounds=2, seconds=_PATIENCE)
         self.ask("close")
@@ -118,8 +120,8 @@ class Rig:
         return self.server.usage()
 
 
-def measure_sizes(rig: Rig, plan: Plan) -> list[dict[str, Any]]:
-    """Memory and CPU of a connection at each size."""
+def measure_sizes(rig: Rig, plan: LoadPlan) -> list[dict[str, Any]]:
+    """Measure memory and CPU of a connection at each size."""
     first = rig.warm_up()
     steps = []
     for size in plan.sizes:
@@ -156,7 +158,7 @@ def measure_sizes(rig: Rig, plan: Plan) -> list[dict[str, Any]]:
 
 
 def measure_drain(rig: Rig, *, silent_every: int, timeout: float) -> dict[str, Any]:
-    """SIGTERM, and how each client sees its connection end."""
+    """Send SIGTERM, and measure how each client sees its connection end."""
     before = rig.server.usage()
     rig.tell("watch", silent_every=silent_every, seconds=timeout + 10)
     time.sleep(0.2)  # So that the silent ones are silent: nothing tells.
@@ -186,8 +188,8 @@ def measure_drain(rig: Rig, *, silent_every: int, timeout: float) -> dict[str, A
     return result
 
 
-def measure(name: str, plan: Plan, pem: dict[str, str], *, collector: bool) -> dict[str, Any]:
-    """Everything about one server."""
+def measure(name: str, plan: LoadPlan, pem: dict[str, str], *, collector: bool) -> dict[str, Any]:
+    """Measure one server."""
     result: dict[str, Any] = {"server": name}
     with ExitStack() as cleanup:
         rig = Rig(cleanup, name, pem, plan.drain_timeout, collector=collector)
@@ -201,7 +203,7 @@ def measure(name: str, plan: Plan, pem: dict[str, str], *, collector: bool) -> d
 
 
 def make_certificates(folder: str) -> dict[str, str]:
-    """A throw-away authority and a certificate of it for localhost (ECDSA, P-256)."""
+    """Make a throw-away authority, and its certificate for localhost (ECDSA, P-256)."""
     authority = trustme.CA()
     pem = {"ca": f"{folder}/ca.pem", "certificate": f"{folder}/server.pem"}
     authority.cert_pem.write_to_path(pem["ca"])
@@ -209,8 +211,8 @@ def make_certificates(folder: str) -> dict[str, str]:
     return pem
 
 
-def raise_limit(plan: Plan) -> None:
-    """Let the children have a descriptor for each connection, or say that it cannot be."""
+def raise_limit(plan: LoadPlan) -> None:
+    """Raise the limit to a descriptor for each connection, or report that it is impossible."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     need = plan.sizes[-1] + 200
     if hard != resource.RLIM_INFINITY and hard < need:
@@ -218,7 +220,7 @@ def raise_limit(plan: Plan) -> None:
 
 
 def main() -> None:
-    """Measure, and tell."""
+    """Measure, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     amount = parser.add_mutually_exclusive_group()
     amount.add_argument("--quick", action="store_true", help="up to 1,000 connections (the default)")
@@ -232,7 +234,7 @@ def main() -> None:
     raise_limit(plan)
     began = time.monotonic()
     results = []
-    with tempfile.TemporaryDirectory() as folder:  # mode 0700: the key is nobody else's
+    with tempfile.TemporaryDirectory() as folder:  # mode 0700: the key is private
         pem = make_certificates(folder)
         for name in arguments.only or SERVERS:
             print(f"{name} … ", end="", flush=True)

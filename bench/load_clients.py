@@ -1,4 +1,4 @@
-"""Many cheap TLS clients in one process: non-blocking sockets, `ssl.SSLObject`, epoll. JSON lines tell what to do."""
+"""Many cheap TLS clients in one process: non-blocking sockets, `ssl.SSLObject`, epoll. JSON lines are the orders."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TICK: Final = 0.2
 _PING: Final = b"p" * 64
 
 
-class Client:
+class LoadClient:
     """One connection."""
 
     __slots__ = ("echoed", "incoming", "outgoing", "shaking", "sock", "tls")
@@ -47,16 +47,16 @@ class Clients:
         self._source = source
         self._context = ssl.create_default_context(cafile=ca)
         self._epoll = select.epoll()
-        self._open: dict[int, Client] = {}
+        self._open: dict[int, LoadClient] = {}
         self._shaking = 0
         self._ends: Counter[str] = Counter()
         self._last_end = 0.0
-        self._silent: list[Client] = []
+        self._silent: list[LoadClient] = []
 
     # -- commands ------------------------------------------------------------------------------------------------
 
     def open(self, *, count: int, window: int, seconds: float) -> dict[str, Any]:
-        """Connect and shake hands `count` times, `window` of them at once."""
+        """Make `count` connections with their handshakes, `window` of them at once."""
         began = time.monotonic()
         started = 0
         while (started < count or self._shaking) and time.monotonic() - began < seconds:
@@ -84,7 +84,7 @@ class Clients:
         return {"round_trips": complete}
 
     def watch(self, *, silent_every: int, seconds: float) -> dict[str, Any]:
-        """See how the server ends each connection, and answer it; one in `silent_every` (0: none) keeps silent."""
+        """Record how the server ends each connection, and answer it; one in `silent_every` (0: none) stays silent."""
         self._silent = list(self._open.values())[::silent_every] if silent_every else []
         for client in self._silent:
             self._epoll.unregister(client.sock)
@@ -100,7 +100,7 @@ class Clients:
         }
 
     def look(self) -> dict[str, Any]:
-        """What has reached the silent ones by now."""
+        """Return what the silent clients have received so far."""
         seen: Counter[str] = Counter()
         for client in self._silent:
             seen[self._look_at(client)] += 1
@@ -110,7 +110,7 @@ class Clients:
     def close(self) -> dict[str, Any]:
         """Close every connection, with close_notify."""
         for client in list(self._open.values()):
-            with contextlib.suppress(ssl.SSLError):  # It wants the answer, which nobody here waits for.
+            with contextlib.suppress(ssl.SSLError):  # It raises for the missing answer, which is not needed here.
                 client.tls.unwrap()
             self._end(client, "closed by us")
         return {"ends": dict(self._ends)}
@@ -125,7 +125,7 @@ class Clients:
         sock.connect(self._target)
         sock.setblocking(False)  # noqa: FBT003  (the socket's interface)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        client = Client(self._context, sock)
+        client = LoadClient(self._context, sock)
         self._open[sock.fileno()] = client
         self._epoll.register(sock, select.EPOLLIN)
         self._shaking += 1
@@ -143,7 +143,7 @@ class Clients:
         while self._turn(_TICK) and time.monotonic() < until:
             pass
 
-    def _receive(self, client: Client) -> None:
+    def _receive(self, client: LoadClient) -> None:
         try:
             data = client.sock.recv(1 << 16)
             if not data:
@@ -159,7 +159,7 @@ class Clients:
         except ssl.SSLError as error:
             self._end(client, f"fatal: {error.reason}")
 
-    def _advance(self, client: Client) -> bool:
+    def _advance(self, client: LoadClient) -> bool:
         try:
             client.tls.do_handshake()
         except ssl.SSLWantReadError:
@@ -170,8 +170,8 @@ class Clients:
         self._shaking -= 1
         return True
 
-    def _read(self, client: Client) -> None:
-        """Read what has come; answer close_notify."""
+    def _read(self, client: LoadClient) -> None:
+        """Read the data that has arrived; answer close_notify."""
         try:
             while chunk := client.tls.read(1 << 16):
                 client.echoed += len(chunk)
@@ -183,7 +183,7 @@ class Clients:
         client.tls.unwrap()
         self._end(client, "close_notify")
 
-    def _end(self, client: Client, how: str) -> None:
+    def _end(self, client: LoadClient, how: str) -> None:
         self._shaking -= client.shaking
         self._ends[f"{how} in the handshake" if client.shaking else how] += 1
         self._last_end = time.monotonic()
@@ -194,7 +194,7 @@ class Clients:
         client.sock.close()
 
     @staticmethod
-    def _look_at(client: Client) -> str:
+    def _look_at(client: LoadClient) -> str:
         try:
             while data := client.sock.recv(1 << 16):
                 client.incoming.write(data)

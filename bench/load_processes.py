@@ -1,4 +1,4 @@
-"""Processes that are told what to do by JSON lines, and what the kernel knows of one."""
+"""Processes that get their orders as JSON lines, and the kernel's accounting of a process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a process has used: seconds of CPU, and KiB that it holds."""
+    """The usage of a process: seconds of CPU, and KiB of memory."""
 
     user: float
     system: float
@@ -27,7 +27,7 @@ class Usage:
 
 
 class Child:
-    """A script of this folder, in a process of its own that does not outlive the block."""
+    """A script of this folder, in its own process, which ends with the block."""
 
     def __init__(self, script: str, settings: dict[str, Any]) -> None:
         self._process = subprocess.Popen(
@@ -54,7 +54,7 @@ class Child:
         self._process.stdin.write(json.dumps({"do": do, **arguments}).encode() + b"\n")
 
     def reply(self, seconds: float) -> dict[str, Any]:
-        """The next line of what it says, within so many seconds."""
+        """Return the next line of its output, within a number of seconds."""
         assert self._process.stdout is not None
         while b"\n" not in self._buffer:
             if not select.select([self._process.stdout], [], [], seconds)[0]:
@@ -68,11 +68,11 @@ class Child:
         return result
 
     def signal(self, number: int) -> None:
-        """Send it a signal."""
+        """Send the process a signal."""
         self._process.send_signal(number)
 
     def usage(self) -> Usage:
-        """What it has used so far."""
+        """Return the usage so far."""
         process = Path("/proc") / str(self._process.pid)
         fields = (process / "stat").read_text().rpartition(")")[2].split()
         memory = dict(

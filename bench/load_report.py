@@ -1,4 +1,4 @@
-"""What `load.py` found, as a table and as a chart."""
+"""The results of `load.py`, as tables and as a chart."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ AIM_KIB: Final = 48
 
 
 def machine() -> dict[str, Any]:
-    """What it was measured with."""
+    """Return the machine and the versions of the measurement."""
     return {
         "cores": os.cpu_count(),
         "kernel": platform.release(),
@@ -27,7 +27,7 @@ def machine() -> dict[str, Any]:
 
 
 def table(results: list[Result]) -> str:
-    """Three tables in Markdown, which read well on a terminal too."""
+    """Return three tables in Markdown, which are readable on a terminal, too."""
     return "\n".join((_sizes(results), _drains("drain", results), _drains("silent", results)))
 
 

@@ -1,8 +1,9 @@
-"""One echo server in this process: bowout, or what it is compared with. SIGTERM drains it, as its users would."""
+"""One echo server in this process: bowout, or one that it is compared with. SIGTERM drains it in its usual way."""
 
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import gc
 import json
@@ -26,7 +27,7 @@ _BACKLOG: Final = 1024
 
 
 def say(**facts: object) -> None:
-    """One JSON line for whoever started this."""
+    """Print one JSON line for the parent process."""
     print(json.dumps(facts), flush=True)
 
 
@@ -34,7 +35,7 @@ def say(**facts: object) -> None:
 
 
 async def bowout_server(context: ssl.SSLContext, drain_timeout: float) -> None:
-    """`bowout.serve`, on whatever loop runs."""
+    """`bowout.serve`, on the running loop."""
     import bowout  # noqa: PLC0415  (the servers it is compared with must not carry its memory)
 
     async def echo(stream: Stream) -> None:
@@ -48,6 +49,27 @@ async def bowout_server(context: ssl.SSLContext, drain_timeout: float) -> None:
         say(port=server.port)
         report = await server.wait_drained()
     say(drained=time.monotonic(), endings={how: count for how, count in report.to_dict()["counts"].items() if count})
+
+
+async def bowout_streams_server(context: ssl.SSLContext, drain_timeout: float) -> None:
+    """`bowout.asyncio.start_server`, and its drain."""
+    import bowout.asyncio  # noqa: PLC0415  (as above)
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(_CHUNK):
+                writer.write(data)
+                await writer.drain()
+            writer.close()
+            await writer.wait_closed()
+
+    server = await bowout.asyncio.start_server(echo, "127.0.0.1", 0, ssl=context, backlog=_BACKLOG)
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    say(port=server.sockets[0].getsockname()[1])
+    await stop.wait()
+    endings = await bowout.asyncio.drain(server, drain_timeout)
+    say(drained=time.monotonic(), endings=dict(collections.Counter(ending.how.value for ending in endings)))
 
 
 # -- asyncio and uvloop ------------------------------------------------------------------------------------------------
@@ -115,7 +137,7 @@ async def trio_server(context: ssl.SSLContext, _drain_timeout: float) -> None:
 # -- no library at all -------------------------------------------------------------------------------------------------
 
 
-class Bare:
+class EpollFloor:
     """The floor: a socket and an `ssl.SSLObject` for each connection, and one epoll."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
@@ -126,7 +148,7 @@ class Bare:
         self._open: dict[int, tuple[socket.socket, ssl.MemoryBIO, ssl.MemoryBIO, ssl.SSLObject]] = {}
 
     def run(self, drain_timeout: float) -> None:
-        """Echo until SIGTERM, then say close_notify to everybody and await the answers."""
+        """Echo until SIGTERM, then send close_notify to every client and wait for the answers."""
         told, teller = socket.socketpair()
         teller.setblocking(False)  # noqa: FBT003
         signal.set_wakeup_fd(teller.fileno())
@@ -209,7 +231,7 @@ def run_trio(server: Callable[..., Any], *arguments: object) -> None:
 
 
 def main() -> None:
-    """Serve as the JSON in the first argument says."""
+    """Serve with the settings in the first argument, which is JSON."""
     settings = json.loads(sys.argv[1])
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
@@ -219,10 +241,15 @@ def main() -> None:
     if not settings["collector"]:
         gc.disable()
     if settings["name"] == "bare SSLObject":
-        Bare(context).run(drain_timeout)
+        EpollFloor(context).run(drain_timeout)
         return
     library, _, loop = settings["name"].partition(" on ")
-    servers = {"bowout": bowout_server, "start_server": streams_server, "serve_ssl_over_tcp": trio_server}
+    servers = {
+        "bowout": bowout_server,
+        "start_server of bowout.asyncio": bowout_streams_server,
+        "start_server": streams_server,
+        "serve_ssl_over_tcp": trio_server,
+    }
     runners = {"asyncio": run_asyncio, "uvloop": run_uvloop, "trio": run_trio}
     runners[loop](servers[library], context, drain_timeout)
 

@@ -1,9 +1,9 @@
-"""What bowout adds to OpenSSL: its verbs on a socket that costs nothing, beside the same calls of OpenSSL alone.
+"""The cost that bowout adds to OpenSSL: its verbs on a socket that costs nothing, beside the same calls of OpenSSL.
 
     python bench/overhead.py
 
-What is left of a real transfer is the kernel's, and the event loop's where there is a wait. Microseconds of one core,
-the least of many tries; TLS 1.3, on asyncio.
+The rest of a real transfer is the kernel's cost, and the event loop's if there is a wait. Microseconds of one core, the
+minimum of many tries; TLS 1.3, on asyncio.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trustme
 
 import bowout
-from bowout._core.engine import WRITE_SIZE
+from bowout._core.outgoing import WRITE_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -27,7 +27,7 @@ _SIZES: Final = (64, 1 << 16)
 
 
 class FreeSocket:
-    """Takes whatever is sent, and gives what was put into `arrived`."""
+    """A socket that accepts all data, and returns the data in `arrived`."""
 
     def __init__(self) -> None:
         self.arrived = memoryview(b"")
@@ -44,7 +44,7 @@ class FreeSocket:
 
 
 def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """A client's and a server's."""
+    """Return a client's and a server's context."""
     authority = trustme.CA()
     client, server = ssl.create_default_context(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.configure_trust(client)
@@ -53,7 +53,7 @@ def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
 
 
 def finish(verb: Coroutine[Any, Any, Any]) -> Any:
-    """What a verb gives that need not wait."""
+    """Return the result of a verb that need not wait."""
     try:
         verb.send(None)
     except StopIteration as stop:
@@ -64,7 +64,7 @@ def finish(verb: Coroutine[Any, Any, Any]) -> Any:
 def least(
     rounds: int, size: int, given: Callable[[int], memoryview], work: Callable[[memoryview, int], object]
 ) -> float:
-    """Microseconds."""
+    """Return the shortest time, in microseconds."""
     found = []
     for _ in range(rounds):
         data = given(size)
@@ -74,8 +74,8 @@ def least(
     return min(found) * 1e6
 
 
-class Bench:
-    """A connection whose socket costs nothing, and the OpenSSL within it."""
+class OverheadBench:
+    """A connection whose socket costs nothing, and its OpenSSL object."""
 
     def __init__(self, stream: Any, peer: Any) -> None:
         self._stream = stream
@@ -87,49 +87,49 @@ class Bench:
         self._buffer = memoryview(bytearray(max(_SIZES)))
 
     def end(self) -> None:
-        """Give the stream its socket back, and end it."""
+        """Restore the stream's own socket, and end the stream."""
         self._connection._transport._socket = self._real
         self._stream.abort()
 
     @staticmethod
     def plain(size: int) -> memoryview:
-        """What there is to send."""
+        """The data to send."""
         return memoryview(bytes(size))
 
     def encrypted(self, size: int) -> memoryview:
-        """What the peer would send."""
-        self._far._tls.write(bytes(size))
-        return memoryview(self._far._outgoing.read())
+        """The data that the peer would send."""
+        self._far.tls.write(bytes(size))
+        return memoryview(self._far._openssl.outgoing.read())
 
     def send_alone(self, data: memoryview, size: int) -> None:
-        """What `Stream.send` has OpenSSL do."""
+        """Make the OpenSSL calls of `Stream.send`."""
         for at in range(0, size, WRITE_SIZE):
-            self._engine._tls.write(data[at : at + WRITE_SIZE])
-            self._engine._outgoing.read()
+            self._engine.tls.write(data[at : at + WRITE_SIZE])
+            self._engine._openssl.outgoing.read()
 
     def send(self, data: memoryview, _size: int) -> None:
         """`Stream.send`."""
-        self._connection._operations = 0  # There is nobody to let run.
+        self._connection._operations = 0  # No other task is waiting to run.
         finish(self._stream.send(data))
 
     def receive_alone(self, ciphertext: memoryview, size: int) -> None:
-        """What `Stream.receive` has OpenSSL do."""
+        """Make the OpenSSL calls of `Stream.receive`."""
         while size:
             end = 5 + int.from_bytes(ciphertext[3:5])
-            self._engine._input._bio.write(ciphertext[:end])
+            self._engine._openssl.incoming.write(ciphertext[:end])
             ciphertext = ciphertext[end:]
-            size -= self._engine._tls.read(len(self._buffer), self._buffer)
+            size -= self._engine.tls.read(len(self._buffer), self._buffer)
 
     def receive(self, ciphertext: memoryview, size: int) -> None:
         """`Stream.receive`."""
         self._socket.arrived = ciphertext
-        self._connection._kernel_dry, self._connection._operations = False, 0  # There is something, and nobody waits.
+        self._connection._channel.dry, self._connection._operations = False, 0  # Data is there, and no task waits.
         while size:
             size -= len(finish(self._stream.receive()))
 
 
 async def measure(rounds: int) -> None:
-    """Print what sending and receiving cost, with and without bowout."""
+    """Print the cost of sending and receiving, with and without bowout."""
     for_client, for_server = contexts()
     ours, theirs = socket.socketpair()
     stream = bowout.wrap(ours, context=for_client, server_hostname="localhost")
@@ -138,7 +138,7 @@ async def measure(rounds: int) -> None:
     await peer.send(b"the tickets are before this")
     await stream.receive()
 
-    bench = Bench(stream, peer)
+    bench = OverheadBench(stream, peer)
     print("µs                 OpenSSL alone   with bowout")
     for name, given, alone, whole in (
         ("send", bench.plain, bench.send_alone, bench.send),

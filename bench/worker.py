@@ -4,8 +4,8 @@
     echo SIZE ROUNDS     handshake COUNT 0
     many CONNECTIONS ROUNDS                       memory CONNECTIONS BURSTS
 
-It prints one line of JSON: wall and CPU seconds of the work alone, without start-up, handshake and warm-up; and what
-the work has of its own (`p50`, `p95` in seconds; `idle_kib`, `burst_kib` for each connection).
+It prints one line of JSON: wall and CPU seconds of the work alone, without start-up, handshake and warm-up; and further
+results of the work (`p50`, `p95` in seconds; `idle_kib`, `burst_kib` for each connection).
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Stopwatch:
 
 
 def resident_kib() -> float:
-    """What this process holds, garbage aside."""
+    """Return the resident memory of this process, in KiB, after a garbage collection."""
     gc.collect()
     return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE_KIB
 
@@ -93,7 +93,7 @@ async def handshake(contender: Contender[Any], count: int) -> dict[str, float]:
 
 
 async def open_many(contender: Contender[Any], count: int) -> list[Any]:
-    """Connections that have worked, one after the other: the peer's session tickets are read by then."""
+    """Open connections, one after the other, and use each, so that the peer's session tickets are read."""
     connections = []
     for _ in range(count):
         connection = await contender.open()

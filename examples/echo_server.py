@@ -1,4 +1,4 @@
-"""An echo server: `python echo_server.py CERTIFICATE.pem`; SIGTERM or Ctrl-C drains it, a second one hurries.
+"""An echo server: `python echo_server.py CERTIFICATE.pem`; SIGTERM or Ctrl-C drains it, a second one ends it at once.
 
 The file holds the certificate chain and its private key. Try it with `bowout connect localhost:8443`.
 """
@@ -14,13 +14,13 @@ import bowout
 
 
 async def echo(stream: bowout.Stream) -> None:
-    """Send back what comes, until the client ends its direction; then the server ends ours."""
+    """Send back all data, until the client ends its direction; then the server ends ours."""
     async for chunk in stream:
         await stream.send(chunk)
 
 
 async def main(certificate: str, port: int) -> None:
-    """Serve until a signal comes, and say how the last connections ended."""
+    """Serve until a signal comes, and print how the last connections ended."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate)
     async with bowout.serve(echo, port=port, context=context, drain_on_signals=True, idle_timeout=300) as server:

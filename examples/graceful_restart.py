@@ -1,8 +1,8 @@
 """A server that is replaced without losing a request: `python graceful_restart.py CERTIFICATE.pem`, then `kill -HUP`.
 
-On SIGHUP the process starts its successor and hands it the listening socket: one queue of connections, which two
-processes may accept from. When the successor accepts, the old process drains: it serves whom it has accepted, and ends.
-If the successor fails to start, the old process goes on. SIGTERM ends the server.
+On SIGHUP the process starts its successor and hands it the listening socket: both processes may accept connections from
+its one queue. When the successor accepts, the old process drains: it serves the connections that it has accepted, and
+ends. If the successor fails to start, the old process goes on. SIGTERM ends the server.
 
 Under systemd neither is needed: let a socket unit hold the socket, and use `bowout.systemd_sockets()`.
 """
@@ -29,7 +29,7 @@ async def answer(stream: bowout.Stream) -> None:
 
 
 async def start_successor(certificate: Path, listener: int) -> bool:
-    """Start the new process; tell whether it has come to accept connections."""
+    """Start the new process; return whether it has begun to accept connections."""
     news, ready = os.pipe()
     command = [sys.executable, __file__, str(certificate), f"--listener={listener}", f"--ready={ready}"]
     try:
@@ -38,10 +38,10 @@ async def start_successor(certificate: Path, listener: int) -> bool:
         os.close(ready)
     try:
         if await asyncio.to_thread(os.read, news, 1) == b"!":
-            return True  # and it outlives us
+            return True  # the new process outlives this one
     finally:
         os.close(news)
-    await asyncio.to_thread(successor.wait)  # it has died
+    await asyncio.to_thread(successor.wait)  # it has ended
     return False
 
 
@@ -79,7 +79,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("certificate", type=Path, help="PEM: the chain and its private key")
     parser.add_argument("--port", type=int, default=8443)
     parser.add_argument("--listener", type=int, help="the descriptor of a listening socket, from a predecessor")
-    parser.add_argument("--ready", type=int, help="the descriptor on which to say that we accept")
+    parser.add_argument("--ready", type=int, help="the descriptor on which to report that we accept")
     return parser.parse_args()
 
 

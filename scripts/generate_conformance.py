@@ -1,4 +1,4 @@
-"""Meet the whole catalogue, and write down what was seen: ``docs/conformance/`` and ``docs/conformance.md``.
+"""Run the whole catalogue, and record the results in ``docs/conformance/`` and ``docs/conformance.md``.
 
 ``--page`` only draws the page from the records of all interpreters; ``--check`` only tells whether it is up to date.
 """
@@ -67,7 +67,7 @@ Tree = dict[str, Any]
 
 
 def record() -> None:
-    """Run every case, and write down what was seen on this interpreter."""
+    """Run every case, and record the results of this interpreter."""
     with tempfile.TemporaryDirectory() as folder:
         notes = Path(folder) / "notes"
         tests = ["tests/test_conformance.py", "-k", "test_it_ends_right"]
@@ -104,7 +104,7 @@ def _sorted(tree: Any) -> Any:
 
 
 def _collapse(tree: Any) -> Any:
-    """Where everything below a key is the same, the key says nothing."""
+    """Drop a key if everything below it is the same."""
     if not isinstance(tree, dict):
         return tree
     below = {key: _collapse(value) for key, value in tree.items()}
@@ -113,14 +113,14 @@ def _collapse(tree: Any) -> Any:
 
 
 def _leaves(tree: Any, *path: str) -> list[tuple[str, str]]:
-    """Where, and what was seen there."""
+    """Return each place, and the result there."""
     if not isinstance(tree, dict):
         return [(", ".join(path), tree)]
     return [leaf for key, value in tree.items() for leaf in _leaves(value, *path, key)]
 
 
 def page() -> str:
-    """The whole of docs/conformance.md."""
+    """Return the whole of docs/conformance.md."""
     records = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in conformance.RECORDS.glob("*.json")}
     main = records.pop(MAIN)
     return _PAGE.format(
@@ -161,7 +161,7 @@ def _columns(what: str) -> list[str]:
 
 
 def _alike(ways: Tree) -> list[tuple[str, Any]]:
-    """Ways in which the same was seen everywhere, together."""
+    """Join the ways that had the same result everywhere."""
     together: dict[str, tuple[list[str], Any]] = {}
     for way, tree in ways.items():
         together.setdefault(json.dumps(tree), ([], tree))[0].append(way)
@@ -169,7 +169,7 @@ def _alike(ways: Tree) -> list[tuple[str, Any]]:
 
 
 def differences(main: Tree, other: Tree) -> dict[str, list[str]]:
-    """By entry: where something else was seen."""
+    """Return, by entry, the places with a different result."""
     found: dict[str, list[str]] = {}
     for name, ways in main["endings"].items():
         for way, tree in ways.items():
@@ -200,7 +200,7 @@ def _other(main: Tree, other: Tree) -> str:
 
 
 def main() -> int:
-    """Run and write, or draw, or compare."""
+    """Run and record, or write the page, or compare it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--page", action="store_true", help="run nothing: draw the page from the records")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where the page is out of date")

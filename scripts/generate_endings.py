@@ -18,7 +18,7 @@ END: Final = "<!-- The end of the catalogue. -->"
 
 
 def page(current: str) -> str:
-    """The whole of docs/testing.md, with the tables in their place."""
+    """Return the whole of docs/testing.md, with new tables."""
     before, _, rest = current.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}\n\n{_moves()}\n\n{_entries()}\n\n{END}{after}"
@@ -73,7 +73,7 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def main() -> int:
-    """Write the file, or compare it."""
+    """Write the file, or compare it with the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where the file is out of date")
     check = parser.parse_args().check

@@ -1,6 +1,6 @@
-"""Draw docs/pictures anew, from a real run of the demo: ``scripts/generate_pictures.py``.
+"""Draw docs/pictures again, from a real run of the demo: ``scripts/generate_pictures.py``.
 
-Times differ from run to run, so this is for when the demo or the ladder has changed, and somebody looks at what came.
+Times differ from run to run, so run it only after a change of the demo or the ladder, and inspect the result.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 PICTURES = Path(__file__).resolve().parents[1] / "docs" / "pictures"
 
-#: The demo's server has another port each time; a picture is calmer with a name.
+#: The demo's server has a different port each time; a fixed name avoids needless changes of the pictures.
 ADDRESS = re.compile(r"127\.0\.0\.1:\d+")
 NAME = "localhost:4433"
 

@@ -1,7 +1,7 @@
 """Write the tables of docs/pytest-plugin.md from a run of examples/truncation; ``--check`` only compares.
 
-What the tables say is compared, and not which versions it was measured with, nor what requests and urllib make of an
-RST: `SSLSocket` takes it for an end before gh-115627 of CPython.
+The comparison ignores the versions of the measurement, and the result of requests and urllib after an RST: `SSLSocket`
+takes it for an end before gh-115627 of CPython.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _HANGS_ON_PYTHON: Final = re.compile(r"^\| RST \| [^|]+ (\|.*\|) [^|]+ (\| error
 
 
 def tables() -> str:
-    """One table for each way to say where the body ends."""
+    """Return one table for each way to mark the end of the body."""
     measured = ", ".join(f"{name} {version(name)}" for name in ("requests", "aiohttp"))
     python = f"CPython {sys.version.split()[0]}, {' '.join(ssl.OPENSSL_VERSION.split()[:2])}"
     parts = [f"Measured with {measured}, {python}."]
@@ -48,7 +48,7 @@ def words(end: End) -> str:
 
 
 def met(client: Download, framing: str, end: End) -> str:
-    """What the client makes of half a body; the whole one, ended well, must be no error to it."""
+    """Return the client's result for half a body; a complete body with close_notify must not be an error."""
     assert download(client, framing, close_notify, BODY) == BODY, "it cannot download at all"
     body = download(client, framing, end, BODY[:SAID])
     assert body in {None, BODY[:SAID]}, f"it gave {body!r}"
@@ -59,7 +59,7 @@ def download(client: Download, framing: str, end: End, body: bytes) -> bytes | N
     with Peer(answer(framing, end, body), connections=None) as peer:
         try:
             return client(peer.host, peer.port, str(peer.ca_file))
-        except Exception:  # noqa: BLE001  (each has errors of its own)
+        except Exception:  # noqa: BLE001  (each client has its own errors)
             return None
 
 
@@ -68,7 +68,7 @@ def comparable(page: str) -> str:
 
 
 def main() -> int:
-    """Write the tables into the page, or compare them."""
+    """Write the tables into the page, or compare them with it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where the page is out of date")
     check = parser.parse_args().check

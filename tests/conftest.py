@@ -1,24 +1,28 @@
-"""What every test gets: the guard against leaks, and `run` on each backend."""
+"""What every test gets: the guard against leaks, `run` on each backend, and its tier."""
 
 from __future__ import annotations
 
 import gc
 import os
 import signal
+import sys
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from helpers import surroundings
+from helpers import surroundings, tiers
 from helpers.leaks import no_leaks
 from helpers.peers import require_module
 from helpers.runners import BACKENDS, Backend, Runner, warm_up
 
 # How long one example takes, or to think of one, is no fact about the code.
-# The same examples every time: a run that fails tells of the change in it. "thorough" goes looking for more.
+# The same examples every time: a run that fails tells of the change in it. "quick" is for `make quick`; "thorough" goes
+# looking for more.
 _untimed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("house", _untimed, derandomize=True)
+settings.register_profile("quick", _untimed, max_examples=20, derandomize=True)
 settings.register_profile("thorough", _untimed, max_examples=5000, derandomize=False)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "house"))
 
@@ -33,8 +37,24 @@ def pytest_configure() -> None:
     surroundings.forget()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not even read the other files in the quick tier: to collect everything takes longer than to run it."""
+    if config.option.markexpr == "quick" and collection_path.is_file() and not tiers.is_quick_file(collection_path):
+        return True
+    return None
+
+
+@pytest.hookimpl(tryfirst=True)  # pytest selects by markers in the same hook
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each test its tier."""
+    for item in items:
+        parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        for marker in tiers.markers_of(item.path, item.name, parameters):
+            item.add_marker(marker)
 
 
 def pytest_collection_finish() -> None:
@@ -83,3 +103,13 @@ def guard(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that leaves descriptors or threads; a test that failed anyway keeps its objects in its traceback."""
     with no_leaks(unless=lambda: request.node.stash.get(_failed, False)):
         yield
+    # What outlives a test, such as its reports, would make each collection slower than the one before it.
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def thaw() -> Iterator[None]:
+    """Collect at the end what became garbage after a test had frozen it: a socket in it, left open, is an error."""
+    yield
+    gc.unfreeze()
+    gc.collect()

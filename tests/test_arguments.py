@@ -59,7 +59,7 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"starttls": "smpt"}, ValueError, 'did you mean "smtp"'),
     ({"starttls": ""}, ValueError, "one of"),
     ({"starttls": 25}, TypeError, "not int"),
-    ({"starttls_name": "me.test"}, ValueError, "which protocol"),
+    ({"starttls_name": "me.test"}, ValueError, "name the protocol"),
     ({"starttls": "smtp", "starttls_name": ""}, ValueError, "starttls_name"),
     ({"starttls": "smtp", "starttls_name": b"me"}, TypeError, "not bytes"),
     ({"starttls": "xmpp", "starttls_name": "me@x.test"}, ValueError, "starttls_name"),

@@ -13,7 +13,8 @@ import trio
 
 from bowout import _backends
 from bowout._backends import Transport
-from bowout._backends.on_asyncio import CompletionTransport, ReadinessTransport
+from bowout._backends.asyncio_completion import CompletionTransport
+from bowout._backends.asyncio_readiness import ReadinessTransport
 from bowout._backends.sockets import peer_name
 from bowout._names import host_port
 from helpers import runners
@@ -281,7 +282,7 @@ class Mover:
 
     async def give_all(self) -> None:
         while not self.give():
-            await self.ends.transport.wait_to_give(self.give)
+            await self.ends.transport.wait_writable(self.give)
 
 
 def test_what_arrives_is_taken(run: Runner) -> None:
@@ -289,7 +290,7 @@ def test_what_arrives_is_taken(run: Runner) -> None:
         async with Ends() as ends, jobs() as group:
             mover = Mover(ends)
             for word in (b"one ", b"two"):
-                wait = group.start(lambda: ends.transport.wait_to_take(mover.take))
+                wait = group.start(lambda: ends.transport.wait_readable(mover.take))
                 await settle()
                 assert not wait.done
                 ends.theirs.sendall(word)
@@ -319,7 +320,7 @@ def test_wake_ends_the_waits_to_move(run: Runner) -> None:
     async def main() -> bytes:
         async with Ends(small=True) as ends, jobs() as group:
             mover = Mover(ends)
-            taker = group.start(lambda: ends.transport.wait_to_take(mover.take))
+            taker = group.start(lambda: ends.transport.wait_readable(mover.take))
             giver = group.start(mover.give_all)
             await settle()
             mover.left = 0
@@ -333,11 +334,11 @@ def test_wake_ends_the_waits_to_move(run: Runner) -> None:
     assert run(main) == b""
 
 
-def test_a_cancelled_wait_to_take_takes_nothing(run: Runner) -> None:
+def test_a_cancelled_wait_readable_takes_nothing(run: Runner) -> None:
     async def main() -> tuple[bytes, bytes]:
         async with Ends() as ends, jobs() as group:
             mover = Mover(ends)
-            taker = group.start(lambda: ends.transport.wait_to_take(mover.take))
+            taker = group.start(lambda: ends.transport.wait_readable(mover.take))
             await settle()
             taker.cancel()
             await taker.ended()
@@ -354,7 +355,7 @@ def test_what_nobody_waits_for_does_not_keep_the_loop_busy(loop: Any) -> None:
         async with Ends() as ends, jobs() as group:
             assert isinstance(ends.transport, ReadinessTransport)
             mover = Mover(ends)
-            taker = group.start(lambda: ends.transport.wait_to_take(mover.take))
+            taker = group.start(lambda: ends.transport.wait_readable(mover.take))
             await settle()
             ends.theirs.sendall(b"x")
             await taker.result()
@@ -371,7 +372,7 @@ def test_a_reset_that_follows_data_is_met_by_the_next_wait(loop: Any) -> None:
     async def main() -> tuple[bytes, BaseException | None]:
         async with Ends() as ends, jobs() as group:
             mover = Mover(ends)
-            taker = group.start(lambda: ends.transport.wait_to_take(mover.take))
+            taker = group.start(lambda: ends.transport.wait_readable(mover.take))
             await settle()
             ends.theirs.sendall(b"last")
             ends.theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
@@ -397,7 +398,7 @@ def test_closing_twice_is_no_error(run: Runner) -> None:
 def test_a_detached_socket_is_open_and_the_callers(run: Runner) -> None:
     async def main() -> bytes:
         async with Ends() as ends:
-            with ends.transport.detach() as sock:
+            with (await ends.transport.detach())[0] as sock:
                 ends.transport.close()
                 sock.sendall(b"mine")
                 return await in_thread(lambda: ends.theirs.recv(100))
@@ -410,7 +411,7 @@ def test_a_detached_socket_leaves_nobody_waiting(run: Runner) -> None:
         async with Ends() as ends, jobs() as group:
             wait = group.start(lambda: ends.transport.wait(read=True, write=False))
             await settle()
-            with ends.transport.detach() as sock:
+            with (await ends.transport.detach())[0] as sock:
                 await wait.ended()
                 ends.theirs.sendall(b"to the new owner")
                 sock.settimeout(PATIENCE)

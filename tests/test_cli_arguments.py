@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from bowout import STARTTLS, __version__
-from bowout.cli import _target
-from bowout.cli._filters import Crlf, LineWith, TerminalText, Tilde
-from bowout.cli._optional import LEFT_OUT, with_values
-from bowout.cli._target import Target
-from bowout.cli._usage import UsageError
 from bowout.cli.app import run
+from bowout.cli.connect import host_port
+from bowout.cli.connect.host_port import Target
+from bowout.cli.console.filters import Crlf, LineWith, TerminalText, Tilde
+from bowout.cli.shared.optional_values import LEFT_OUT, with_values
+from bowout.cli.shared.usage import UsageError
 from helpers.commands import bowout
 
 
@@ -30,12 +30,12 @@ from helpers.commands import bowout
     ],
 )
 def test_a_target(text: str, host: str, port: int) -> None:
-    assert _target.parse(text) == Target(host, port)
+    assert host_port.parse(text) == Target(host, port)
 
 
 @pytest.mark.parametrize("protocol", sorted(STARTTLS))
 def test_starttls_has_its_own_port(protocol: str) -> None:
-    assert _target.parse("example.org", protocol).port == STARTTLS[protocol].port
+    assert host_port.parse("example.org", protocol).port == STARTTLS[protocol].port
 
 
 @pytest.mark.parametrize(
@@ -58,12 +58,12 @@ def test_starttls_has_its_own_port(protocol: str) -> None:
 )
 def test_no_target(text: str) -> None:
     with pytest.raises(UsageError):
-        _target.parse(text)
+        host_port.parse(text)
 
 
 def test_a_url_is_explained() -> None:
     with pytest.raises(UsageError) as caught:
-        _target.parse("https://user@example.org:8443/path?x")
+        host_port.parse("https://user@example.org:8443/path?x")
     assert caught.value.hint == "give HOST, HOST:PORT, [IPv6]:PORT, such as example.org:8443"
 
 
@@ -98,8 +98,8 @@ def test_optional_values(typed: list[str], meant: list[str]) -> None:
         (["connect", "a", "--timeout", "-1"], "--timeout needs a number of seconds, 0 or more"),
         (["connect", "a", "--eof-wait", "inf"], "--eof-wait needs a number of seconds"),
         (["connect", "a", "--quit-on", "a\nb"], "--quit-on needs a text"),
-        (["connect", "a", "--alpn", "a,,b"], "'' is no protocol's name"),
-        (["connect", "a", "--servername", "a..b"], "'a..b' cannot be a server's name"),
+        (["connect", "a", "--alpn", "a,,b"], "'' is not a valid protocol name (1-255 ASCII characters)"),
+        (["connect", "a", "--servername", "a..b"], "'a..b' is not a valid server name"),
         (["connect", "a", "--cafile", "/nowhere/ca.pem"], "--cafile: cannot read '/nowhere/ca.pem': No such file"),
         (["connect", "a", "--cafile", "x", "--insecure"], "contradict each other"),
         (["connect", "a", "--key", "x"], "--key needs the certificate"),
@@ -223,4 +223,4 @@ def test_a_key_log_that_cannot_be_written(
     assert run(command) == 2
     error, hint = capsys.readouterr().err.splitlines()
     assert error.startswith(f"error: SSLKEYLOGFILE: cannot write '{path}': ")
-    assert hint == "hint: unset that variable, or let it name a file that can be written"
+    assert hint == "hint: unset that variable, or set it to a file that can be written"

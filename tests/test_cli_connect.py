@@ -11,7 +11,7 @@ import pytest
 
 from helpers.commands import answering, ca_file, connect, echoing, listening, politely, started
 from helpers.openssl import openssl_server
-from helpers.wire import PATIENCE, VERSIONS, Version, Wire, polite, silent
+from helpers.wire import VERSIONS, Version, Wire, polite, silent
 
 CLOSE_NOTIFY: Final = "SSL3 alert read:warning:close notify"
 CLEAN: Final = "clean: we sent close_notify, the peer answered"
@@ -194,7 +194,7 @@ def test_a_second_interrupt_aborts() -> None:
     ):
         assert client.read(1) == b"!"
         client.interrupt()
-        assert server.link.ready.wait(PATIENCE)
+        server.link.await_ready()
         client.interrupt()
         done = client.finish()
     assert (done.status, done.last) == (130, "aborted: we cut it off with RST")
@@ -207,10 +207,10 @@ def test_an_interrupt_in_the_handshake_takes_one_line() -> None:
         wire.hold()
 
     with listening(stalling) as server, started("connect", server.address) as client:
-        assert server.link.ready.wait(PATIENCE)
+        server.link.await_ready()
         client.interrupt()
         done = client.finish()
-    assert (done.status, done.err) == (130, "error: interrupted before the connection stood\n")
+    assert (done.status, done.err) == (130, "error: interrupted before the connection was established\n")
 
 
 SLOW_DNS: Final = """

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from bowout import How
-from bowout.cli._conversation import Conversation, Manners, OnEof
-from bowout.cli._patience import Countdown
-from bowout.cli._signals import Signals
+from bowout.cli.connect.conversation import Behaviour, Conversation, OnEof
+from bowout.cli.console.countdown import Countdown
+from bowout.cli.console.signals import LeaveSignals
 from helpers.commands import connect, listening
 from helpers.wire import VERSIONS, Version, Wire, peer
 
@@ -81,8 +81,8 @@ def test_wait_sends_nothing_at_the_end_of_stdin(version: Version, run: Runner) -
 
         async def main() -> tuple[How, bytes]:
             console = Script()
-            manners = Manners(on_eof=OnEof.WAIT, eof_wait=None)
-            conversation = asyncio.create_task(Conversation(link.stream(), manners, Signals()).run(console))
+            behaviour = Behaviour(on_eof=OnEof.WAIT, eof_wait=None)
+            conversation = asyncio.create_task(Conversation(link.stream(), behaviour, LeaveSignals()).run(console))
             await console.ended.wait()
             for _ in range(SOME_PASSES):
                 await asyncio.sleep(0)
@@ -124,7 +124,7 @@ def test_eof_wait_counts_from_the_peers_last_data(run: Runner, monkeypatch: pyte
         console = Telling()
 
         async def main() -> None:
-            await Conversation(link.stream(), Manners(eof_wait=1000), Signals()).run(console)
+            await Conversation(link.stream(), Behaviour(eof_wait=1000), LeaveSignals()).run(console)
 
         run(main)
     assert console.shown == b"..."

@@ -97,7 +97,7 @@ def test_a_fatal_alert_of_the_peer() -> None:
         done = connect(server, stdin=None)
     assert done.status == 6
     assert done.last == "alert: the peer sent fatal certificate_required"
-    assert "hint: it has asked for our certificate, and got none: --cert FILE --key FILE" in done.err
+    assert "hint: the server has asked for a certificate, and got none: --cert FILE --key FILE" in done.err
 
 
 def test_the_peer_may_end_it_first() -> None:
@@ -138,7 +138,7 @@ def test_a_closed_port() -> None:
     assert done.status == 3
     assert done.err == (
         f"error: 127.0.0.1:{port} refused the connection\n"
-        f"hint: is port {port} right? Nothing listens there, or a firewall says so\n"
+        f"hint: is port {port} right? No server listens there, or a firewall rejects the connection\n"
     )
 
 
@@ -153,8 +153,8 @@ def test_a_name_without_an_address() -> None:
     [
         (b"220 mail ESMTP\r\n", "--starttls smtp"),
         (b"* OK IMAP4rev2\r\n", "--starttls imap"),
-        (b"SSH-2.0-OpenSSH_9.2\r\n", "speaks something else"),
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "speaks something else"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "does not speak TLS; another port may"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "does not speak TLS; another port may"),
     ],
 )
 def test_a_peer_without_tls(greeting: bytes, hint: str) -> None:

@@ -37,22 +37,24 @@ from bowout import (
     Side,
     StartTLSError,
 )
-from bowout.cli._hints import Asked, Overheard, hint_for, hint_for_ending
-from bowout.cli._target import Target
+from bowout.cli.connect.host_port import Target
+from bowout.cli.shared.hints import HintContext, Overheard, hint_for, hint_for_ending
 from bowout.testing import Act, Peer
 from helpers.commands import Done, bowout, ca_file, connect, environment, listening, started
 from helpers.peers import require_program
 from helpers.starttls_servers import free_ports
 from helpers.wire import PATIENCE, VERSIONS, Version, Wire, server_context
 
-WANTED: Final = "it has asked for our certificate, and got none: --cert FILE --key FILE"
+WANTED: Final = "the server has asked for a certificate, and got none: --cert FILE --key FILE"
 
 
-def asked(*options: str, port: int = 443, starttls: str | None = None, wanted: bool = False, **target: Any) -> Asked:
+def asked(
+    *options: str, port: int = 443, starttls: str | None = None, wanted: bool = False, **target: Any
+) -> HintContext:
     """A command to `port` of a host with these options; the server may have wanted a certificate."""
     overheard = Overheard()
     overheard.tls = overheard.certificate_wanted = wanted
-    return Asked(Target("host", port, **target), starttls, frozenset(options), overheard)
+    return HintContext(Target("host", port, **target), starttls, frozenset(options), overheard)
 
 
 def refused(code: int) -> HandshakeAlert:
@@ -111,19 +113,19 @@ def by_kernel() -> ConnectTimeout:
         (NotTLS("", sample=b"220 hello"), asked(port=587), "--starttls smtp"),
         (NotTLS("", sample=b"220 hello"), asked(port=21), "--starttls ftp"),
         (NotTLS("", sample=b"220 hello"), asked(port=5432), "--starttls smtp or ftp"),
-        (NotTLS("", sample=b"\x00\x01"), asked(port=80), "port 80 speaks something else"),
+        (NotTLS("", sample=b"\x00\x01"), asked(port=80), "port 80 does not speak TLS"),
         (HandshakeTimeout(), asked(port=143), "--starttls imap"),
         (HandshakeTruncated(), asked(port=5432), "--starttls postgres"),
         (HandshakeTimeout(), asked(), "If not: --starttls NAME"),
         (HandshakeReset(), asked(wanted=True), WANTED),
         (refused(40), asked(wanted=True), WANTED),
         (refused(116), asked(), WANTED),
-        (refused(48), asked("--cert", wanted=True), "does not take the certificate of --cert"),
+        (refused(48), asked("--cert", wanted=True), "does not accept the certificate of --cert"),
         (refused(70), asked("--tls"), "leave --tls out"),
-        (refused(70), asked(), "it was offered TLS 1.2 and TLS 1.3"),
+        (refused(70), asked(), "the server was offered TLS 1.2 and TLS 1.3"),
         (refused(112), asked(), "--servername NAME"),
         (refused(120), asked("--alpn"), "--alpn"),
-        (of_openssl("UNSUPPORTED_PROTOCOL"), asked(), "it was offered TLS 1.2 and TLS 1.3"),
+        (of_openssl("UNSUPPORTED_PROTOCOL"), asked(), "the server was offered TLS 1.2 and TLS 1.3"),
         (of_openssl("UNSUPPORTED_PROTOCOL"), asked("--tls"), "leave --tls out"),
         (of_openssl("UNSAFE_LEGACY_RENEGOTIATION_DISABLED"), asked(), "RFC 5746"),
         (of_openssl("DH_KEY_TOO_SMALL"), asked(), "too weak"),
@@ -132,7 +134,7 @@ def by_kernel() -> ConnectTimeout:
         (not_starting("not offered"), asked(starttls="smtp"), "host:PORT, without --starttls"),
     ],
 )
-def test_a_hint(error: BowoutError, to: Asked, hint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hint(error: BowoutError, to: HintContext, hint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
     monkeypatch.delenv("SSL_CERT_DIR", raising=False)
     assert hint in (hint_for(error, to) or "")
@@ -161,7 +163,7 @@ def test_a_hint(error: BowoutError, to: Asked, hint: str, monkeypatch: pytest.Mo
         (BowoutError(), asked()),
     ],
 )
-def test_no_hint_where_none_is_known_to_be_true(error: BowoutError, to: Asked) -> None:
+def test_no_hint_where_none_is_known_to_be_true(error: BowoutError, to: HintContext) -> None:
     assert hint_for(error, to) is None
 
 
@@ -187,14 +189,14 @@ def ending(name: int, *, by: Side = Side.PEER, received: int = 0, version: str =
     [
         (ending(116), asked(), WANTED),
         (ending(42), asked(wanted=True), WANTED),
-        (ending(42), asked("--cert", wanted=True), "it does not take the certificate of --cert"),
+        (ending(42), asked("--cert", wanted=True), "the server does not accept the certificate of --cert"),
         (ending(40), asked(), None),
         (ending(40, received=1), asked(wanted=True), None),
         (ending(40, version="TLSv1.2"), asked(wanted=True), None),
         (ending(42, by=Side.WE), asked(wanted=True), None),
     ],
 )
-def test_a_hint_after_the_handshake(end: Ending, to: Asked, hint: str | None) -> None:
+def test_a_hint_after_the_handshake(end: Ending, to: HintContext, hint: str | None) -> None:
     assert hint_for_ending(end, to) == hint
 
 
@@ -253,7 +255,8 @@ def test_an_old_version_without_tls_option() -> None:
     with listening(plain(b"", bytes.fromhex("15030300020246"))) as server:
         done = said(server, "--insecure")
     assert (done.status, "leave --tls out" in done.err) == (3, False)
-    assert done.last == "hint: it was offered TLS 1.2 and TLS 1.3, and may know older ones only, which are not safe"
+    versions = "the server was offered TLS 1.2 and TLS 1.3; it may support only older versions, which are not safe"
+    assert done.last == f"hint: {versions}"
 
 
 @pytest.mark.parametrize("version", VERSIONS)

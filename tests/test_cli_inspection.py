@@ -18,9 +18,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from bowout.cli._certificate import as_pem, describe
-from bowout.cli._inspection import Inspection, _validity
-from bowout.cli._usage import UsageError
+from bowout.cli.connect.certificate import as_pem, describe
+from bowout.cli.connect.inspection import Inspection, validity
+from bowout.cli.shared.usage import UsageError
 from helpers.commands import Done, bowout, ca_file, connect, listening
 from helpers.peers import require_program
 from helpers.wire import VERSIONS, Version, Wire, certificate, polite, server_context
@@ -180,8 +180,8 @@ def test_a_file_gets_the_same(tmp_path: Path) -> None:
 
 
 def test_cryptography_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "bowout.cli._certificate", None)
-    with pytest.raises(UsageError, match="not installed: certificates are read with it"):
+    monkeypatch.setitem(__import__("sys").modules, "bowout.cli.connect.certificate", None)
+    with pytest.raises(UsageError, match="not installed; it is needed to read certificates"):
         Inspection(ssl.create_default_context(), "localhost")
 
 
@@ -305,6 +305,6 @@ def test_text_of_the_peer_moves_no_cursor(tmp_path: Path) -> None:
 def test_how_long_it_is_valid(begin: float, end: float, said: str) -> None:
     now = dt.datetime.now(dt.UTC)
     first, last = (now + dt.timedelta(days=days) for days in (begin, end))
-    text = _validity(first.strftime("%Y-%m-%dT%H:%M:%SZ"), last.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    text = validity(first.strftime("%Y-%m-%dT%H:%M:%SZ"), last.strftime("%Y-%m-%dT%H:%M:%SZ"))
     assert text == f"{first:%Y-%m-%d} to {last:%Y-%m-%d} ({said})"
-    assert _validity(None, None) == "unreadable"
+    assert validity(None, None) == "unreadable"

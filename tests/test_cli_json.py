@@ -11,7 +11,7 @@ import pytest
 from helpers.commands import answering, bowout, ca_file, connect, listening, started
 from helpers.wire import Wire
 
-UNPRINTED = "note: 5 bytes of the peer's were not printed: --json=- has stdout for itself"
+UNPRINTED = "note: 5 bytes of the peer's data were not printed: --json=- uses stdout for JSON only"
 
 
 @pytest.mark.parametrize("option", [("--json=-",), ("--json", "-")])

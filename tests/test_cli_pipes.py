@@ -143,7 +143,7 @@ def test_no_close_notify_vouches_for_half_of_stdin(how: str, tmp_path: Path) -> 
         started("connect", server.address, "--cafile", ca_file(), stdin=file) as client,
     ):
         assert client.read(7) == b"welcome"
-        assert server.link.ready.wait(PATIENCE)
+        server.link.await_ready()
         if how == "Ctrl-C":
             client.interrupt()
         else:
@@ -208,7 +208,7 @@ def test_the_last_bytes_wait_for_a_slow_reader() -> None:
         listening(sending) as server,
         started("connect", server.address, "--cafile", ca_file(), stdin=subprocess.DEVNULL) as client,
     ):
-        assert server.link.ready.wait(PATIENCE)  # the connection has ended, and nobody has read our stdout yet
+        server.link.await_ready()  # the connection has ended, and nobody has read our stdout yet
         assert client.finish().out == bytes(MIB)
 
 
@@ -227,7 +227,7 @@ def test_a_blocked_stdout_does_not_block_sending() -> None:
         started("connect", server.address, "--cafile", ca_file()) as client,
     ):
         client.type(bytes(MIB))
-        assert server.link.ready.wait(PATIENCE)
+        server.link.await_ready()
         assert len(client.finish().out) == 2 * MIB
 
 
@@ -243,7 +243,7 @@ def test_a_blocked_stdout_does_not_block_leaving() -> None:
         listening(sending) as server,
         started("connect", server.address, "--cafile", ca_file(), "--timeout", "0.1") as client,
     ):
-        assert server.link.ready.wait(PATIENCE)
+        server.link.await_ready()
         client.interrupt()
         client.process.wait(PATIENCE)
         done = client.finish()

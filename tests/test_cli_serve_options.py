@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bowout.cli._optional import LEFT_OUT, with_values
+from bowout.cli.shared.optional_values import LEFT_OUT, with_values
 from helpers.commands import Done, bowout, ca_file, connect
 from helpers.served import tcp
 from helpers.serving import cert_file, endings, serving
@@ -134,12 +134,12 @@ def test_a_port_in_use() -> None:
         (["--www", "missing"], "cannot read 'missing'"),
         (["--www", os.devnull], "cannot read"),
         (["--file", "missing"], "cannot read 'missing'"),
-        (["--file", "/"], "it is no regular file"),
+        (["--file", "/"], "it is not a regular file"),
         (["--client-ca", os.devnull], "no certificate"),
         (["--ca-out", "/missing/ca.pem"], "cannot write"),
         (["--ca-out", "ca.pem", "--cert", "c.pem"], "--ca-out is for the throw-away certificate"),
         (["--echo", "--interactive"], "--echo and --interactive contradict each other"),
-        (["--interactive", "--json", "-"], "stdout carries the clients' bytes"),
+        (["--interactive", "--json", "-"], "stdout is for the clients' data only"),
         (["--json", "/missing/endings"], "cannot write"),
         (["--ladder", os.devnull], "--ladder: cannot make"),
         (["--timeout", "nan"], "--timeout needs a number of seconds"),

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from bowout.cli._where import shown
+from bowout.cli.serve.where import shown
 from helpers.commands import COMMAND, Running, bowout, connect, started
-from helpers.serving import Serving, cert_file, serving
+from helpers.serving import ServeProcess, cert_file, serving
 from helpers.wire import NAME, PATIENCE, client_context
 
 unix_only = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="this system has no Unix sockets")
@@ -85,7 +85,7 @@ def test_a_socket_that_systemd_hands_over() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         with started("serve", "--systemd", "--naccept", "1", "--cert", cert_file(), **handed_over(listener)) as running:
-            server = Serving(running)
+            server = ServeProcess(running)
             client = connect(server.address, stdin=b"hello")
             done = server.finish()
     assert server.port == port

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from helpers.served import dialled, read_to_end
-from helpers.serving import Serving, serving
+from helpers.serving import ServeProcess, serving
 from helpers.wire import Wire
 
 PAGE = b"<p>hello</p>\n"
@@ -35,7 +35,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def server(tree: Path) -> Iterator[Serving]:
+def server(tree: Path) -> Iterator[ServeProcess]:
     """A server of it."""
     with serving("--www", str(tree)) as running:
         yield running
@@ -65,7 +65,7 @@ def get(wire: Wire, target: str, *fields: str, method: str = "GET") -> tuple[int
     return answer(wire, "\r\n".join(lines).encode())
 
 
-def test_requests_follow_each_other_on_one_connection(server: Serving) -> None:
+def test_requests_follow_each_other_on_one_connection(server: ServeProcess) -> None:
     with dialled(server.port) as wire:
         status, fields, body = get(wire, "/")
         assert (status, body, fields["content-type"], fields["connection"]) == (200, PAGE, "text/html", "keep-alive")
@@ -78,7 +78,7 @@ def test_requests_follow_each_other_on_one_connection(server: Serving) -> None:
         assert read_to_end(wire) == "close_notify"
 
 
-def test_two_requests_in_one_record(server: Serving) -> None:
+def test_two_requests_in_one_record(server: ServeProcess) -> None:
     with dialled(server.port) as wire:
         wire.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n\r\nGET / HTTP/1.0\n\n")
         assert read_to_end(wire) == "close_notify"
@@ -108,7 +108,7 @@ def test_two_requests_in_one_record(server: Serving) -> None:
         "/index.html/x",
     ],
 )
-def test_not_found(server: Serving, target: str) -> None:
+def test_not_found(server: ServeProcess, target: str) -> None:
     with dialled(server.port) as wire:
         assert get(wire, target)[0] == 404
         assert get(wire, "/")[2] == PAGE
@@ -132,14 +132,14 @@ def test_not_found(server: Serving, target: str) -> None:
         (b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 200),
     ],
 )
-def test_after_what_cannot_be_followed_it_closes(server: Serving, request_: bytes, status: int) -> None:
+def test_after_what_cannot_be_followed_it_closes(server: ServeProcess, request_: bytes, status: int) -> None:
     with dialled(server.port) as wire:
         found, fields, _ = answer(wire, request_)
         assert (found, fields["connection"]) == (status, "close")
         assert read_to_end(wire) == "close_notify"
 
 
-def test_another_method_leaves_the_connection_alone(server: Serving) -> None:
+def test_another_method_leaves_the_connection_alone(server: ServeProcess) -> None:
     with dialled(server.port) as wire:
         status, fields, _ = get(wire, "/", method="DELETE")
         assert (status, fields["allow"]) == (405, "GET, HEAD")

@@ -13,11 +13,11 @@ from typing import Final
 
 import pytest
 
-from bowout.cli._ranges import Part, Version
+from bowout.cli.serve.ranges import FilePart, FileVersion
 from helpers.commands import ca_file
 from helpers.peers import require_program
 from helpers.served import dialled, read_to_end
-from helpers.serving import Serving, serving
+from helpers.serving import ServeProcess, serving
 from helpers.wire import Wire
 
 TEXT: Final = b"0123456789"
@@ -26,22 +26,22 @@ MODIFIED: Final = 1_000_000_000
 DATE: Final = formatdate(MODIFIED, usegmt=True)
 BEFORE, AFTER = (formatdate(MODIFIED + step, usegmt=True) for step in (-1, 1))
 
-WHOLE: Final = Part(HTTPStatus.OK, 0, 10)
-UNSATISFIABLE: Final = Part(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
+WHOLE: Final = FilePart(HTTPStatus.OK, 0, 10)
+UNSATISFIABLE: Final = FilePart(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
 
 
 @pytest.fixture
-def version(tmp_path: Path) -> Version:
+def version(tmp_path: Path) -> FileVersion:
     """The state of a file of ten bytes."""
     path = tmp_path / "ten"
     path.write_bytes(TEXT)
     os.utime(path, (MODIFIED, MODIFIED))
-    return Version(path.stat())
+    return FileVersion(path.stat())
 
 
-def partial(start: int, length: int) -> Part:
+def partial(start: int, length: int) -> FilePart:
     """A part."""
-    return Part(HTTPStatus.PARTIAL_CONTENT, start, length)
+    return FilePart(HTTPStatus.PARTIAL_CONTENT, start, length)
 
 
 @pytest.mark.parametrize(
@@ -72,20 +72,20 @@ def partial(start: int, length: int) -> Part:
         ("bytes=\xb2-3", WHOLE),
     ],
 )
-def test_a_range(version: Version, value: str, part: Part) -> None:
+def test_a_range(version: FileVersion, value: str, part: FilePart) -> None:
     assert version.part("GET", {b"range": value.encode("latin-1")}) == part
 
 
 @pytest.mark.parametrize(
     ("value", "part"),
-    [(b"bytes=0-", UNSATISFIABLE), (b"bytes=-5", Part(HTTPStatus.OK)), (b"bytes=-0", UNSATISFIABLE)],
+    [(b"bytes=0-", UNSATISFIABLE), (b"bytes=-5", FilePart(HTTPStatus.OK)), (b"bytes=-0", UNSATISFIABLE)],
 )
-def test_a_range_of_an_empty_file(tmp_path: Path, value: bytes, part: Part) -> None:
+def test_a_range_of_an_empty_file(tmp_path: Path, value: bytes, part: FilePart) -> None:
     (tmp_path / "empty").touch()
-    assert Version((tmp_path / "empty").stat()).part("GET", {b"range": value}) == part
+    assert FileVersion((tmp_path / "empty").stat()).part("GET", {b"range": value}) == part
 
 
-def test_a_range_means_nothing_for_head(version: Version) -> None:
+def test_a_range_means_nothing_for_head(version: FileVersion) -> None:
     assert version.part("HEAD", {b"range": b"bytes=0-0"}) == WHOLE
 
 
@@ -93,7 +93,7 @@ def test_a_range_means_nothing_for_head(version: Version) -> None:
     ("validator", "whole"),
     [("TAG", False), ("W/TAG", True), ('"other"', True), (DATE, False), (BEFORE, True), (AFTER, True), ("x", True)],
 )
-def test_if_range(version: Version, validator: str, whole: bool) -> None:
+def test_if_range(version: FileVersion, validator: str, whole: bool) -> None:
     fields = {b"range": b"bytes=0-0", b"if-range": validator.replace("TAG", version.tag).encode()}
     assert version.part("GET", fields) == (WHOLE if whole else partial(0, 1))
 
@@ -102,7 +102,7 @@ def test_a_date_of_just_now_does_not_tell_two_states_apart(tmp_path: Path) -> No
     (tmp_path / "new").write_bytes(TEXT)
     future = 4_000_000_000
     os.utime(tmp_path / "new", (future, future))
-    version = Version((tmp_path / "new").stat())
+    version = FileVersion((tmp_path / "new").stat())
     fields = {b"range": b"bytes=0-0", b"if-range": version.date.encode()}
     assert version.part("GET", fields) == WHOLE
 
@@ -130,12 +130,12 @@ def test_a_date_of_just_now_does_not_tell_two_states_apart(tmp_path: Path) -> No
         ("if-unmodified-since", "yesterday", 200),
     ],
 )
-def test_a_condition(version: Version, field: str, value: str, status: int) -> None:
+def test_a_condition(version: FileVersion, field: str, value: str, status: int) -> None:
     fields = {field.encode(): value.replace("TAG", version.tag).encode("latin-1")}
     assert version.part("GET", fields).status == status
 
 
-def test_a_tag_counts_more_than_a_date(version: Version) -> None:
+def test_a_tag_counts_more_than_a_date(version: FileVersion) -> None:
     other = {b"if-none-match": b'"x"', b"if-modified-since": DATE.encode()}
     assert version.part("GET", other).status == 200
     same = {b"if-match": version.tag.encode(), b"if-unmodified-since": BEFORE.encode()}
@@ -146,7 +146,7 @@ def test_a_tag_counts_more_than_a_date(version: Version) -> None:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Serving]:
+def server(tmp_path: Path) -> Iterator[ServeProcess]:
     """A server of one file."""
     root = tmp_path / "root"
     root.mkdir()
@@ -173,7 +173,7 @@ def ask(wire: Wire, *fields: str, method: str = "GET", target: str = "/ten.txt")
     return int(status.split()[1]), dict(line.lower().split(": ", 1) for line in lines), body
 
 
-def test_answers_are_as_long_as_they_say(server: Serving) -> None:
+def test_answers_are_as_long_as_they_say(server: ServeProcess) -> None:
     with dialled(server.port) as wire:
         status, fields, body = ask(wire)
         assert (status, body, fields["content-length"], fields["accept-ranges"]) == (200, TEXT, "10", "bytes")
@@ -195,7 +195,7 @@ def test_answers_are_as_long_as_they_say(server: Serving) -> None:
         assert ask(wire, method="HEAD", target="/none")[::2] == (404, b"")
 
 
-def test_curl_continues_a_download(server: Serving, tmp_path: Path) -> None:
+def test_curl_continues_a_download(server: ServeProcess, tmp_path: Path) -> None:
     half = tmp_path / "half"
     half.write_bytes(TEXT[:4])
     subprocess.run(

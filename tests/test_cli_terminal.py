@@ -13,7 +13,7 @@ from typing import Final
 import pexpect
 import pytest
 
-from helpers.commands import COMMAND, Server, ca_file, environment, listening
+from helpers.commands import COMMAND, ScriptedServer, ca_file, environment, listening
 from helpers.wire import PATIENCE, Wire
 
 COLUMNS: Final = 60
@@ -56,7 +56,7 @@ def spawn(command: str, *arguments: str, **more: str) -> pexpect.spawn[str]:
 
 
 @contextlib.contextmanager
-def terminal(server: Server, *options: str, term: str = "xterm") -> Iterator[pexpect.spawn[str]]:
+def terminal(server: ScriptedServer, *options: str, term: str = "xterm") -> Iterator[pexpect.spawn[str]]:
     """The command on a terminal; ``TERM=dumb`` is one without the editor."""
     child = spawn(*COMMAND, "connect", server.address, "--cafile", ca_file(), *options, TERM=term)
     with child:
@@ -129,7 +129,7 @@ def test_a_second_ctrl_c_aborts(term: str) -> None:
     with listening(stubborn) as server, terminal(server, "--timeout", "60", term=term) as child:
         child.expect_exact("!")
         child.sendintr()
-        assert server.link.ready.wait(PATIENCE)
+        server.link.await_ready()
         child.sendintr()
         child.expect_exact("aborted: we cut it off with RST")
         assert status(child) == 130

@@ -14,9 +14,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from bowout.cli import _tls
-from bowout.cli._identity import Identity
 from bowout.cli.app import app, run
+from bowout.cli.serve.identity import Identity
+from bowout.cli.shared import tls_options
 from helpers.commands import bowout, ca_file, environment
 
 
@@ -62,7 +62,7 @@ def test_an_option_is_no_value(arguments: list[str], said: str, capsys: pytest.C
 
 def test_an_option_can_be_meant_as_a_value(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["connect", "a b", "--quit-on=--help"]) == 2
-    assert "there is a space in it" in capsys.readouterr().err
+    assert "it contains a space" in capsys.readouterr().err
 
 
 # -- files of authorities
@@ -127,7 +127,7 @@ def test_variables_that_trust_nobody(
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert _tls.missing_trust() == said
+    assert tls_options.missing_trust() == said
 
 
 # -- numbers
@@ -159,7 +159,7 @@ def test_no_time_to_connect(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("port", ["0", "65536", "-1", "1" * 5000, "٣", "1.5", "0x50"])
 def test_no_port(port: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["connect", f"localhost:{port}"]) == 2
-    assert "is no port" in capsys.readouterr().err
+    assert "is not a valid port" in capsys.readouterr().err
     if port != "0":  # any free one
         assert run(["serve", "--", port]) == 2
 
@@ -174,11 +174,11 @@ def test_no_port(port: str, capsys: pytest.CaptureFixture[str]) -> None:
         (["connect", "a", "-4", "-6"], "-4 and -6 contradict each other"),
         (["connect", "a", "--path", "x"], "--path and 'a' contradict each other"),
         (["connect", "--path", "x", "-4"], "-4 and --path contradict each other"),
-        (["connect", "--insecure"], "there is nobody to connect to"),
+        (["connect", "--insecure"], "there is no host to connect to"),
         (["connect", "a", "--key", "x"], "--key needs the certificate"),
-        (["connect", "a", "--show-cert=der"], "--show-cert: 'der' is not known"),
+        (["connect", "a", "--show-cert=der"], "--show-cert: 'der' is not a valid value"),
         (["serve", "0", "--key", "x"], "--key needs the certificate"),
-        (["serve", "0", "--cert", "x", "--ca-out", "y"], "--cert is another"),
+        (["serve", "0", "--cert", "x", "--ca-out", "y"], "which --cert replaces"),
     ],
 )
 def test_contradictions(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,11 +34,12 @@ from bowout import (
     StartTLSError,
     Stream,
 )
-from bowout._backends import on_asyncio, sockets
-from bowout._backends import on_trio as on_trio_backend
-from bowout._backends.on_asyncio import AsyncioBackend
-from bowout._backends.on_trio import TrioBackend
-from bowout.client import _load_context
+from bowout._backends import asyncio as asyncio_backend
+from bowout._backends import sockets
+from bowout._backends import trio as on_trio_backend
+from bowout._backends.asyncio import AsyncioBackend
+from bowout._backends.trio import TrioBackend
+from bowout._client import load_context
 from helpers.peers import require_ipv6
 from helpers.runners import Runner
 from helpers.tasks import jobs, on_trio, settle, turn
@@ -276,7 +277,7 @@ def test_the_systems_trust_is_loaded_once_for_what_it_depends_on(monkeypatch: py
         loaded.append(load())
         return loaded[-1]
 
-    _load_context.cache_clear()
+    load_context.cache_clear()
     monkeypatch.setattr(ssl, "create_default_context", loading)
     counts = []
     for alpn in (None, None, ["h2"], ["h2"]):
@@ -311,7 +312,7 @@ def test_a_closed_port(run: Runner, host: str) -> None:
 @pytest.mark.parametrize("listening", [True, False])
 def test_a_connect_that_is_not_done_at_once(run: Runner, monkeypatch: pytest.MonkeyPatch, listening: bool) -> None:
     """As over any network; without the second look nobody knows that it is done."""
-    monkeypatch.setattr(sockets, "_LOOKS_AGAIN", False)
+    monkeypatch.setattr(sockets, "CONNECTS_TWICE", False)
     looked = []
     check = sockets.check_connected
 
@@ -319,7 +320,7 @@ def test_a_connect_that_is_not_done_at_once(run: Runner, monkeypatch: pytest.Mon
         looked.append(sock)
         check(sock)
 
-    for module in (on_asyncio, on_trio_backend):
+    for module in (asyncio_backend, on_trio_backend):
         monkeypatch.setattr(module, "check_connected", note)
     with server(tls(server_context()), accept=listening) as address:
         if listening:
@@ -330,7 +331,7 @@ def test_a_connect_that_is_not_done_at_once(run: Runner, monkeypatch: pytest.Mon
 
 
 def test_a_connect_that_is_cancelled_closes_its_socket(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sockets, "_LOOKS_AGAIN", False)
+    monkeypatch.setattr(sockets, "CONNECTS_TWICE", False)
 
     async def main(address: tuple[str, int]) -> None:
         async with jobs() as group:
@@ -344,7 +345,7 @@ def test_a_connect_that_is_cancelled_closes_its_socket(run: Runner, monkeypatch:
 
 
 def test_a_connect_that_nobody_answers(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def never(self: object, host: str, port: int) -> socket.socket:
+    async def never(self: object, host: str, port: int, **_: object) -> socket.socket:
         if on_trio():
             await trio.sleep_forever()
         await asyncio.get_running_loop().create_future()
@@ -366,7 +367,7 @@ def test_a_connect_that_nobody_answers(run: Runner, monkeypatch: pytest.MonkeyPa
 def test_what_the_system_says_of_a_connect(
     run: Runner, monkeypatch: pytest.MonkeyPatch, raised: OSError, expected: type[ConnectError]
 ) -> None:
-    async def fail(self: object, host: str, port: int) -> socket.socket:
+    async def fail(self: object, host: str, port: int, **_: object) -> socket.socket:
         raise raised
 
     for backend in (AsyncioBackend, TrioBackend):
@@ -374,6 +375,101 @@ def test_what_the_system_says_of_a_connect(
     error = failure(run, ("192.0.2.1", 443))
     assert type(error) is expected
     assert error.__cause__ is raised
+
+
+# -- from where, and how soon the next address is tried ---------------------------------------------------------------
+
+
+def free_port(host: str) -> int:
+    """A port that is free there, as far as can be known."""
+    with socket.create_server((host, 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def two_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every name have two addresses; nobody listens at the first."""
+
+    async def resolve(self: object, host: str, port: int, flags: int = 0) -> list[Any]:
+        hosts = [host] if host[0].isdigit() else ["127.0.0.4", "127.0.0.1"]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port)) for each in hosts]
+
+    for backend in (AsyncioBackend, TrioBackend):
+        monkeypatch.setattr(backend, "resolve", resolve)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "two.test"])
+@pytest.mark.parametrize("with_port", [False, True])
+def test_the_local_address(run: Runner, monkeypatch: pytest.MonkeyPatch, host: str, with_port: bool) -> None:
+    if host == "two.test":
+        if run.backend == "trio" and not with_port:
+            pytest.skip("trio resolves by itself")
+        two_addresses(monkeypatch)
+    local = ("127.0.0.3", free_port("127.0.0.3") if with_port else 0)
+
+    async def main(address: tuple[str, int]) -> Any:
+        async with await connect(address, local_address=local if with_port else local[0]) as stream:
+            return stream.local_address
+
+    with server(tls(server_context())) as (_, port):
+        found = run(main, (host, port))
+    assert found[0] == local[0]
+    assert found[1] == local[1] or not with_port
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "two.test"])
+def test_a_local_port_that_is_taken(run: Runner, monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    two_addresses(monkeypatch)
+    with server(tls(server_context())) as (_, port), socket.create_server(("127.0.0.3", 0)) as taken:
+        assert type(failure(run, (host, port), local_address=taken.getsockname())) is ConnectError
+
+
+def test_a_local_port_and_no_address_that_answers(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    two_addresses(monkeypatch)
+    address = ("two.test", free_port("127.0.0.1"))
+    assert isinstance(failure(run, address, local_address=("127.0.0.3", free_port("127.0.0.3"))), ConnectRefused)
+
+
+def test_the_delay_between_two_addresses(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[object] = []
+
+    async def fail(*_: object, happy_eyeballs_delay: float, **__: object) -> None:
+        given.append(happy_eyeballs_delay)
+        raise OSError("enough")
+
+    two_addresses(monkeypatch)
+    monkeypatch.setattr("aiohappyeyeballs.start_connection", fail)
+    monkeypatch.setattr("trio.open_tcp_stream", fail)
+    failure(run, ("two.test", 443), happy_eyeballs_delay=0.125)
+    failure(run, ("two.test", 443))
+    assert given == [0.125, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "text"),
+    [
+        (
+            {"local_address": ""},
+            ValueError,
+            "local_address must be a host, or a tuple of a host and a port: host is empty",
+        ),
+        ({"local_address": 7}, TypeError, "local_address must be .*: host must be a str, not int"),
+        ({"local_address": ("127.0.0.1", 65536)}, ValueError, "local_address must be .*: port must be from 0 to 65535"),
+        ({"local_address": ("127.0.0.1", "80")}, TypeError, "local_address must be .*: port must be an int"),
+        ({"local_address": ("127.0.0.1", 1, 2)}, TypeError, "local_address must be .*: host must be a str, not tuple"),
+        ({"happy_eyeballs_delay": None}, TypeError, "happy_eyeballs_delay must be a number of seconds"),
+        ({"happy_eyeballs_delay": -1}, ValueError, "happy_eyeballs_delay must be a finite number"),
+    ],
+)
+def test_a_wrong_local_address_or_delay(options: dict[str, Any], kind: type[Exception], text: str) -> None:
+    with pytest.raises(kind, match=text):
+        bowout.connect("peer.test", 443, **options)
+
+
+def test_a_local_address_is_for_a_connection_that_is_made() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs, pytest.raises(ValueError, match="or leave out over"):
+        bowout.connect("peer.test", 443, over=ours, local_address="127.0.0.1")
 
 
 # -- no TLS ----------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import truststore
 
 import bowout
 from bowout import CertificateError, EventKind, How, Stream
-from bowout._core import messages
+from bowout._core import hook
 from helpers.runners import Runner
 from helpers.served import echo, serve
 from helpers.wire import NAME, VERSIONS, Version, authority, client_context, peer, polite, server_context
@@ -75,18 +75,18 @@ def trusting() -> ssl.SSLContext:
 
 def real_options(context: ssl.SSLContext) -> int:
     """The options where OpenSSL looks."""
-    options: int = messages._OPTIONS.__get__(context)
+    options: int = hook.OPTIONS.__get__(context)
     return options
 
 
 def test_the_callers_options_stay_and_ours_arrive() -> None:
     context = trusting()
     context.options |= MINE
-    inner = messages.underlying(context)
+    inner = hook.underlying(context)
     assert inner is not context
     if hasattr(ssl, "OP_IGNORE_UNEXPECTED_EOF"):
         context.options |= ssl.OP_IGNORE_UNEXPECTED_EOF
-    messages.prepare(context)
+    hook.prepare(context)
     options = real_options(inner)
     assert options & MINE
     assert options & ssl.OP_NO_RENEGOTIATION
@@ -97,22 +97,22 @@ def test_the_callers_options_stay_and_ours_arrive() -> None:
 def test_a_context_is_looked_into_once() -> None:
     made: list[Wrapping] = []
 
-    class Counting(Wrapping):
+    class CountingContext(Wrapping):
         def wrap_bio(self, *args: Any, **options: Any) -> ssl.SSLObject:
             made.append(self)
             return super().wrap_bio(*args, **options)
 
-    context = Counting(client_context())
+    context = CountingContext(client_context())
     for _ in range(3):
-        assert messages.underlying(context) is context.inner
+        assert hook.underlying(context) is context.inner
     assert made == [context]
 
 
 @pytest.mark.parametrize("kind", [ssl.SSLContext, Stubborn])
 def test_a_context_that_wraps_none_is_itself(kind: type[ssl.SSLContext]) -> None:
     context = kind(ssl.PROTOCOL_TLS_CLIENT)
-    messages.prepare(context)
-    assert messages.underlying(context) is context
+    hook.prepare(context)
+    assert hook.underlying(context) is context
     assert real_options(context) & ssl.OP_NO_RENEGOTIATION
 
 
@@ -122,7 +122,7 @@ def test_a_context_that_makes_nothing_is_left_to_fail_by_itself() -> None:
             raise NotImplementedError
 
     context = Broken(ssl.PROTOCOL_TLS_CLIENT)
-    assert messages.underlying(context) is context
+    assert hook.underlying(context) is context
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -213,14 +213,14 @@ PROGRAM = textwrap.dedent(
     {second}
     standard = next(kind for kind in ssl.SSLContext.__mro__ if kind.__module__ == "ssl")
     plain = standard(ssl.PROTOCOL_TLS_CLIENT)
-    from bowout._core import messages
+    from bowout._core import hook
     for context in (ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), ssl.create_default_context(), plain):
         bowout.connect("a.test", 443, context=context)
-        messages.prepare(context)
-        inner = messages.underlying(context)
+        hook.prepare(context)
+        inner = hook.underlying(context)
         assert (inner is context) == (context is plain), context
-        assert messages._OPTIONS.__get__(inner) & ssl.OP_NO_RENEGOTIATION, context
-        assert messages.watch(inner)
+        assert hook.OPTIONS.__get__(inner) & ssl.OP_NO_RENEGOTIATION, context
+        assert hook.watch(inner)
     print("prepared")
     """
 )

@@ -16,8 +16,9 @@ import pytest
 import trio
 
 import bowout
-from bowout import DrainReport, Ending, How, Inbound, Outbound, Server, Side, Stream, StreamClosed, _drainer
-from bowout._drain import NAMED, DrainLog
+from bowout import DrainReport, Ending, How, Inbound, Outbound, Server, Side, Stream, StreamClosed
+from bowout._server import drain
+from bowout._server.drain_log import NAMED, DrainLog
 from helpers.runners import Runner
 from helpers.served import (
     Endings,
@@ -51,7 +52,7 @@ async def asked(stream: Stream, question: bytes = b"ping") -> Stream:
 
 async def some_ticks() -> None:
     """Wait until a drain has looked around a few times: for as long as another server gives a handshake."""
-    async with serve(echo, handshake_timeout=3 * _drainer.DRAIN_TICK, on_ending=(clock := Endings())) as other:
+    async with serve(echo, handshake_timeout=3 * drain.DRAIN_TICK, on_ending=(clock := Endings())) as other:
         with contextlib.closing(tcp(other.port)):
             await clock.one
 
@@ -146,8 +147,8 @@ class TestIdle:
         async def sends_nothing(stream: Stream) -> None:
             await stream.receive()
 
-        monkeypatch.setattr(bowout.stream, "_ERROR_PATIENCE", _drainer.DRAIN_TICK)
-        monkeypatch.setattr(_drainer, "_NEWCOMER", LONG)
+        monkeypatch.setattr(bowout._stream, "ERROR_PATIENCE", drain.DRAIN_TICK)
+        monkeypatch.setattr(drain, "NEWCOMER", LONG)
         ending = run(main)
         assert (ending.how, ending.reason) == (How.CLEAN, "")
 
@@ -423,7 +424,7 @@ class TestDeadline:
                 go_on.set()
             return report, [ending.how for ending in endings.all]
 
-        monkeypatch.setattr(_drainer, "_LAST_PATIENCE", 0.05)
+        monkeypatch.setattr(drain, "LAST_PATIENCE", 0.05)
         report, told = run(main)
         assert (report.connections, report.cut, len(told)) == (1, 1, 1)
 
@@ -482,8 +483,8 @@ class TestArrivals:
     @pytest.fixture
     def patient(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A drain that waits for who says nothing as long as this machine may take."""
-        for name in ("_FIRST_REQUEST", "_FIRST_BYTE", "_NEWCOMER"):
-            monkeypatch.setattr(_drainer, name, LONG)
+        for name in ("_FIRST_REQUEST", "_FIRST_BYTE", "NEWCOMER"):
+            monkeypatch.setattr(drain, name, LONG)
 
     @pytest.mark.usefixtures("patient")
     def test_who_waits_in_the_backlog_is_served(self, run: Runner) -> None:
@@ -559,8 +560,8 @@ class TestArrivals:
     @pytest.fixture
     def hasty(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A drain that has less patience with those who say nothing."""
-        for name in ("_FIRST_REQUEST", "_FIRST_BYTE", "_NEWCOMER"):
-            monkeypatch.setattr(_drainer, name, 0.2)
+        for name in ("_FIRST_REQUEST", "_FIRST_BYTE", "NEWCOMER"):
+            monkeypatch.setattr(drain, name, 0.2)
 
     @pytest.mark.usefixtures("hasty")
     @pytest.mark.parametrize("said", [b"", b"\x16\x03\x01\x02\x00\x01"], ids=["nothing", "half a ClientHello"])
@@ -595,7 +596,7 @@ class TestArrivals:
     @pytest.mark.usefixtures("hasty")
     def test_nor_are_those_who_wait_for_room(self, run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
         """Each of them gets close_notify, though no handler was ever called; one that has asked is served."""
-        monkeypatch.setattr(_drainer, "_NEWCOMER", LONG)  # for their answers
+        monkeypatch.setattr(drain, "NEWCOMER", LONG)  # for their answers
 
         async def main() -> tuple[list[str], bytes, DrainReport]:
             def script(sock: socket.socket) -> str:

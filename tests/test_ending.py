@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import pytest
 
+from bowout._tls_numbers import ALERT_NAMES
 from bowout.ending import (
-    ALERT_NAMES,
     SCHEMA_VERSION,
     Alert,
     Ending,

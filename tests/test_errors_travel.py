@@ -25,12 +25,13 @@ SAMPLES: dict[str, Any] = {
     "sample": b"SSH-",
     "verify_code": 62,
     "verify_message": "hostname mismatch",
+    "writing": True,
 }
 
 
 def kinds(kind: type[BowoutError] = BowoutError) -> Iterator[type[BowoutError]]:
     """Every class of errors.py."""
-    if kind.__module__ == errors.__name__:
+    if kind.__module__ in {bowout.__name__, errors.__name__} and not kind.__name__.startswith("_"):
         yield kind
     for below in kind.__subclasses__():
         yield from kinds(below)

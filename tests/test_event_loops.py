@@ -40,7 +40,7 @@ class WithoutSockets(OwnSelector):
     sock_sendall = sock_connect = sock_accept = sock_recv  # type: ignore[assignment]
 
 
-class Bare(WithoutSockets):
+class BareLoop(WithoutSockets):
     """A loop that does not even override what the abstract class says."""
 
     sock_recv: Any = asyncio.AbstractEventLoop.sock_recv
@@ -57,7 +57,7 @@ class Nameless(WithoutReaders):
         raise AttributeError("add_reader")
 
 
-UNFIT = pytest.mark.parametrize("kind", [WithoutSockets, Bare])
+UNFIT = pytest.mark.parametrize("kind", [WithoutSockets, BareLoop])
 
 
 def under(kind: type[asyncio.AbstractEventLoop], main: Callable[[], Awaitable[Any]]) -> Any:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from bowout._core import output, records
-from bowout._core.engine import Engine
-from bowout._core.evidence import Evidence
+from bowout._core import buffers, records
+from bowout._core.ending_builder import EndingBuilder
+from bowout._core.facts import Facts
+from bowout._core.incoming import Incoming
 from bowout.ending import How
 from fuzz import program, trial
 from fuzz.engine import SEEDS
@@ -73,44 +74,44 @@ def test_mutants_keep_to_the_invariant(contexts: Contexts) -> None:
 
 
 def say_clean(broken: pytest.MonkeyPatch) -> None:
-    broken.setattr(Evidence, "verdict", lambda *_, **__: How.CLEAN)
+    broken.setattr(EndingBuilder, "verdict", lambda *_, **__: How.CLEAN)
 
 
 def hand_out_a_byte_more(broken: pytest.MonkeyPatch) -> None:
-    read = Engine.read_into
-    broken.setattr(Engine, "read_into", lambda self, view: (read(self, view) or -1) + 1 or None)
+    read = Incoming.read_into
+    broken.setattr(Incoming, "read_into", lambda self, view: (read(self, view) or -1) + 1 or None)
 
 
 def forget_the_first_failure(broken: pytest.MonkeyPatch) -> None:
-    broken.setattr(Evidence, "failed", property(lambda _: False, lambda *_: None), raising=False)
+    broken.setattr(Facts, "failed", property(lambda _: False, lambda *_: None), raising=False)
 
 
 def take_a_truncation_for_an_end(broken: pytest.MonkeyPatch) -> None:
-    broken.setattr(Engine, "_input_exhausted", lambda self: self._peer_closed())
+    broken.setattr(Incoming, "input_exhausted", lambda self: self.end())
 
 
 def lose_what_was_held(broken: pytest.MonkeyPatch) -> None:
-    hold = Engine.hold
+    hold = Incoming.hold
 
-    def lose(self: Engine) -> None:
+    def lose(self: Incoming) -> None:
         hold(self)
-        self._held.clear()
+        self.held.clear()
 
-    broken.setattr(Engine, "hold", lose)
+    broken.setattr(Incoming, "hold", lose)
 
 
 def close_notify_before_it_left(broken: pytest.MonkeyPatch) -> None:
-    taken = output.OutputQueue.taken
-    broken.setattr(output.OutputQueue, "taken", lambda self, count: taken(self, len(self._chunks[0].data)))
+    taken = buffers.OutputQueue.taken
+    broken.setattr(buffers.OutputQueue, "taken", lambda self, count: taken(self, len(self._chunks[0].data)))
 
 
 def count_cut_records(broken: pytest.MonkeyPatch) -> None:
-    broken.setattr(output, "plaintext_taken", lambda chunk, taken, plaintext: min(taken, plaintext))
+    broken.setattr(buffers, "plaintext_taken", lambda chunk, taken, plaintext: min(taken, plaintext))
 
 
 def share_with_a_key_update(broken: pytest.MonkeyPatch) -> None:
-    broken.setattr(records, "_KEY_UPDATE_SIZE", 0)
-    broken.setattr(output, "plaintext_taken", lambda chunk, taken, plaintext: plaintext // 4)
+    broken.setattr(records, "KEY_UPDATE_SIZE", 0)
+    broken.setattr(buffers, "plaintext_taken", lambda chunk, taken, plaintext: plaintext // 4)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +131,7 @@ def test_the_corpus_finds_an_engine_that_is_broken(
     contexts: Contexts, monkeypatch: pytest.MonkeyPatch, sabotage: Callable[[pytest.MonkeyPatch], None]
 ) -> None:
     sabotage(monkeypatch)
-    with pytest.raises(trial.Violation):  # noqa: PT012  (one of them finds it)
+    with pytest.raises(trial.BrokenInvariant):  # noqa: PT012  (one of them finds it)
         for path in PATHS:
             trial.run(contexts, path.read_bytes())
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from helpers import leaks, peers
+from helpers import leaks, peers, tiers
 from helpers.runners import RunFailed, Runner
 
 if TYPE_CHECKING:
@@ -119,6 +119,53 @@ def test_an_unknown_backend_is_an_error(outcomes: Callable[[str], dict[str, int]
             pass
     """
     assert outcomes(text) == {"errors": 1}
+
+
+class TestTiers:
+    def test_what_repeats_is_left_for_the_night(self, outcomes: Callable[[str], dict[str, int]]) -> None:
+        text = """
+            import pytest
+            @pytest.mark.parametrize("version", ["1.2", "1.3"])
+            def test_run(run, version, request):
+                night = run.backend == "uvloop" and version == "1.2"
+                assert (request.node.get_closest_marker("nightly") is not None) == night
+        """
+        assert outcomes(text) == {"passed": 6}
+
+    @pytest.mark.parametrize(
+        ("file", "parameters", "markers"),
+        [
+            ("engine/test_data.py", {"version": "1.3"}, ["quick"]),
+            ("engine/test_data.py", {"version": "1.2"}, []),
+            ("test_serve.py", {"backend": "asyncio", "version": "1.3"}, ["quick"]),
+            ("test_serve.py", {"backend": "trio", "version": "1.3"}, []),
+            ("test_serve.py", {"backend": "trio", "version": "1.2"}, []),
+            ("test_serve.py", {"backend": "uvloop", "version": "1.2"}, ["nightly"]),
+            ("test_stream_without_readers.py", {"version": "1.3"}, []),
+            ("test_stream_without_readers.py", {"version": "1.2"}, ["nightly"]),
+            ("test_cli_demo.py", {"loop": "uvloop", "tls": "1.2"}, ["nightly"]),
+            ("test_cli_json.py", {}, []),
+        ],
+    )
+    def test_a_test_has_its_tier_by_its_file_and_its_parameters(
+        self, file: str, parameters: dict[str, object], markers: list[str]
+    ) -> None:
+        assert list(tiers.markers_of(TESTS / file, "test_name", parameters)) == markers
+
+    def test_an_exploration_that_takes_seconds_is_not_quick(self) -> None:
+        file = TESTS / "test_exploration.py"
+        assert list(tiers.markers_of(file, "test_name[gentle, 1.3]", {"walk": "gentle, 1.3"})) == ["quick"]
+        assert list(tiers.markers_of(file, "test_name[everything, 1.3]", {"walk": "everything, 1.3"})) == []
+
+    def test_each_pattern_is_about_files_that_are_there(self) -> None:
+        files = {path for path in TESTS.rglob("test_*.py") if tiers.is_quick_file(path)}
+        assert {path.name for path in files} >= {
+            "test_states.py",
+            "test_stream_close.py",
+            "test_drain.py",
+            "test_serve.py",
+        }
+        assert not any(path.name.startswith("test_cli_") or "conformance" in path.name for path in files)
 
 
 class TestRunner:

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 import bowout
-from bowout import MisuseError, _listeners
+from bowout import MisuseError
 from bowout._backends.sockets import Endpoint
-from bowout._listeners import Listener, checked_listener, listen_tcp, listen_unix
+from bowout._server import listen
+from bowout._server.listen import Listener, checked_listener, listen_tcp, listen_unix
 from helpers.served import program
 
 
@@ -62,7 +63,7 @@ class TestTCP:
                 raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
             sock.bind(address)
 
-        monkeypatch.setattr(_listeners, "_bind", bind)
+        monkeypatch.setattr(listen, "_bind", bind)
         opened += listen_tcp(at("127.0.0.1", "127.0.0.2"), 0, backlog=1, reuse_port=False)
         assert ports.count(0) == 2
         assert len({sock.getsockname()[1] for sock in opened}) == 1
@@ -220,7 +221,7 @@ class TestSystemd:
     def test_a_descriptor_that_is_no_listening_socket_is_misuse(
         self, monkeypatch: pytest.MonkeyPatch, what: str
     ) -> None:
-        monkeypatch.setattr(_listeners, "_SD_LISTEN_FDS_START", PASSED[0])
+        monkeypatch.setattr(listen, "SD_LISTEN_FDS_START", PASSED[0])
         monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
         monkeypatch.setenv("LISTEN_FDS", str(len(PASSED)))
         with socket.create_server(("127.0.0.1", 0)) as good, socket.socket() as idle, Path(os.devnull).open() as file:

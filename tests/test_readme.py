@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 import textwrap
+import tomllib
 from pathlib import Path
 from typing import Final
 
@@ -14,14 +15,16 @@ import pytest
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from bowout.cli._optional import with_values
 from bowout.cli.app import app
+from bowout.cli.shared.optional_values import with_values
 from helpers.commands import COMMAND, ca_file, environment, listening
 from helpers.peers import ROOT
 from helpers.serving import cert_file
 from helpers.wire import PATIENCE, Wire
 
 README: Final = (ROOT / "README.md").read_text()
+#: A link or a picture in Markdown or HTML: what it leads to.
+LINK: Final = re.compile(r'\]\(([^)]*)\)|(?:src|srcset|href)="([^"]*)"')
 
 
 def snippet(words: str) -> str:
@@ -177,6 +180,33 @@ test_a_truncated_answer_is_an_error()
 
 def test_every_snippet_of_python_is_tried() -> None:
     assert README.count("```python\n") == 5
+
+
+def links(text: str) -> list[str]:
+    """Where the links and pictures of a text lead."""
+    return [markdown or html for markdown, html in LINK.findall(text)]
+
+
+def test_its_links_lead_to_files_of_the_repository() -> None:
+    relative = [link for link in links(README) if not re.match("[a-z]+:", link)]
+    assert relative
+    assert [link for link in relative if not (ROOT / link.partition("#")[0]).is_file()] == []
+
+
+def test_on_a_package_index_its_links_lead_to_the_repository() -> None:
+    """The build replaces relative links, by the patterns of pyproject.toml."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    repository = project["project"]["urls"]["Homepage"]
+    pictures = repository.replace("//github.com/", "//raw.githubusercontent.com/")
+    text = README
+    for substitution in project["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]["substitutions"]:
+        text = re.sub(substitution["pattern"], substitution["replacement"], text)
+    for before, after in zip(links(README), links(text), strict=True):
+        if re.match("[a-z]+:", before):
+            assert after == before
+        else:
+            assert after in {f"{repository}/blob/main/{before}", f"{pictures}/main/{before}"}
+            assert ("raw." in after) == after.endswith((".svg", ".png"))
 
 
 COMMANDS: Final = re.findall(r"^    (.*bowout (?:connect|serve) .*)$", README, re.MULTILINE)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bowout._core.output import Cargo, OutputQueue
+from bowout._core.buffers import ChunkKind, OutputQueue
 from bowout._core.records import MAX_PLAINTEXT, RecordScanner, looks_like_tls, plaintext_taken
 
 
@@ -163,7 +163,7 @@ def test_a_key_update_in_front_of_data_carries_none_of_it(sizes: list[int], plai
     assert taken == [0, 0, in_the_first]
 
 
-def queue(*chunks: tuple[bytes, Cargo, int]) -> OutputQueue:
+def queue(*chunks: tuple[bytes, ChunkKind, int]) -> OutputQueue:
     made = OutputQueue()
     for chunk in chunks:
         made.append(*chunk)
@@ -175,28 +175,28 @@ def test_an_empty_queue_has_no_head() -> None:
 
 
 def test_the_head_stays_until_it_is_taken() -> None:
-    made = queue((b"abc", Cargo.DATA, 1))
+    made = queue((b"abc", ChunkKind.DATA, 1))
     assert [bytes(made.head() or b"") for _ in range(2)] == [b"abc", b"abc"]
 
 
 def test_the_rest_of_the_head_is_given_next() -> None:
-    made = queue((b"abc", Cargo.DATA, 1))
+    made = queue((b"abc", ChunkKind.DATA, 1))
     made.taken(1)
     assert bytes(made.head() or b"") == b"bc"
 
 
 def test_taking_a_part_finishes_nothing() -> None:
-    assert queue((b"abc", Cargo.DATA, 1)).taken(2) is None
+    assert queue((b"abc", ChunkKind.DATA, 1)).taken(2) is None
 
 
 def test_taking_the_last_byte_gives_what_the_chunk_carried() -> None:
-    made = queue((b"abc", Cargo.DATA, 7), (b"d", Cargo.CLOSE_NOTIFY, 0))
+    made = queue((b"abc", ChunkKind.DATA, 7), (b"d", ChunkKind.CLOSE_NOTIFY, 0))
     made.taken(2)
-    assert made.taken(1) == (Cargo.DATA, 7)
+    assert made.taken(1) == (ChunkKind.DATA, 7)
 
 
 def test_the_size_is_what_waits() -> None:
-    made = queue((b"abc", Cargo.DATA, 1), (b"d", Cargo.CLOSE_NOTIFY, 0))
+    made = queue((b"abc", ChunkKind.DATA, 1), (b"d", ChunkKind.CLOSE_NOTIFY, 0))
     made.taken(2)
     assert made.size == 2
 
@@ -206,22 +206,22 @@ def test_an_empty_queue_holds_no_plaintext() -> None:
 
 
 def test_what_has_not_begun_to_leave_is_untaken() -> None:
-    assert queue((CHUNK, Cargo.DATA, SENT), (record(27), Cargo.DATA, 10)).plaintext() == (0, SENT + 10)
+    assert queue((CHUNK, ChunkKind.DATA, SENT), (record(27), ChunkKind.DATA, 10)).plaintext() == (0, SENT + 10)
 
 
 def test_a_half_taken_chunk_is_split_at_its_records() -> None:
-    made = queue((CHUNK, Cargo.DATA, SENT), (record(27), Cargo.DATA, 10))
+    made = queue((CHUNK, ChunkKind.DATA, SENT), (record(27), ChunkKind.DATA, 10))
     made.taken(FULL + 5 + 1)
     assert made.plaintext() == (MAX_PLAINTEXT, SENT + 10 - MAX_PLAINTEXT)
 
 
 def test_a_half_taken_alert_holds_no_plaintext() -> None:
-    made = queue((record(19), Cargo.CLOSE_NOTIFY, 0))
+    made = queue((record(19), ChunkKind.CLOSE_NOTIFY, 0))
     made.taken(3)
     assert made.plaintext() == (0, 0)
 
 
 def test_a_cleared_queue_is_empty() -> None:
-    made = queue((b"abc", Cargo.DATA, 1))
+    made = queue((b"abc", ChunkKind.DATA, 1))
     made.clear()
     assert (made.head(), made.size) == (None, 0)

@@ -12,9 +12,9 @@ from bowout import DrainReport, How, Stream
 from helpers.runners import Runner
 from helpers.served import dialled, echo, gate, serve
 from helpers.tasks import in_thread, jobs, turn
-from helpers.wire import PATIENCE, VERSIONS, Version
+from helpers.wire import VERSIONS, Version, patiently
 
-BRIEF: Final = 0.5
+BRIEF: Final = 3.0
 """A limit that passes while the loop is blocked, in seconds."""
 
 
@@ -34,8 +34,8 @@ class Rendezvous:
         """Block the loop until the client has done its part and `BRIEF` is over."""
         began = time.monotonic()
         self.go.set()
-        assert self.done.wait(PATIENCE), "the client never did its part"
-        time.sleep(max(0.0, began + 3 * BRIEF - time.monotonic()))
+        assert patiently(self.done), "the client never did its part"
+        time.sleep(max(0.0, began + 1.1 * BRIEF - time.monotonic()))
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -45,7 +45,7 @@ def test_a_request_that_came_while_the_loop_was_blocked_is_answered(run: Runner,
     def client(port: int) -> bytes:
         with dialled(port, version) as wire:
             meet.ready.set()
-            assert meet.go.wait(PATIENCE)
+            assert patiently(meet.go)
             wire.send(b"ping")
             meet.done.set()
             return wire.read()
@@ -76,7 +76,7 @@ def test_a_drain_counts_the_answer_that_came_while_the_loop_was_blocked(run: Run
             assert wire.read() == b"ping"
             meet.ready.set()
             assert wire.read_to_end() == "close_notify"
-            assert meet.go.wait(PATIENCE)
+            assert patiently(meet.go)
             wire.close_notify()
             wire.fin()
             meet.done.set()

@@ -11,11 +11,8 @@ from typing import Any
 
 import pytest
 
-from bowout import (
-    How,
-    Stream,
-    _acceptor,
-)
+from bowout import How, Stream
+from bowout._server import accept
 from helpers.runners import Runner
 from helpers.served import (
     LOOPBACK,
@@ -205,7 +202,7 @@ trio.run(main) if sys.argv[1] == "trio" else asyncio.run(main())
 class TestAcceptTrouble:
     @pytest.fixture(autouse=True)
     def quickly(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(_acceptor, "_BACKOFF_FIRST", 0.001)
+        monkeypatch.setattr(accept, "BACKOFF_FIRST", 0.001)
 
     def test_it_backs_off_and_goes_on(self, run: Runner) -> None:
         async def main() -> bytes:
@@ -221,7 +218,7 @@ class TestAcceptTrouble:
 
         run(main)
         assert [record.getMessage() for record in caplog.records] == [
-            f"cannot accept connections: {os.strerror(errno.ENFILE)}; trying again until it gets better"
+            f"cannot accept connections: {os.strerror(errno.ENFILE)}; retrying"
         ]
 
     def test_it_says_when_the_trouble_is_over(
@@ -231,7 +228,7 @@ class TestAcceptTrouble:
             async with serve(echo, sockets=[flaky(errno.ENOBUFS)]) as server:
                 await asks(server)
 
-        monkeypatch.setattr(_acceptor, "_CALM", 0.0)
+        monkeypatch.setattr(accept, "CALM", 0.0)
         run(main)
         assert [record.getMessage() for record in caplog.records][1:] == ["accepting connections again"]
 
@@ -260,5 +257,5 @@ class TestAcceptTrouble:
                 wire.read_exactly(4)
             process.process.terminate()
             rest = process.rest()
-        assert told == "WARNING cannot accept connections: Too many open files; trying again until it gets better"
+        assert told == "WARNING cannot accept connections: Too many open files; retrying"
         assert "cannot accept" not in rest

@@ -30,7 +30,7 @@ from bowout import (
     StreamClosed,
     Truncated,
 )
-from bowout._drain import DrainLog
+from bowout._server.drain_log import DrainLog
 from helpers.runners import Runner
 from helpers.served import (
     LOOPBACK,
@@ -122,8 +122,8 @@ class TestLog:
 class TestForgery:
     """What a peer has chosen must not forge a line of a log, nor move a terminal's cursor."""
 
-    EVIL = "c\n2000-01-01 ERROR bowout.server forged\x1b[2J\u202e"
-    SHOWN = "c\\n2000-01-01 ERROR bowout.server forged\\x1b[2J\\u202e"
+    EVIL = "c\n2000-01-01 ERROR bowout._server.serve forged\x1b[2J\u202e"
+    SHOWN = "c\\n2000-01-01 ERROR bowout._server.serve forged\\x1b[2J\\u202e"
 
     @pytest.mark.parametrize("abstract", [False, True])
     def test_the_name_of_a_unix_client(
@@ -268,4 +268,4 @@ class TestObserving:
                     return await in_thread(lambda: first.recv(1)), await asks(server)
 
         assert run(main) == (b"", b"ping")
-        assert [record.getMessage() for record in caplog.records] == ["a connection could not be taken over"]
+        assert [record.getMessage() for record in caplog.records] == ["an accepted connection could not be set up"]

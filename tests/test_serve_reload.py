@@ -22,8 +22,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
-from bowout import MisuseError, Server, _certificates, _key_kinds
-from bowout._certificates import readable_by_us
+from bowout import MisuseError, Server
+from bowout._server import certificates, key_kinds
+from bowout._server.certificates import readable_by_us
 from helpers.runners import Runner
 from helpers.served import LOOPBACK, asks, connect, echo, serve, tcp, visit
 from helpers.tasks import in_thread, on_trio, settle
@@ -45,7 +46,7 @@ def _keys(kind: str) -> Iterator[Any]:
     return itertools.cycle([KEYS[kind]() for _ in range(3)])
 
 
-class Pair:
+class KeyPair:
     """A certificate that vouches for itself, and its key."""
 
     def __init__(self, directory: Path, kind: str, *, begins: float = -1, ends: float = 1) -> None:
@@ -74,7 +75,7 @@ class Pair:
         return self.certificate.public_bytes(serialization.Encoding.DER)
 
 
-def context_with(*pairs: Pair, version: Version | None = None) -> ssl.SSLContext:
+def context_with(*pairs: KeyPair, version: Version | None = None) -> ssl.SSLContext:
     """A server's context with these."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     if version is not None:
@@ -113,7 +114,7 @@ class TestKinds:
     @pytest.mark.parametrize("old", KEYS)
     @pytest.mark.backends("asyncio")
     def test_the_new_one_is_shown_whatever_its_key_is(self, run: Runner, tmp_path: Path, old: str, new: str) -> None:
-        before, after = Pair(tmp_path, old), Pair(tmp_path, new)
+        before, after = KeyPair(tmp_path, old), KeyPair(tmp_path, new)
 
         async def main() -> list[bytes | None]:
             async with serve(echo, context=context_with(before)) as server:
@@ -125,7 +126,7 @@ class TestKinds:
 
     @pytest.mark.parametrize("version", VERSIONS)
     def test_on_every_loop_in_every_version(self, run: Runner, tmp_path: Path, version: Version) -> None:
-        before, after = Pair(tmp_path, "RSA"), Pair(tmp_path, "P-256")
+        before, after = KeyPair(tmp_path, "RSA"), KeyPair(tmp_path, "P-256")
 
         async def main() -> list[bytes | None]:
             async with serve(echo, context=context_with(before, version=version)) as server:
@@ -137,7 +138,7 @@ class TestKinds:
         assert run(main) == [after.der, before.der]
 
     def test_the_old_one_is_not_shown_to_those_who_like_it_better(self, run: Runner, tmp_path: Path) -> None:
-        before, after = Pair(tmp_path, "RSA"), Pair(tmp_path, "P-256")
+        before, after = KeyPair(tmp_path, "RSA"), KeyPair(tmp_path, "P-256")
 
         async def main() -> list[bytes | None]:
             async with serve(echo, context=context_with(before)) as server:
@@ -148,7 +149,7 @@ class TestKinds:
         assert run(main) == [before.der, None]
 
     def test_of_two_the_one_of_its_kind_is_replaced(self, run: Runner, tmp_path: Path) -> None:
-        old, kept, new = Pair(tmp_path, "P-256"), Pair(tmp_path, "RSA"), Pair(tmp_path, "P-384")
+        old, kept, new = KeyPair(tmp_path, "P-256"), KeyPair(tmp_path, "RSA"), KeyPair(tmp_path, "P-384")
 
         async def main() -> list[bytes | None]:
             async with serve(echo, context=context_with(old, kept)) as server:
@@ -158,8 +159,8 @@ class TestKinds:
         assert run(main) == [new.der, kept.der]
 
     def test_one_of_a_third_kind_replaces_both(self, run: Runner, tmp_path: Path) -> None:
-        old = [Pair(tmp_path, "P-256"), Pair(tmp_path, "RSA")]
-        new = Pair(tmp_path, "Ed25519")
+        old = [KeyPair(tmp_path, "P-256"), KeyPair(tmp_path, "RSA")]
+        new = KeyPair(tmp_path, "Ed25519")
 
         async def main() -> list[bytes | None]:
             async with serve(echo, context=context_with(*old)) as server:
@@ -171,21 +172,21 @@ class TestKinds:
     def test_a_kind_that_is_not_known_is_not_left_beside_it(
         self, run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        known = tuple(kind for kind in _key_kinds._KINDS if kind.name != "RSA")
-        monkeypatch.setattr(_key_kinds, "_KINDS", known)
-        monkeypatch.setattr(_key_kinds, "_KNOWN", {number for kind in known for number in kind.signatures})
-        old, new = Pair(tmp_path, "RSA"), Pair(tmp_path, "P-256")
+        known = tuple(kind for kind in key_kinds.KINDS if kind.name != "RSA")
+        monkeypatch.setattr(key_kinds, "KINDS", known)
+        monkeypatch.setattr(key_kinds, "KNOWN", {number for kind in known for number in kind.signatures})
+        old, new = KeyPair(tmp_path, "RSA"), KeyPair(tmp_path, "P-256")
 
         async def main() -> bytes | None:
             async with serve(echo, context=context_with(old)) as server:
-                with pytest.raises(MisuseError, match="not known here"):
+                with pytest.raises(MisuseError, match="an unknown kind of key"):
                     server.reload_certificate(new.path)
                 return await shown(server)
 
         assert run(main) == old.der
 
     def test_one_of_a_mapping_gets_another_kind_too(self, run: Runner, tmp_path: Path) -> None:
-        main_pair, old, new = Pair(tmp_path, "RSA"), Pair(tmp_path, "RSA"), Pair(tmp_path, "P-256")
+        main_pair, old, new = KeyPair(tmp_path, "RSA"), KeyPair(tmp_path, "RSA"), KeyPair(tmp_path, "P-256")
 
         async def main() -> bytes | None:
             sni = {NAME: context_with(old)}
@@ -196,9 +197,9 @@ class TestKinds:
         assert run(main) == new.der
 
     @pytest.mark.parametrize("level", range(6))
-    @pytest.mark.parametrize("kind", _key_kinds._KINDS, ids=lambda kind: kind.name)
-    def test_openssl_takes_what_an_old_one_is_buried_under(self, kind: _key_kinds.KeyKind, level: int) -> None:
-        context = _certificates._blank_context(level)
+    @pytest.mark.parametrize("kind", key_kinds.KINDS, ids=lambda kind: kind.name)
+    def test_openssl_takes_what_an_old_one_is_buried_under(self, kind: key_kinds.KeyKind, level: int) -> None:
+        context = certificates._blank_context(level)
         with readable_by_us(kind.made_up_certificate(level)) as path:
             expected = ssl.SSLError if (level, kind.name) in {(4, "Ed25519"), (5, "Ed25519"), (5, "Ed448")} else OSError
             # A certificate that is refused is so before its key is looked for; no key of these could be had either.
@@ -209,7 +210,7 @@ class TestKinds:
 class TestWhatStays:
     def test_all_else_that_was_set_on_the_context(self, run: Runner, tmp_path: Path) -> None:
         """A client's certificate, the protocols, the tickets, the ciphers: what cannot be read cannot be copied."""
-        context = context_with(Pair(tmp_path, "RSA"), version="1.2")
+        context = context_with(KeyPair(tmp_path, "RSA"), version="1.2")
         authority().configure_trust(context)
         context.verify_mode = ssl.CERT_REQUIRED
         context.set_alpn_protocols(["ours"])
@@ -220,7 +221,7 @@ class TestWhatStays:
 
         async def main() -> tuple[str | None, str | None, bool]:
             async with serve(echo, context=context) as server:
-                server.reload_certificate(Pair(tmp_path, "P-256").path)
+                server.reload_certificate(KeyPair(tmp_path, "P-256").path)
                 async with await connect(server, context=client) as stream:
                     known = stream.alpn, stream.cipher
                     await stream.send(b"x")
@@ -237,7 +238,7 @@ class TestWhatStays:
     @pytest.mark.parametrize("version", VERSIONS)
     def test_a_handshake_that_is_under_way(self, run: Runner, tmp_path: Path, version: Version) -> None:
         """Connected, but with nothing said: it goes on with the certificate that was there when it came."""
-        before, after = Pair(tmp_path, "RSA"), Pair(tmp_path, "P-256")
+        before, after = KeyPair(tmp_path, "RSA"), KeyPair(tmp_path, "P-256")
 
         async def main() -> bytes | None:
             async with serve(echo, context=context_with(before)) as server:
@@ -260,7 +261,7 @@ class TestWhatStays:
         root.configure_trust(client)
 
         async def main() -> bytes:
-            async with serve(echo, context=context_with(Pair(tmp_path, "P-256"))) as server:
+            async with serve(echo, context=context_with(KeyPair(tmp_path, "P-256"))) as server:
                 server.reload_certificate(tmp_path / "chain.pem")
                 return await asks(server, context=client, server_hostname=NAME)
 
@@ -272,9 +273,9 @@ class TestRefusals:
 
     def refused(self, run: Runner, tmp_path: Path, error: type[Exception], match: str, *args: Any, **more: Any) -> None:
         for kind in ("RSA", "P-384"):
-            old = Pair(tmp_path, kind)
+            old = KeyPair(tmp_path, kind)
 
-            async def main(old: Pair = old) -> bytes | None:
+            async def main(old: KeyPair = old) -> bytes | None:
                 async with serve(echo, context=context_with(old)) as server:
                     with pytest.raises(error, match=match):
                         server.reload_certificate(*args, **more)
@@ -283,18 +284,20 @@ class TestRefusals:
             assert run(main) == old.der
 
     def test_a_key_that_does_not_belong_to_it(self, run: Runner, tmp_path: Path) -> None:
-        one, other = Pair(tmp_path, "P-256"), Pair(tmp_path, "P-256")
+        one, other = KeyPair(tmp_path, "P-256"), KeyPair(tmp_path, "P-256")
         self.refused(run, tmp_path, ssl.SSLError, "does not belong .* stays", one.path, other.path)
 
     def test_a_key_of_another_kind(self, run: Runner, tmp_path: Path) -> None:
-        one, other = Pair(tmp_path, "P-256"), Pair(tmp_path, "RSA")
+        one, other = KeyPair(tmp_path, "P-256"), KeyPair(tmp_path, "RSA")
         self.refused(run, tmp_path, ssl.SSLError, "does not belong", one.path, other.path)
 
     def test_a_missing_file(self, run: Runner, tmp_path: Path) -> None:
         self.refused(run, tmp_path, FileNotFoundError, "missing", tmp_path / "missing.pem")
 
     def test_a_missing_key(self, run: Runner, tmp_path: Path) -> None:
-        self.refused(run, tmp_path, FileNotFoundError, "missing", Pair(tmp_path, "RSA").path, tmp_path / "missing.pem")
+        self.refused(
+            run, tmp_path, FileNotFoundError, "missing", KeyPair(tmp_path, "RSA").path, tmp_path / "missing.pem"
+        )
 
     def test_a_directory(self, run: Runner, tmp_path: Path) -> None:
         self.refused(run, tmp_path, IsADirectoryError, str(tmp_path), tmp_path)
@@ -308,17 +311,17 @@ class TestRefusals:
         self.refused(run, tmp_path, ssl.SSLError, match, tmp_path / "file")
 
     def test_a_file_that_was_written_by_half(self, run: Runner, tmp_path: Path) -> None:
-        pair = Pair(tmp_path, "RSA")
+        pair = KeyPair(tmp_path, "RSA")
         pair.path.write_bytes((pair.pem + pair.key_pem())[:-200])
         self.refused(run, tmp_path, ssl.SSLError, "cannot be used|no private key", pair.path)
 
     def test_a_certificate_without_a_key(self, run: Runner, tmp_path: Path) -> None:
-        pair = Pair(tmp_path, "RSA")
+        pair = KeyPair(tmp_path, "RSA")
         pair.path.write_bytes(pair.pem)
         self.refused(run, tmp_path, ssl.SSLError, "no private key", pair.path)
 
     def test_a_chain_with_garbage_behind_the_leaf(self, run: Runner, tmp_path: Path) -> None:
-        pair = Pair(tmp_path, "P-256")
+        pair = KeyPair(tmp_path, "P-256")
         broken = pair.pem.replace(b"MII", b"MIX", 1) if b"MII" in pair.pem else pair.pem[:60] + pair.pem[64:]
         pair.path.write_bytes(pair.key_pem() + pair.pem + broken)
         self.refused(run, tmp_path, ssl.SSLError, "cannot be used", pair.path)
@@ -333,10 +336,10 @@ class TestRefusals:
         self.refused(run, tmp_path, error, "certfile", certfile)
 
     def test_an_empty_key_file(self, run: Runner, tmp_path: Path) -> None:
-        self.refused(run, tmp_path, ValueError, "keyfile is empty", Pair(tmp_path, "RSA").path, "")
+        self.refused(run, tmp_path, ValueError, "keyfile is empty", KeyPair(tmp_path, "RSA").path, "")
 
     def test_a_key_too_small_for_the_context(self, run: Runner, tmp_path: Path) -> None:
-        old, new = Pair(tmp_path, "P-384"), Pair(tmp_path, "RSA")
+        old, new = KeyPair(tmp_path, "P-384"), KeyPair(tmp_path, "RSA")
         context = context_with(old)
         context.set_ciphers("DEFAULT:@SECLEVEL=3")
 
@@ -356,7 +359,7 @@ class TestPasswords:
         ids=["str", "bytes", "bytearray", "function of str", "function of bytes"],
     )
     def test_an_encrypted_key_is_opened_by(self, run: Runner, tmp_path: Path, password: Any) -> None:
-        old, new = Pair(tmp_path, "RSA"), Pair(tmp_path, "P-256")
+        old, new = KeyPair(tmp_path, "RSA"), KeyPair(tmp_path, "P-256")
         new.path.write_bytes(new.key_pem(b"secret") + new.pem)
 
         async def main() -> bytes | None:
@@ -379,7 +382,7 @@ class TestPasswords:
     def test_it_stays_shut_for(
         self, run: Runner, tmp_path: Path, password: Any, error: type[Exception], match: str
     ) -> None:
-        old, new = Pair(tmp_path, "RSA"), Pair(tmp_path, "P-256")
+        old, new = KeyPair(tmp_path, "RSA"), KeyPair(tmp_path, "P-256")
         new.path.write_bytes(new.key_pem(b"secret") + new.pem)
 
         async def main() -> bytes | None:
@@ -394,7 +397,7 @@ class TestPasswords:
 class TestFiles:
     def test_they_are_read_once(self, run: Runner, tmp_path: Path) -> None:
         """From a pipe there is no second time; and what somebody writes meanwhile is not loaded untried."""
-        old, new, fifo = Pair(tmp_path, "RSA"), Pair(tmp_path, "RSA"), tmp_path / "fifo"
+        old, new, fifo = KeyPair(tmp_path, "RSA"), KeyPair(tmp_path, "RSA"), tmp_path / "fifo"
         os.mkfifo(fifo)
         writer = threading.Thread(target=fifo.write_bytes, args=(new.path.read_bytes(),))
 
@@ -422,7 +425,7 @@ class TestFiles:
         self, run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.delattr(os, "memfd_create", raising=False)
-        old, new = Pair(tmp_path, "RSA"), Pair(tmp_path, "P-256")
+        old, new = KeyPair(tmp_path, "RSA"), KeyPair(tmp_path, "P-256")
 
         async def main() -> bytes | None:
             async with serve(echo, context=context_with(old)) as server:
@@ -445,7 +448,7 @@ class TestFiles:
         ends: float,
         words: str | None,
     ) -> None:
-        old, new = Pair(tmp_path, "RSA"), Pair(tmp_path, "P-256", begins=begins, ends=ends)
+        old, new = KeyPair(tmp_path, "RSA"), KeyPair(tmp_path, "P-256", begins=begins, ends=ends)
 
         async def main() -> bytes | None:
             async with serve(echo, context=context_with(old)) as server:
@@ -460,7 +463,7 @@ class TestFiles:
 
 class TestThreads:
     def test_another_thread_is_told_what_to_do(self, run: Runner, tmp_path: Path) -> None:
-        old, new = Pair(tmp_path, "RSA"), Pair(tmp_path, "P-256")
+        old, new = KeyPair(tmp_path, "RSA"), KeyPair(tmp_path, "P-256")
 
         async def main() -> tuple[str, bytes | None]:
             def reload() -> str:
@@ -477,7 +480,7 @@ class TestThreads:
         assert der == old.der
 
     def test_what_it_is_told_works(self, run: Runner, tmp_path: Path) -> None:
-        old, new = Pair(tmp_path, "RSA"), Pair(tmp_path, "P-256")
+        old, new = KeyPair(tmp_path, "RSA"), KeyPair(tmp_path, "P-256")
 
         async def main() -> bytes | None:
             async with serve(echo, context=context_with(old)) as server:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 both_versions = pytest.mark.parametrize("version", VERSIONS)
 
 
-class Asked:
+class NameLog:
     """A server's context that notes the names that clients ask for; None for a client that names none."""
 
     def __init__(self, *names: str, version: Version | None = None) -> None:
@@ -59,7 +59,7 @@ def test_no_name_is_sent(run: Runner, version: Version, by: str) -> None:
         assert stream.ssl_object.server_hostname is None
         return (await stream.close()).how
 
-    asked = Asked(version=version)
+    asked = NameLog(version=version)
     with peer(polite, context=asked.context) as link:
         assert run(main) is How.CLEAN
     assert asked.names == [None]
@@ -81,7 +81,7 @@ def test_an_address_is_checked_and_not_sent(run: Runner) -> None:
         stream = await bowout.connect("127.0.0.1", 443, over=link.sock, context=client_context())
         return (await stream.close()).how
 
-    asked = Asked()
+    asked = NameLog()
     with peer(polite, context=asked.context) as link:
         assert run(main) is How.CLEAN
     assert asked.names == [None]
@@ -93,7 +93,7 @@ def test_an_address_is_checked_without_its_zone(run: Runner, zone: str) -> None:
         stream = await bowout.connect(f"fe80::1{zone}", 443, over=link.sock, context=client_context())
         return (await stream.close()).how
 
-    asked = Asked("fe80::1")
+    asked = NameLog("fe80::1")
     with peer(polite, context=asked.context) as link:
         assert run(main) is How.CLEAN
     assert asked.names == [None]
@@ -116,7 +116,7 @@ def test_a_name_is_sent_and_checked_by_idna_2008(run: Runner, version: Version, 
         await stream.handshake()
         return (await stream.close()).how
 
-    asked = Asked("xn--fa-hia.de", version=version)
+    asked = NameLog("xn--fa-hia.de", version=version)
     with peer(polite, context=asked.context) as link:
         assert run(main) is How.CLEAN
     assert asked.names == ["xn--fa-hia.de"]

@@ -251,13 +251,13 @@ def test_a_session_does_not_vouch_for_another_name(run: Runner, version: Version
 
 
 def test_the_servers_of_the_last_sessions_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Session:
+    class ResumedConnection:
         def __init__(self, number: int) -> None:
             self.id = bytes([number])
 
-    monkeypatch.setattr(_sessions, "_MOST", 2)
+    monkeypatch.setattr(_sessions, "CAPACITY", 2)
     context = client_context()
-    first, second, third = (Session(number) for number in range(3))
+    first, second, third = (ResumedConnection(number) for number in range(3))
     for session in (first, second, first, third):
         _sessions.remember(context, session, "A.test")  # type: ignore[arg-type]
     _sessions.check(context, second, "b.test")  # type: ignore[arg-type]  # It is forgotten.

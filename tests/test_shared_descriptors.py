@@ -174,3 +174,62 @@ def test_what_a_forked_child_does_with_a_stream_does_not_end_it(backend: str, wh
     authority().cert_pem.write_to_path(trust)
     with program(FORKING, str(cert), str(trust), what, backend) as process:
         assert process.rest() == "clean\n"
+
+
+#: Talks over asyncio's interface, forks, and has the child do what it must not do to its parent's connection.
+FORKING_WRITER = """
+import asyncio, logging, os, ssl, sys
+import bowout, bowout.asyncio
+
+logging.basicConfig(level=logging.WARNING, stream=sys.stdout, format="%(name)s", force=True)
+
+async def answer(reader, writer):
+    writer.write(await reader.read())
+    writer.close()
+
+async def main():
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server.load_cert_chain(sys.argv[1])
+    client = ssl.create_default_context(cafile=sys.argv[2])
+    listening = await bowout.asyncio.start_server(answer, "127.0.0.1", 0, ssl=server)
+    port = listening.sockets[0].getsockname()[1]
+    reader, writer = await bowout.asyncio.open_connection("127.0.0.1", port, ssl=client)
+    leave_a_child(writer)
+    writer.write(b"word")
+    writer.write_eof()
+    assert await reader.read() == b"word"
+    writer.close()
+    await writer.wait_closed()
+    print(writer.get_extra_info("ending").how)
+    await bowout.asyncio.drain(listening)
+
+def leave_a_child(writer):
+    pid = os.fork()
+    if pid == 0:
+        for verb, arguments in (("close", ()), ("write", (b"x",)), ("write_eof", ())):
+            try:
+                getattr(writer, verb)(*arguments)
+            except bowout.MisuseError as error:
+                assert "TLSTransport client 127.0.0.1" in str(error), error
+                print(verb, flush=True)
+        writer.transport.abort()
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+factory = None
+if sys.argv[3] == "uvloop":
+    import uvloop
+    factory = uvloop.new_event_loop
+with asyncio.Runner(loop_factory=factory) as runner:
+    runner.run(main())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.backends("asyncio", "uvloop")
+def test_what_a_forked_child_does_with_a_writer_does_not_end_it(backend: str, tmp_path: Path) -> None:
+    cert, trust = tmp_path / "server.pem", tmp_path / "ca.pem"
+    cert.write_bytes(authority().issue_cert("localhost", "127.0.0.1").private_key_and_cert_chain_pem.bytes())
+    authority().cert_pem.write_to_path(trust)
+    with program(FORKING_WRITER, str(cert), str(trust), backend) as process:
+        assert process.rest() == "bowout.asyncio\nwrite\nwrite_eof\nbowout.asyncio\nclean\n"

@@ -9,7 +9,6 @@ from typing import Final
 
 import pytest
 
-from bowout._core.closing import Step, next_step
 from bowout._core.states import (
     INBOUND,
     INBOUND_ENDED,
@@ -22,6 +21,7 @@ from bowout._core.states import (
     Signal,
     verdict,
 )
+from bowout._core.winddown import Step, next_step
 from bowout.ending import How, Inbound, Outbound
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -43,7 +43,9 @@ def opened() -> Halves:
 def judge(
     outbound: Outbound, inbound: Inbound, *, sent: bool = False, leaving: bool = False, unsent: bool = False
 ) -> How:
-    return verdict(halves(outbound, inbound, sent=sent), shook_hands=True, leaving_when_cut=leaving, unsent=unsent)
+    return verdict(
+        halves(outbound, inbound, sent=sent), handshake_completed=True, leaving_when_cut=leaving, unsent=unsent
+    )
 
 
 # -- the tables ------------------------------------------------------------------------------------------------------
@@ -201,7 +203,7 @@ def test_a_joint_rule_does_not_answer_twice() -> None:
 def test_without_a_handshake_it_failed() -> None:
     every = itertools.product(Outbound, Inbound, [False, True])
     hows = {
-        verdict(halves(o, i, sent=sent), shook_hands=False, leaving_when_cut=False, unsent=False)
+        verdict(halves(o, i, sent=sent), handshake_completed=False, leaving_when_cut=False, unsent=False)
         for o, i, sent in every
     }
     assert hows == {How.FAILED_HANDSHAKE}

@@ -121,7 +121,7 @@ def abort_at_the_next_slice(stream: bowout.Stream, monkeypatch: pytest.MonkeyPat
         stream.abort()
         await real()
 
-    monkeypatch.setattr("bowout._connection._DRAIN_SLICE", 1)
+    monkeypatch.setattr("bowout._core.winddown.SLICE", 1)
     monkeypatch.setattr(backend, "checkpoint", abort_meanwhile)
 
 

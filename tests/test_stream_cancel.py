@@ -482,7 +482,7 @@ def test_sends_that_are_cancelled_one_after_the_other_do_not_pile_up(run: Runner
                 await settle()
             sender.cancel()
             await sender.ended()
-        size = stream._connection.engine.output_size
+        size = stream._connection.engine.outgoing.size
         stream.abort()
         return size
 

@@ -339,7 +339,7 @@ def test_a_send_that_ends_while_a_close_lets_others_run_is_not_waited_for(
     run: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The close has to look again: nobody will wake it."""
-    monkeypatch.setattr("bowout._connection._DRAIN_SLICE", 1)
+    monkeypatch.setattr("bowout._core.winddown.SLICE", 1)
     reading = threading.Event()
 
     def talk_then_read(wire: Wire) -> str:
@@ -378,7 +378,7 @@ def test_a_send_that_ends_while_a_close_lets_others_run_is_not_waited_for(
 def test_where_the_kernel_does_not_tell_what_has_arrived_a_close_waits_a_little(
     run: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bowout._connection._FIN_PATIENCE", 0.05)
+    monkeypatch.setattr("bowout._core.winddown.FIN_PATIENCE", 0.05)
     monkeypatch.setattr("bowout._backends.sockets.SocketTransport.unacknowledged", lambda self: None)
 
     async def main() -> bowout.Ending:

@@ -68,7 +68,7 @@ def test_a_close_notify_that_comes_before_all_was_sent_is_not_clean_in_tls_1_2(r
 
     with peer(ends_first, version="1.2", small=True) as link:
         error, ending = run(main)
-    assert isinstance(error, bowout.StreamClosed)
+    assert isinstance(error, bowout.PeerClosed)
     assert link.result == "close_notify"
     assert (ending.how, ending.clean, ending.started_by) == (How.UNFLUSHED, False, Side.PEER)
     assert ending.sent + ending.unsent == 1 << 20

@@ -27,22 +27,31 @@ from hypothesis.stateful import (
     rule,
 )
 
-from bowout import _connection
-from bowout._connection import Connection
-from bowout._core.closing import Step, next_step
+from bowout._connection.closer import Closer
+from bowout._connection.connection import Connection
+from bowout._core import winddown
 from bowout._core.engine import Engine
+from bowout._core.incoming import Incoming
+from bowout._core.winddown import Step, next_step
 from bowout._options import StreamOptions
-from bowout._pump import Pump
 from bowout.ending import How, Role
 from bowout.errors import BowoutError, IncompleteRead
-from helpers.simulation import Cancelled, Loop, Scope, SimulatedBackend, SimulatedEvent, SimulatedTransport, Task
+from helpers.simulation import (
+    Cancelled,
+    Loop,
+    Scope,
+    SimulatedBackend,
+    SimulatedEvent,
+    SimulatedTask,
+    SimulatedTransport,
+)
 from helpers.wire import NAME, client_context, server_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
 
+    from bowout._stream import Stream
     from bowout.ending import OnError, TruncationPolicy
-    from bowout.stream import Stream
     from helpers.wire import Version
 
 SIZES: Final = st.sampled_from([1, 2, 100, 16384, 16385, 70_000])
@@ -68,7 +77,7 @@ def stretch(start: int, count: int) -> bytes:
     return (_PATTERN * (2 + count // len(_PATTERN)))[start : start + count]
 
 
-class Peer:
+class MachinePeer:
     """OpenSSL at the other end."""
 
     def __init__(self, context: ssl.SSLContext, transport: SimulatedTransport, *, server_side: bool) -> None:
@@ -176,7 +185,7 @@ class StreamMachine(RuleBasedStateMachine):
         self.transport = SimulatedTransport(self.loop)
         self.transport.tells = tells
         other = Role.SERVER if client else Role.CLIENT
-        self.peer = Peer(context(other, version, ours=False), self.transport, server_side=client)
+        self.peer = MachinePeer(context(other, version, ours=False), self.transport, server_side=client)
         self.stream: Stream = StreamOptions(
             context=context(role, version, ours=True),
             role=role,
@@ -189,16 +198,16 @@ class StreamMachine(RuleBasedStateMachine):
         self.ends = 0
         self.messages: list[int] = []
         self.sent_whole: set[int] = set()
-        self.deadlines: dict[Task, float] = {}
-        self.ending_tasks: list[Task] = []
-        self.unwraps: list[Task] = []
+        self.deadlines: dict[SimulatedTask, float] = {}
+        self.ending_tasks: list[SimulatedTask] = []
+        self.unwraps: list[SimulatedTask] = []
         self.stays: list[SimulatedEvent] = []
         if shake:
             self.spawn("handshake", self.stream.handshake())
             for _ in range(9):
                 self.settle()
 
-    def spawn(self, name: str, coroutine: Coroutine[Any, Any, Any]) -> Task:
+    def spawn(self, name: str, coroutine: Coroutine[Any, Any, Any]) -> SimulatedTask:
         return self.loop.spawn(name, coroutine)
 
     @rule()
@@ -401,11 +410,11 @@ class StreamMachine(RuleBasedStateMachine):
                 assert self.stream.ending is not None, f"{task.name} left no ending"
                 assert self.transport.closed, f"{task.name} left the descriptor open"
 
-    def never_began(self, task: Task) -> bool:
+    def never_began(self, task: SimulatedTask) -> bool:
         """It was cancelled before its first step."""
         return isinstance(task.error, Cancelled) and task.began_at is None
 
-    def left_it_to_another(self, task: Task) -> bool:
+    def left_it_to_another(self, task: SimulatedTask) -> bool:
         """It waited for the end that another makes, and was cancelled: that leaves the other alone."""
         others = [other for other in self.ending_tasks + self.unwraps if other is not task and not other.done]
         return isinstance(task.error, Cancelled) and bool(others)
@@ -457,7 +466,12 @@ class StreamMachine(RuleBasedStateMachine):
         """Nobody has done anything that stands in the way of a clean end."""
         stream, peer = self.stream, self.peer
         spoilt = peer.spoilt or peer.fin_queued or peer.gone or peer.failed or not peer.shook_hands
-        ours = stream.ending or stream._connection.leaving or stream._connection.cut_short or self.stays
+        ours = (
+            stream.ending
+            or stream._connection.closer.leaving
+            or stream._connection.engine.outgoing.interrupted
+            or self.stays
+        )
         return self.helpful and not spoilt and not ours and stream._connection.engine.handshake_done
 
     def help_to_end(self) -> None:
@@ -508,20 +522,20 @@ TestStreamMachine.settings = settings(stateful_step_count=60)
 
 
 def lose_a_byte(broken: pytest.MonkeyPatch) -> None:
-    read = Pump.read_into
+    read = Connection.read_into
 
-    async def lose(self: Pump, view: memoryview) -> int:
+    async def lose(self: Connection, view: memoryview) -> int:
         return max(0, await read(self, view) - 1)
 
-    broken.setattr(Pump, "read_into", lose)
+    broken.setattr(Connection, "read_into", lose)
 
 
 def leave_the_descriptor_open(broken: pytest.MonkeyPatch) -> None:
-    broken.setattr(SimulatedTransport, "close", lambda self: None)
+    broken.setattr(SimulatedTransport, "close", lambda self, **_: None)
 
 
 def vouch_for_half_a_message(broken: pytest.MonkeyPatch) -> None:
-    broken.setattr(Connection, "_queue_close_notify", lambda self, *, notify: self.engine.queue_close_notify())
+    broken.setattr(Engine, "say_goodbye", Engine.queue_close_notify)
 
 
 def close_without_lingering(broken: pytest.MonkeyPatch) -> None:
@@ -529,7 +543,7 @@ def close_without_lingering(broken: pytest.MonkeyPatch) -> None:
         step = next_step(*states, **facts)
         return Step.RELEASE if step is Step.LINGER else step
 
-    broken.setattr(_connection, "next_step", hasty)
+    broken.setattr(winddown, "next_step", hasty)
 
 
 def forget_the_deadline(broken: pytest.MonkeyPatch) -> None:
@@ -537,11 +551,11 @@ def forget_the_deadline(broken: pytest.MonkeyPatch) -> None:
 
 
 def take_every_end_for_close_notify(broken: pytest.MonkeyPatch) -> None:
-    broken.setattr(Engine, "_input_exhausted", lambda self: self._peer_closed())
+    broken.setattr(Incoming, "input_exhausted", lambda self: self.end())
 
 
 def swallow_a_cancelled_close(broken: pytest.MonkeyPatch) -> None:
-    broken.setattr(Connection, "_finish_without_waiting", lambda self, *, notify: None)
+    broken.setattr(Closer, "finish_now", lambda self, *, notify: None)
 
 
 def receive_all(machine: StreamMachine) -> None:

@@ -660,7 +660,7 @@ def test_a_burst_leaves_no_large_buffer_behind(run: Runner) -> None:
         stream = link.stream()
         await stream.receive_exactly(size)
         engine = stream._connection.engine
-        sizes = [sys.getsizeof(stream._buffer), engine._input.size, engine._queue.size]
+        sizes = [sys.getsizeof(stream._buffer), engine.incoming.queue.size, engine.outgoing.size]
         await stream.close()
         return sizes
 

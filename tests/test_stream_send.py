@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bowout
-from bowout import EventKind, How, Inbound, Reset, StreamClosed
+from bowout import EventKind, How, Inbound, PeerClosed, Reset, StreamClosed
 from helpers.runners import Runner
+from helpers.stand_ins import StandIn
 from helpers.tasks import in_thread, jobs, settle, turn
 from helpers.wire import ROLES, VERSIONS, Role, Version, Wire, deaf, flooding, peer, polite, server_context
 
@@ -225,7 +226,7 @@ def test_in_tls_1_2_the_peers_close_notify_ends_our_direction_too(run: Runner) -
         stream = link.stream()
         assert await stream.receive() == b""
         await in_thread(link.await_ready)  # it was answered at once, before any close
-        with pytest.raises(StreamClosed, match=r"TLS 1\.2"):
+        with pytest.raises(PeerClosed, match=r"TLS 1\.2"):
             await stream.send(b"too late")
         return (await stream.close()).how
 
@@ -375,7 +376,7 @@ def test_any_order_of_sends_and_receives_keeps_every_byte(run: Runner) -> None:
 
 def test_reading_waits_while_too_much_waits_for_the_kernel(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     """Or a flood of key updates, each of which wants an answer, would fill the memory."""
-    monkeypatch.setattr("bowout._pump._OUTPUT_CAP", 0)
+    monkeypatch.setattr("bowout._connection.connection.OUTPUT_CAP", 0)
 
     async def main() -> bytes:
         stream = link.stream()
@@ -410,12 +411,12 @@ def test_reading_waits_while_too_much_waits_for_the_kernel(run: Runner, monkeypa
 def held_up(stream: bowout.Stream) -> None:
     """The next write meets OpenSSL with one half of a handshake message, and can go on when more has come."""
     engine = stream._connection.engine
-    write, held_before = engine.write, stream._connection._received
+    write, held_before = engine.outgoing.write, stream._connection._channel.received
 
     def held(data: memoryview) -> int:
-        return 0 if stream._connection._received == held_before else write(data)
+        return 0 if stream._connection._channel.received == held_before else write(data)
 
-    engine.write = held  # type: ignore[method-assign]
+    engine.outgoing = StandIn(engine.outgoing, write=held)  # type: ignore[assignment]
 
 
 def give_then_collect(wire: Wire) -> bytes:
@@ -471,8 +472,10 @@ def test_such_a_send_goes_on_though_it_is_woken_before_who_receives_the_rest(run
         stream = link.stream()
         await stream.handshake()
         engine = stream._connection.engine
-        write = engine.write
-        engine.write = lambda data: write(data) if engine.timeline.received else 0  # type: ignore[method-assign]
+        write = engine.outgoing.write
+        engine.outgoing = StandIn(  # type: ignore[assignment]
+            engine.outgoing, write=lambda data: write(data) if engine.timeline.received else 0
+        )
         async with jobs() as group:
             sender = group.start(stream.send, b"data")
             await settle()
@@ -493,7 +496,8 @@ def test_such_a_send_fails_when_the_peer_leaves_instead(run: Runner) -> None:
     async def main() -> None:
         stream = link.stream()
         await stream.handshake()
-        stream._connection.engine.write = lambda data: 0  # type: ignore[method-assign]
+        engine = stream._connection.engine
+        engine.outgoing = StandIn(engine.outgoing, write=lambda data: 0)  # type: ignore[assignment]
         with pytest.raises(bowout.Truncated):
             await stream.send(b"data")
         stream.abort()

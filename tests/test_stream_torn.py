@@ -14,6 +14,7 @@ import pytest
 import bowout
 from bowout import Event, EventKind, How, Outbound, Stream, StreamClosed
 from helpers.runners import Runner
+from helpers.stand_ins import StandIn
 from helpers.tasks import in_thread, jobs, settle
 from helpers.wire import VERSIONS, Version, Wire, peer
 
@@ -50,7 +51,7 @@ async def struck_in_a_receive(stream: Stream) -> None:
         return None
 
     transport.receive_into = strike  # type: ignore[method-assign]
-    stream._connection._kernel_dry = False  # or the loop would read, and meet it, instead of the task
+    stream._connection._channel.dry = False  # or the loop would read, and meet it, instead of the task
     with pytest.raises(Struck):
         await stream.receive()
     transport.receive_into = receive_into  # type: ignore[method-assign]
@@ -103,9 +104,7 @@ def test_what_was_torn_apart_sends_nothing_more(run: Runner, version: Version, s
 
 
 @pytest.mark.parametrize("error", [Struck, TimeoutError], ids=lambda kind: kind.__name__)
-def test_a_timeout_of_the_programs_own_is_no_lost_connection(
-    run: Runner, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
-) -> None:
+def test_a_timeout_of_the_programs_own_is_no_lost_connection(run: Runner, error: type[BaseException]) -> None:
     """A handler of SIGALRM raises one, which is an OSError as well."""
 
     async def main() -> bowout.Ending:
@@ -115,7 +114,8 @@ def test_a_timeout_of_the_programs_own_is_no_lost_connection(
         def strike(count: int) -> None:
             raise error
 
-        monkeypatch.setattr(stream._connection.engine, "output_taken", strike)
+        engine = stream._connection.engine
+        engine.outgoing = StandIn(engine.outgoing, taken=strike)  # type: ignore[assignment]
         with pytest.raises(error):
             await stream.send(b"sent")
         return await stream.close()
@@ -140,7 +140,7 @@ def test_data_that_was_decrypted_and_is_lost_is_not_passed_over(run: Runner, ver
         await stream.handshake()
         link.go.set()
         await in_thread(link.ready.wait)
-        stream._connection._receive(1 << 14)
+        stream._connection._channel.receive(1 << 14)
         armed.add("now")
         with pytest.raises(Struck):
             await verb(stream)

@@ -11,7 +11,7 @@ import truststore
 
 import bowout
 from bowout import EventKind, How
-from bowout._core import messages
+from bowout._core import hook
 from helpers.served import program
 from helpers.wire import NAME, VERSIONS, Version, Wire, authority, client_context, peer, server_context
 
@@ -40,7 +40,7 @@ def inner(context: ssl.SSLContext) -> ssl.SSLContext:
 def test_preparing_keeps_the_callers_options_and_sets_ours() -> None:
     context = trusting()
     context.options |= ssl.OP_NO_TICKET | ssl.OP_CIPHER_SERVER_PREFERENCE
-    messages.prepare(context)
+    hook.prepare(context)
     assert inner(context).options & ssl.OP_NO_TICKET
     assert inner(context).options & ssl.OP_CIPHER_SERVER_PREFERENCE
     assert inner(context).options & ssl.OP_NO_RENEGOTIATION
@@ -50,13 +50,13 @@ def test_preparing_keeps_the_callers_options_and_sets_ours() -> None:
 
 def test_a_plain_context_is_its_own() -> None:
     context = client_context()
-    assert messages.underlying(context) is context
+    assert hook.underlying(context) is context
 
 
 def test_what_a_context_wraps_is_found_once() -> None:
     context = trusting()
-    assert messages.underlying(context) is inner(context)
-    assert messages.underlying(context) is inner(context)
+    assert hook.underlying(context) is inner(context)
+    assert hook.underlying(context) is inner(context)
 
 
 @both_versions

@@ -1,4 +1,4 @@
-"""Whom bowout is compared with: a small class each, with the same few verbs (`contenders.base`)."""
+"""The contenders that bowout is compared with: a small class each, with the same few verbs (`contenders.base`)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _ALL: Final = ("receive_into", *_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """Where a contender's class is, and what must be installed for it."""
+class ContenderChoice:
+    """The place of a contender's class, and the packages that it needs."""
 
     module: str
     kind: str
@@ -29,29 +29,29 @@ class Entry:
     works: tuple[str, ...] = _BYTES
 
 
-PYTHON: Final[dict[str, Entry]] = {
-    "bowout on asyncio": Entry("on_bowout", "Bowout", "asyncio", works=_ALL),
-    "bowout on uvloop": Entry("on_bowout", "Bowout", "uvloop", ("uvloop",), _ALL),
-    "bowout on trio": Entry("on_bowout", "Bowout", "trio", ("trio",), _ALL),
-    "asyncio streams": Entry("on_asyncio", "Streams", "asyncio"),
-    "asyncio Protocol": Entry("on_asyncio", "Protocols", "asyncio", works=_ALL),
-    "uvloop streams": Entry("on_asyncio", "Streams", "uvloop", ("uvloop",)),
-    "uvloop Protocol": Entry("on_asyncio", "Protocols", "uvloop", ("uvloop",), _ALL),
-    "trio SSLStream": Entry("on_trio", "Trio", "", ("trio",)),
-    "anyio TLSStream on asyncio": Entry("on_anyio", "Anyio", "asyncio", ("anyio",)),
-    "anyio TLSStream on trio": Entry("on_anyio", "Anyio", "trio", ("anyio", "trio")),
-    "Twisted": Entry("on_twisted", "Twisted", "", ("twisted", "OpenSSL", "service_identity")),
-    "blocking SSLSocket": Entry(
+PYTHON: Final[dict[str, ContenderChoice]] = {
+    "bowout on asyncio": ContenderChoice("on_bowout", "Bowout", "asyncio", works=_ALL),
+    "bowout on uvloop": ContenderChoice("on_bowout", "Bowout", "uvloop", ("uvloop",), _ALL),
+    "bowout on trio": ContenderChoice("on_bowout", "Bowout", "trio", ("trio",), _ALL),
+    "asyncio streams": ContenderChoice("on_asyncio", "Streams", "asyncio"),
+    "asyncio Protocol": ContenderChoice("on_asyncio", "Protocols", "asyncio", works=_ALL),
+    "uvloop streams": ContenderChoice("on_asyncio", "Streams", "uvloop", ("uvloop",)),
+    "uvloop Protocol": ContenderChoice("on_asyncio", "Protocols", "uvloop", ("uvloop",), _ALL),
+    "trio SSLStream": ContenderChoice("on_trio", "Trio", "", ("trio",)),
+    "anyio TLSStream on asyncio": ContenderChoice("on_anyio", "Anyio", "asyncio", ("anyio",)),
+    "anyio TLSStream on trio": ContenderChoice("on_anyio", "Anyio", "trio", ("anyio", "trio")),
+    "Twisted": ContenderChoice("on_twisted", "Twisted", "", ("twisted", "OpenSSL", "service_identity")),
+    "blocking SSLSocket": ContenderChoice(
         "blocking",
         "Blocking",
         works=tuple(work for work in _ALL if work != "many"),  # That would need a thread each.
     ),
-    "bare SSLObject": Entry("blocking", "Bare", works=("memory",)),  # the floor of memory
+    "bare SSLObject": ContenderChoice("blocking", "MemoryFloor", works=("memory",)),  # the floor of memory
 }
 
 
 def make(name: str, port: int, ca: str) -> Contender[Any]:
-    """The contender of this name, about to connect to this port with this trust; its modules are imported now."""
+    """Return the contender called `name`, ready to connect to this port with this trust; import its modules now."""
     entry = PYTHON[name]
     kind = getattr(importlib.import_module(f"contenders.{entry.module}"), entry.kind)
     contender: Contender[Any] = kind(port, ca, *([entry.argument] if entry.argument else []))

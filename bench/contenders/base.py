@@ -1,6 +1,6 @@
-"""The verbs that every contender has. `native/peer.c` says what they speak.
+"""The verbs of every contender. `native/peer.c` defines their protocol.
 
-A loop over bytes or round trips stands in the contender's own file, so that nothing but its own idiom is measured.
+A loop over bytes or round trips is in the contender's own file, so that only its own idiom is measured.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ Result = TypeVar("Result")
 
 
 def order(what: str, count: int) -> bytes:
-    """What the peer is told to do: ``S``end, ``R``eceive or ``E``cho so many bytes."""
+    """Return the order for the peer: ``S``end, ``R``eceive or ``E``cho a number of bytes."""
     return what.encode() + count.to_bytes(8, "big")
 
 
 def client_context(ca: str) -> ssl.SSLContext:
-    """The same trust and the same defaults for everybody."""
+    """Return a context with the same trust and the same defaults for every contender."""
     return ssl.create_default_context(cafile=ca)
 
 
@@ -43,7 +43,7 @@ class Contender(abc.ABC, Generic[Connection]):
         self.ca = ca
 
     def prepare(self, work: str) -> None:
-        """Get ready for this work; most need not."""
+        """Prepare for this job; most contenders need not."""
 
     @abc.abstractmethod
     def run(self, main: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
@@ -51,41 +51,41 @@ class Contender(abc.ABC, Generic[Connection]):
 
     @abc.abstractmethod
     async def together(self, jobs: Sequence[Coroutine[Any, Any, None]]) -> None:
-        """Run these at once, and wait for all."""
+        """Run these concurrently, and wait for all."""
 
     @abc.abstractmethod
     async def open(self) -> Connection:
-        """Connect and shake hands."""
+        """Connect, and perform the handshake."""
 
     @abc.abstractmethod
     async def receive(self, connection: Connection, count: int) -> None:
-        """Have the peer send so many bytes, and receive them as objects of bytes."""
+        """Have the peer send a number of bytes, and receive them as objects of bytes."""
 
     async def receive_into(self, connection: Connection, count: int) -> None:
-        """The same, into a buffer of `BUFFER_SIZE` that is used again; for who has a verb for that."""
+        """Do the same, into a buffer of `BUFFER_SIZE` that is used again, if the contender has a verb for that."""
         raise NotImplementedError
 
     @abc.abstractmethod
     async def send(self, connection: Connection, count: int) -> None:
-        """Send so many bytes, in chunks of `CHUNK`, and wait for the one that acknowledges them all."""
+        """Send a number of bytes, in chunks of `CHUNK`, and wait for the one byte that acknowledges them all."""
 
     @abc.abstractmethod
     async def echo(self, connection: Connection, size: int, rounds: int) -> None:
-        """Send a message of so many bytes and wait until it is back, again and again."""
+        """Send a message of a given size and wait until it is back, repeatedly."""
 
     @abc.abstractmethod
     async def close(self, connection: Connection) -> None:
-        """End it as gracefully as the contender does by default."""
+        """End the connection as gracefully as the contender does by default."""
 
 
 def chunks_of(count: int) -> tuple[int, bytes]:
-    """How many whole `CHUNK` make `count` bytes, and the rest."""
+    """Return the number of whole `CHUNK` in `count` bytes, and the rest."""
     whole, rest = divmod(count, len(CHUNK))
     return whole, CHUNK[:rest]
 
 
 class AsyncioRuns:
-    """`run` and `together` for who runs on asyncio or uvloop."""
+    """`run` and `together` for contenders on asyncio or uvloop."""
 
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
 
@@ -105,7 +105,7 @@ class AsyncioRuns:
 
 
 class TrioRuns:
-    """`run` and `together` for who runs on trio."""
+    """`run` and `together` for contenders on trio."""
 
     def run(self, main: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
         import trio  # noqa: PLC0415  (the others must not carry its memory)

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 def connect(port: int) -> socket.socket:
-    """A connected socket, as all contenders have it."""
+    """Return a connected socket with the same options for all contenders."""
     sock = socket.create_connection((HOST, port))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
 
 
 class _NoLoop:
-    """Verbs that never wait in the sense of await: the first step is the last."""
+    """Verbs whose coroutines never suspend: the first step is the last."""
 
     def run(self, main: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
         try:
@@ -81,7 +81,7 @@ class Blocking(_NoLoop, Contender[ssl.SSLSocket]):
 
 
 class _Bare:
-    """A socket, an `ssl.SSLObject` and its two BIOs: the least that a connection over BIOs can weigh."""
+    """A socket, an `ssl.SSLObject` and its two BIOs: the smallest connection over BIOs."""
 
     __slots__ = ("_incoming", "_outgoing", "_sock", "_tls")
 
@@ -124,8 +124,8 @@ class _Bare:
             self._sock.sendall(self._outgoing.read())
 
 
-class Bare(_NoLoop, Contender[_Bare]):
-    """The floor of memory; nothing but that is measured."""
+class MemoryFloor(_NoLoop, Contender[_Bare]):
+    """The floor of memory; only memory is measured."""
 
     def __init__(self, port: int, ca: str) -> None:
         super().__init__(port, ca)

@@ -56,8 +56,8 @@ class Streams(AsyncioRuns, Contender[Pair]):
         await writer.wait_closed()
 
 
-class _Client(asyncio.BaseProtocol):
-    """What both kinds of protocol do: count what arrives, and carry on when it is enough."""
+class _CountingProtocol(asyncio.BaseProtocol):
+    """The common part of both kinds of protocol: count the received bytes, and go on when they are enough."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -87,7 +87,7 @@ class _Client(asyncio.BaseProtocol):
             self._enough()
 
     def _nothing(self) -> None:
-        raise AssertionError("bytes that nobody asked for")
+        raise AssertionError("unexpected bytes")
 
     async def receive(self, count: int) -> None:
         done = self._loop.create_future()
@@ -108,7 +108,7 @@ class _Client(asyncio.BaseProtocol):
         await done
 
     async def echo(self, size: int, rounds: int) -> None:
-        """Every message but the first is sent by the callback that got the one before: no task is woken."""
+        """Send each message after the first from the callback that received the one before: no task is woken."""
         done = self._loop.create_future()
         message = CHUNK[:size]
 
@@ -131,15 +131,15 @@ class _Client(asyncio.BaseProtocol):
         await self._closed
 
 
-class _DataClient(_Client, asyncio.Protocol):
-    """Gets objects of bytes."""
+class _DataClient(_CountingProtocol, asyncio.Protocol):
+    """Receives objects of bytes."""
 
     def data_received(self, data: bytes) -> None:
         self.arrived(len(data))
 
 
-class _BufferedClient(_Client, asyncio.BufferedProtocol):
-    """Gets its bytes into one buffer."""
+class _BufferedClient(_CountingProtocol, asyncio.BufferedProtocol):
+    """Receives into one buffer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -152,7 +152,7 @@ class _BufferedClient(_Client, asyncio.BufferedProtocol):
         self.arrived(nbytes)
 
 
-class Protocols(AsyncioRuns, Contender[_Client]):
+class Protocols(AsyncioRuns, Contender[_CountingProtocol]):
     """`create_connection` with a Protocol, and with a BufferedProtocol for `receive_into`."""
 
     def __init__(self, port: int, ca: str, loop: str) -> None:
@@ -162,26 +162,26 @@ class Protocols(AsyncioRuns, Contender[_Client]):
         self.protocol: type[_DataClient | _BufferedClient] = _DataClient
 
     def prepare(self, work: str) -> None:
-        """Which protocol it is has to be known before the connection is made."""
+        """Choose the protocol, which must be known before the connection is made."""
         if work == "receive_into":
             self.protocol = _BufferedClient
 
-    async def open(self) -> _Client:
+    async def open(self) -> _CountingProtocol:
         loop = asyncio.get_running_loop()
         _, protocol = await loop.create_connection(self.protocol, HOST, self.port, ssl=self._context)
         return protocol
 
-    async def receive(self, connection: _Client, count: int) -> None:
+    async def receive(self, connection: _CountingProtocol, count: int) -> None:
         await connection.receive(count)
 
-    async def receive_into(self, connection: _Client, count: int) -> None:
+    async def receive_into(self, connection: _CountingProtocol, count: int) -> None:
         await connection.receive(count)
 
-    async def send(self, connection: _Client, count: int) -> None:
+    async def send(self, connection: _CountingProtocol, count: int) -> None:
         await connection.send(count)
 
-    async def echo(self, connection: _Client, size: int, rounds: int) -> None:
+    async def echo(self, connection: _CountingProtocol, size: int, rounds: int) -> None:
         await connection.echo(size, rounds)
 
-    async def close(self, connection: _Client) -> None:
+    async def close(self, connection: _CountingProtocol) -> None:
         await connection.close()

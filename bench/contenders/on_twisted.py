@@ -26,8 +26,8 @@ reactor: Any = reactor_module  # The module's name stands for an object that is 
 
 
 @implementer(IHandshakeListener)
-class _Client(Protocol):
-    """Counts what arrives, and carries on when it is enough."""
+class _TwistedClient(Protocol):
+    """Counts the received bytes, and goes on when they are enough."""
 
     transport: Any
 
@@ -52,7 +52,7 @@ class _Client(Protocol):
             self._enough()
 
     def _nothing(self) -> None:
-        raise AssertionError("bytes that nobody asked for")
+        raise AssertionError("unexpected bytes")
 
     def expect(self, count: int) -> Deferred[None]:
         done: Deferred[None] = Deferred()
@@ -60,7 +60,7 @@ class _Client(Protocol):
         return done
 
     def echo(self, size: int, rounds: int) -> Deferred[None]:
-        """Every message but the first is sent by the callback that got the one before."""
+        """Send each message after the first from the callback that received the one before."""
         done: Deferred[None] = Deferred()
         message = CHUNK[:size]
 
@@ -81,7 +81,7 @@ class _Client(Protocol):
 
 @implementer(IPushProducer)
 class _Producer:
-    """Writes chunks while the transport takes them."""
+    """Writes chunks while the transport accepts them."""
 
     def __init__(self, transport: Any, count: int) -> None:
         self._transport = transport
@@ -104,7 +104,7 @@ class _Producer:
         self._paused = True
 
 
-class Twisted(Contender[_Client]):
+class Twisted(Contender[_TwistedClient]):
     """A `Protocol` behind `wrapClientTLS`."""
 
     def __init__(self, port: int, ca: str) -> None:
@@ -132,17 +132,17 @@ class Twisted(Contender[_Client]):
     async def together(self, jobs: Sequence[Coroutine[Any, Any, None]]) -> None:
         await gatherResults([ensureDeferred(job) for job in jobs])
 
-    async def open(self) -> _Client:
-        client: _Client = await connect(self._endpoint, _Client())
+    async def open(self) -> _TwistedClient:
+        client: _TwistedClient = await connect(self._endpoint, _TwistedClient())
         await client.shaken
         return client
 
-    async def receive(self, connection: _Client, count: int) -> None:
+    async def receive(self, connection: _TwistedClient, count: int) -> None:
         done = connection.expect(count)
         connection.transport.write(order_of("S", count))
         await done
 
-    async def send(self, connection: _Client, count: int) -> None:
+    async def send(self, connection: _TwistedClient, count: int) -> None:
         done = connection.expect(1)
         connection.transport.write(order_of("R", count))
         producer = _Producer(connection.transport, count)
@@ -150,9 +150,9 @@ class Twisted(Contender[_Client]):
         producer.resumeProducing()
         await done
 
-    async def echo(self, connection: _Client, size: int, rounds: int) -> None:
+    async def echo(self, connection: _TwistedClient, size: int, rounds: int) -> None:
         await connection.echo(size, rounds)
 
-    async def close(self, connection: _Client) -> None:
+    async def close(self, connection: _TwistedClient) -> None:
         connection.transport.loseConnection()
         await connection.closed

@@ -52,7 +52,7 @@ def rst(act: Act) -> None:
     act.rst()
 
 
-#: After half of the body, none of them is a good end.
+#: The endings after half of the body; all of them are wrong.
 ENDS: tuple[End, ...] = (
     fin_at_boundary,
     fin_inside_record,
@@ -62,7 +62,7 @@ ENDS: tuple[End, ...] = (
     rst,
 )
 
-#: How an answer says where its body ends: by the end of the connection, or in a header.
+#: The ways to mark the end of a body: by the end of the connection, or in a header.
 FRAMINGS: dict[str, bytes] = {
     "the end of the connection": b"",
     "Content-Length": b"Content-Length: %d\r\n" % len(BODY),
@@ -70,7 +70,7 @@ FRAMINGS: dict[str, bytes] = {
 
 
 def answer(framing: str, end: End, body: bytes = BODY[:SAID]) -> Script:
-    """Answer a request with half of the body, or some other part, and end like that."""
+    """Return a script that answers a request with `body`, half of the whole by default, and then calls `end`."""
 
     def script(act: Act) -> None:
         act.handshake()

@@ -1,4 +1,4 @@
-"""Clients that download over HTTPS, as they are mostly written; each gives the body of the answer, or raises."""
+"""Typical clients that download over HTTPS; each returns the body of the answer, or raises."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import requests
 import bowout
 
 Download = Callable[[str, int, str], bytes]
-"""Of host, port and the file of the authority."""
+"""A function of host, port and the file of the authority."""
 
 TIMEOUT = 10
 
@@ -45,7 +45,7 @@ def with_aiohttp(host: str, port: int, ca_file: str) -> bytes:
 
 
 def with_asyncio_streams(host: str, port: int, ca_file: str) -> bytes:
-    """Download with asyncio's streams and HTTP by hand, of which the end of the stream is the end of the body."""
+    """Download with asyncio's streams and hand-written HTTP; the end of the stream is the end of the body."""
 
     async def main() -> bytes:
         context = ssl.create_default_context(cafile=ca_file)
@@ -61,7 +61,7 @@ def with_asyncio_streams(host: str, port: int, ca_file: str) -> bytes:
 
 
 def with_bowout(host: str, port: int, ca_file: str) -> bytes:
-    """The same with bowout."""
+    """Do the same with bowout."""
 
     async def main() -> bytes:
         context = ssl.create_default_context(cafile=ca_file)

@@ -1,7 +1,7 @@
-"""Which truncations does a client hide? ``pytest examples/truncation`` tells.
+"""Which truncations does a client hide? ``pytest examples/truncation`` shows it.
 
-What is known to be hidden is an xfail, and a strict one, unless it hangs on the version of CPython: whoever gets
-better, or worse, is told of.
+A known hidden truncation is a strict xfail, unless it depends on the version of CPython: so the test fails when a
+client becomes better, or worse.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from pytest_bowout import TLSPeers
 
 
 def is_hidden(client: str, end: End) -> bool:
-    """Whether this client is known to take half a body for a whole one, where only the connection's end ends it."""
+    """Return whether `client` is known to take half a body for a whole one, if only the connection's end marks it."""
     return client != "bowout" and (client, end) != ("asyncio streams", rst)
 
 
 def hangs_on_python(client: str, end: End) -> bool:
-    """Whether it does so with some CPythons only: `SSLSocket` takes a reset for an end before gh-115627."""
+    """Return whether it does so only with some CPythons: `SSLSocket` takes a reset for an end before gh-115627."""
     return client in {"requests", "urllib"} and end is rst
 
 
@@ -38,7 +38,7 @@ def cases() -> Iterator[Any]:
 @pytest.mark.parametrize(("client", "end"), list(cases()))
 def test_half_an_answer_is_an_error(tls_peer: TLSPeers, tls_ca_file: Path, client: str, end: End) -> None:
     peer = tls_peer(answer("the end of the connection", end), connections=None)
-    with pytest.raises(Exception):  # noqa: B017, PT011  (each has errors of its own, and any will do)
+    with pytest.raises(Exception):  # noqa: B017, PT011  (each client has its own errors, and any is right)
         CLIENTS[client](peer.host, peer.port, str(tls_ca_file))
 
 

@@ -1,11 +1,17 @@
-"""TLS connections that end well: nothing lost, nothing truncated unnoticed, nothing hanging, and every ending told."""
+"""TLS connections that end properly: no data lost, no truncation undetected, no hang, and every ending reported."""
 
-from bowout._drain import DrainReport
-from bowout._listeners import systemd_sockets
-from bowout._server import Server
+from types import FunctionType
+
+from bowout._backends import LoopEvent
+from bowout._client import Connecting, connect, wrap
+from bowout._server.drain import OnDrain
+from bowout._server.drain_log import DrainReport
+from bowout._server.listen import systemd_sockets
+from bowout._server.serve import Serving, serve
+from bowout._server.server import Server
 from bowout._starttls import PROTOCOLS as STARTTLS
-from bowout._starttls import StartTLSName
-from bowout.client import Connecting, connect, wrap
+from bowout._starttls import StartTLSName, StartTLSProtocol
+from bowout._stream import Stream, Unwrapped
 from bowout.ending import (
     Alert,
     Ending,
@@ -38,17 +44,18 @@ from bowout.errors import (
     NameNotResolved,
     NoCloseNotify,
     NotTLS,
+    PeerClosed,
     PeerError,
     ProtocolViolation,
     ReceiveInterrupted,
     Reset,
     SendInterrupted,
+    SendTimeout,
     StartTLSError,
     StreamClosed,
+    TimedOut,
     Truncated,
 )
-from bowout.server import Serving, serve
-from bowout.stream import Stream
 
 __version__ = "0.1.0"
 
@@ -76,29 +83,42 @@ __all__ = [
     "Inbound",
     "IncompleteRead",
     "LimitExceeded",
+    "LoopEvent",
     "MisuseError",
     "NameNotResolved",
     "NoCloseNotify",
     "NotTLS",
+    "OnDrain",
     "OnError",
     "Outbound",
+    "PeerClosed",
     "PeerError",
     "ProtocolViolation",
     "ReceiveInterrupted",
     "Reset",
     "Role",
     "SendInterrupted",
+    "SendTimeout",
     "Server",
     "Serving",
     "Side",
     "StartTLSError",
     "StartTLSName",
+    "StartTLSProtocol",
     "Stream",
     "StreamClosed",
+    "TimedOut",
     "Truncated",
     "TruncationPolicy",
+    "Unwrapped",
     "connect",
     "serve",
     "systemd_sockets",
     "wrap",
 ]
+
+# The public names belong to this package: in tracebacks, in `help()`, in pickles.
+for _public in [globals()[name] for name in __all__]:
+    if isinstance(_public, type | FunctionType):
+        _public.__module__ = "bowout"
+del _public

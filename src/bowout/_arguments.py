@@ -1,4 +1,4 @@
-"""Arguments as callers give them: given back as they are needed, or refused in words that say what to write.
+"""Checks of callers' arguments: each returns a valid argument, or raises an error that says what to write.
 
 A wrong type is a TypeError, a wrong value a ValueError; either comes before anything is opened, sent or closed.
 """
@@ -16,37 +16,39 @@ from bowout._names import ascii_name, ipv6, without_root, without_zone
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_MAX_PORT: Final = 65535
-_HTTPS: Final = 443
+#: Largest number of a TCP port: it has 16 bits.
+MAX_PORT: Final = 65535
+#: The port of HTTPS, the default.
+HTTPS_PORT: Final = 443
 _LONGEST_PROTOCOL: Final = 255
-#: What a message shows of a value that was given.
+#: Maximum number of a value's characters that a message shows.
 _SHOWN: Final = 80
 
 
 def checked_timeout(name: str, seconds: Any) -> float:
-    """Give `seconds` back, or say what is wrong with them.
+    """Return `seconds`, a timeout, if it is valid.
 
     Raises:
-        TypeError, ValueError: they are no finite number, 0 or more.
+        TypeError, ValueError: `seconds` is not a finite number, 0 or more.
     """
     if isinstance(seconds, bool) or not isinstance(seconds, Real):
-        raise TypeError(f"{name} must be a number of seconds, not {_type(seconds)}: nothing waits for ever")
+        raise TypeError(f"{name} must be a number of seconds, not {_type(seconds)}: nothing waits forever")
     try:
         checked = float(seconds)
     except OverflowError:
         checked = math.inf
     if not (math.isfinite(checked) and checked >= 0):
         raise ValueError(
-            f"{name} must be a finite number of seconds, 0 or more, not {seconds!r}: nothing waits for ever"
+            f"{name} must be a finite number of seconds, 0 or more, not {seconds!r}: nothing waits forever"
         )
     return checked
 
 
 def checked_period(name: str, seconds: Any) -> float | None:
-    """Give `seconds` back, where None stands for never; or say what is wrong with them.
+    """Return `seconds`, a period, if it is valid; None means never.
 
     Raises:
-        TypeError, ValueError: they are neither None nor a finite number above 0.
+        TypeError, ValueError: `seconds` is neither None nor a finite number above 0.
     """
     if seconds is None:
         return None
@@ -56,13 +58,13 @@ def checked_period(name: str, seconds: Any) -> float | None:
 
 
 def check_flag(name: str, value: Any) -> None:
-    """Raise TypeError for what is neither True nor False: an empty string is no way to switch something off."""
+    """Raise TypeError if `value` is neither True nor False: an empty string does not switch something off."""
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be a bool, not {_type(value)}")
 
 
 def checked_count(name: str, value: Any, *, least: int) -> int:
-    """Give `value` back if it is a whole number, `least` or more.
+    """Return `value` if it is an integer, `least` or more.
 
     Raises:
         TypeError, ValueError: it is not.
@@ -76,7 +78,7 @@ def checked_count(name: str, value: Any, *, least: int) -> int:
 
 
 def checked_port(port: Any, *, least: int = 1) -> int:
-    """Give `port` back if it is the number of a TCP port.
+    """Return `port` if it is the number of a TCP port.
 
     Raises:
         TypeError, ValueError: it is not.
@@ -86,16 +88,16 @@ def checked_port(port: Any, *, least: int = 1) -> int:
     if isinstance(port, bool) or not hasattr(port, "__index__"):
         raise TypeError(f"port must be an int, not {_type(port)}")
     number: int = port.__index__()
-    if not least <= number <= _MAX_PORT:
-        raise ValueError(f"port must be from {least} to {_MAX_PORT}, not {number}")
+    if not least <= number <= MAX_PORT:
+        raise ValueError(f"port must be from {least} to {MAX_PORT}, not {number}")
     return number
 
 
 def checked_host(host: Any, port: Any) -> str:
-    """Give `host` back if it can be a name or an address; whether it is one is for the resolver to say.
+    """Return `host` if it can be a name or an address; only the resolver can tell whether it is one.
 
     Raises:
-        TypeError, ValueError: it cannot.
+        TypeError, ValueError: it cannot be one.
     """
     if not isinstance(host, str):
         example = f"; write {str(host)!r}" if hasattr(host, "max_prefixlen") else ""
@@ -109,12 +111,27 @@ def checked_host(host: Any, port: Any) -> str:
     return host
 
 
+def checked_local_address(address: Any) -> tuple[str, int] | None:
+    """Return `address`, from which to connect, with its port; 0 for any port. None stays None.
+
+    Raises:
+        TypeError, ValueError: it cannot be one.
+    """
+    if address is None:
+        return None
+    host, port = address if isinstance(address, tuple) and len(address) == 2 else (address, 0)
+    try:
+        return checked_host(host, port), checked_port(port, least=0)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"local_address must be a host, or a tuple of a host and a port: {error}") from None
+
+
 def _meant(host: str, port: Any) -> str | None:
-    """What to write for a URL, for a host with its port, and for an address in brackets."""
+    """Return what to write for a URL, for a host with its port, and for an address in brackets."""
     if "://" in host:
         try:
             url = urlsplit(host)
-            number = url.port or (_HTTPS if url.scheme in ("https", "wss") else port)
+            number = url.port or (HTTPS_PORT if url.scheme in ("https", "wss") else port)
         except ValueError:
             return "the host's name"
         return f"{url.hostname!r}, {number}" if url.hostname else "the host's name"
@@ -134,7 +151,7 @@ def _has_other_than_name(text: str) -> bool:
 
 
 def checked_server_hostname(name: Any) -> str:
-    """The name as TLS carries it and certificates are checked for it: in ASCII, without zone and final dot.
+    """Return `name` as TLS carries it and certificates have it: in ASCII, without zone and final dot.
 
     Raises:
         TypeError, ValueError: TLS cannot carry it (RFC 6066 section 3).
@@ -151,7 +168,7 @@ def checked_server_hostname(name: Any) -> str:
 
 
 def _is_carried(name: str) -> bool:
-    """Whether TLS can carry `name`.
+    """Tell whether TLS can carry `name`.
 
     Raises:
         UnicodeError: one of its labels is empty or too long.
@@ -162,10 +179,10 @@ def _is_carried(name: str) -> bool:
 
 
 def checked_protocols(names: Any) -> list[str]:
-    """Give `names` back, as a list, if ALPN can carry them (RFC 7301 section 3.1).
+    """Return `names` as a list if ALPN can carry them (RFC 7301 section 3.1).
 
     Raises:
-        TypeError, ValueError: it cannot.
+        TypeError, ValueError: ALPN cannot carry them.
     """
     if isinstance(names, str | bytes):  # It is a sequence, too, but is not meant as one.
         text = names.decode("ascii", "backslashreplace") if isinstance(names, bytes) else names
@@ -186,10 +203,10 @@ def checked_protocols(names: Any) -> list[str]:
 
 
 def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
-    """Refuse a `value` that is none of `choices`, and say which was meant, if that can be guessed.
+    """Refuse a `value` that is none of `choices`, and suggest the closest choice, if there is one.
 
     Raises:
-        TypeError, ValueError: it is none.
+        TypeError, ValueError: `value` is none of them.
     """
     known = sorted(choices)
     listed = ", ".join(f'"{choice}"' for choice in known)
@@ -202,20 +219,20 @@ def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
 
 
 def check_callable(name: str, call: object) -> None:
-    """Refuse what cannot be called, where something was given.
+    """Refuse `call` if it is neither None nor callable.
 
     Raises:
-        TypeError: it cannot.
+        TypeError: `call` is neither.
     """
     if call is not None and not callable(call):
         raise TypeError(f"{name} must be a function, not {_type(call)}")
 
 
 def checked_bytes(name: str, data: Any) -> memoryview:
-    """The bytes of `data`, whatever its shape.
+    """Return the bytes of `data`, for any shape.
 
     Raises:
-        TypeError: it has none.
+        TypeError: `data` is not bytes-like.
     """
     try:
         return memoryview(data).cast("B")

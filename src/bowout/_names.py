@@ -1,4 +1,4 @@
-"""Names and addresses of hosts, as resolvers, as TLS and as people want them."""
+"""Names and addresses of hosts, in the forms for resolvers, for TLS and for people."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ _ACE: Final = "xn--"
 
 
 def ascii_name(name: str) -> str:
-    """Give the ASCII form of a host's name, in which DNS and certificates carry it (IDNA 2008, RFC 5891).
+    """Return the ASCII form of a host's name, for DNS and certificates (IDNA 2008, RFC 5891).
 
         >>> ascii_name("faß.de")
         'xn--fa-hia.de'
 
     Python's own codec follows IDNA 2003, for which that is the name of another owner, fass.de. Upper case and other
-    spellings are mapped as browsers do it (UTS #46, not transitional). A name in ASCII is given back as it is.
+    spellings are mapped as in browsers (UTS #46, not transitional). A name in ASCII is returned unchanged.
 
     Raises:
-        UnicodeError: it has no such form.
+        UnicodeError: `name` has no such form.
     """
     if name.isascii():
         return name
@@ -30,10 +30,10 @@ def ascii_name(name: str) -> str:
 
 
 def unicode_name(name: str) -> str:
-    """Give the Unicode form of a host's name, in lower case, without the dot of the root: as XMPP wants it (RFC 7622).
+    """Return the Unicode form of a host's name, in lower case, without the root's dot, for XMPP (RFC 7622).
 
     Raises:
-        UnicodeError: a label that is not ASCII has no form in IDNA 2008.
+        UnicodeError: a label that is not ASCII is not valid in IDNA 2008.
     """
     labels = ascii_name(name).lower().removesuffix(".").split(".")
     return ".".join(_decoded(label) if label.startswith(_ACE) else label for label in labels)
@@ -44,17 +44,17 @@ def _decoded(label: str) -> str:
 
     try:
         return idna.ulabel(label)
-    except UnicodeError:  # A label that looks like one, and is none: the server is to judge.
+    except UnicodeError:  # The label is not valid IDNA: the server has to judge it.
         return label
 
 
 def without_root(name: str) -> str:
-    """A host's name without the dot at its end, which is for resolvers and not for TLS (RFC 6066 section 3)."""
+    """Return a host's name without its final dot, which is for resolvers and not for TLS (RFC 6066 section 3)."""
     return name.removesuffix(".")
 
 
 def ipv6(text: str) -> ipaddress.IPv6Address | None:
-    """The IPv6 address that `text` is, with its zone if it has one (RFC 4007 section 11); None where it is none."""
+    """Return `text` as an IPv6 address, with its zone if it has one (RFC 4007 section 11); None if it is none."""
     try:
         return ipaddress.IPv6Address(text)
     except ValueError:
@@ -62,25 +62,25 @@ def ipv6(text: str) -> ipaddress.IPv6Address | None:
 
 
 def without_zone(name: str) -> str:
-    """A name or an address without a zone, which means something on this machine only (RFC 4007 section 6).
+    """Return a name or an address without its zone, which is valid on this machine only (RFC 4007 section 6).
 
-    It stands in no certificate, and no peer may be told of it.
+    No certificate has a zone, and no peer may be told of it.
     """
     address, percent, _ = name.partition("%")
     return address if percent and ipv6(name) is not None else name
 
 
 def host_of(address: tuple[Any, ...]) -> str:
-    """The host of a socket's address, with the zone of a link-local one: without that nobody could connect to it."""
+    """Return the host of a socket's address; a link-local one with its zone, which is needed to connect to it."""
     host = str(address[0])
     if len(address) < 4 or not address[3] or "%" in host:
         return host
     try:
         return f"{host}%{socket.if_indextoname(address[3])}"
-    except OSError:  # The interface is gone; its number can still be given.
+    except OSError:  # The interface is gone; its number is still known.
         return f"{host}%{address[3]}"
 
 
 def host_port(host: str, port: int) -> str:
-    """``host:port``, with the brackets that an IPv6 address needs."""
+    """Return ``host:port``, an IPv6 address in the brackets that it needs."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

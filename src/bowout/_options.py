@@ -1,4 +1,4 @@
-"""The options of a stream, as clients and servers share them."""
+"""The options of a stream, common to clients and servers."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Final
 from bowout import _sessions
 from bowout._arguments import check_callable, check_choice, checked_count, checked_period, checked_timeout
 from bowout._backends.sockets import keep_alive
-from bowout._connection import Connection
-from bowout._core import messages
+from bowout._connection.connection import Connection
+from bowout._core import hook
 from bowout._core.client_hello import HelloGate
+from bowout._stream import Stream
 from bowout.ending import Role
-from bowout.stream import Stream
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Sequence
 
     from bowout._backends import Backend, Transport
@@ -24,19 +25,20 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("bowout")
 
-#: How much a close reads and discards at most: more than any kernel buffers on the way, less than anyone would miss.
+#: Maximum number of bytes that a close reads and discards: more than any kernel buffers on the path, but a small
+#: amount.
 LINGER_BYTES: Final = 16 << 20
-#: Silence, in seconds, after which the kernel asks whether the peer is still there: less than the few minutes after
-#: which address translators forget a connection.
+#: Silence, in seconds, after which the kernel sends TCP keepalive probes: less than the few minutes after which address
+#: translators forget a connection.
 KEEPALIVE: Final = 60.0
 
-#: OpenSSL refuses a context that was made for the other side, but only when the first connection is there.
+#: Contexts of the other role. OpenSSL refuses them, but only at the first connection.
 _OTHER_SIDE: Final = {Role.SERVER: ssl.PROTOCOL_TLS_CLIENT, Role.CLIENT: ssl.PROTOCOL_TLS_SERVER}
 
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
-    """How to be a stream on a transport; `bowout.connect` documents them."""
+    """The options of one stream; `bowout.connect` documents them."""
 
     context: ssl.SSLContext
     role: Role
@@ -52,8 +54,8 @@ class StreamOptions:
     on_event: Callable[[Event], None] | None = None
 
     def check(self) -> None:
-        """Raise TypeError or ValueError for what cannot be meant."""
-        if not isinstance(self.context, messages.BASE):
+        """Raise TypeError or ValueError for an invalid option."""
+        if not isinstance(self.context, hook.BASE):
             raise TypeError(f"context must be an ssl.SSLContext, not {type(self.context).__name__}")
         if self.context.protocol == _OTHER_SIDE[self.role]:
             raise ValueError(f"this context cannot be a {self.role}'s: it was made for {self.context.protocol.name}")
@@ -70,7 +72,7 @@ class StreamOptions:
             self._check_session()
 
     def _check_name(self) -> None:
-        """A context that checks the name must have one, or nothing would be checked."""
+        """Raise ValueError if the context checks the name and there is none: nothing would be checked."""
         if self.server_hostname is None and self.context.check_hostname:
             raise ValueError(
                 "this context checks the server's name: give server_hostname, or set check_hostname = False on it first"
@@ -87,10 +89,10 @@ class StreamOptions:
             )
         except ValueError as error:
             raise ValueError(
-                "the session belongs to another context: connect with the one of the stream that it comes from"
+                "the session belongs to another context: use the context of the stream that it comes from"
             ) from error
         if self.server_hostname is not None and self.context.check_hostname:
-            _sessions.check(messages.underlying(self.context), self.session, self.server_hostname)
+            _sessions.check(hook.underlying(self.context), self.session, self.server_hostname)
 
     def stream(self, backend: Backend, transport: Transport, *, received: bytes | memoryview = b"") -> Stream:
         """Make the stream; `received` is as for `connection`."""
@@ -101,18 +103,14 @@ class StreamOptions:
         )
 
     def connection(self, backend: Backend, transport: Transport, *, received: bytes | memoryview = b"") -> Connection:
-        """Make what is under the stream.
+        """Make the connection under the stream.
 
         Args:
-            backend: the loop.
-            transport: what is under TLS.
-            received: ciphertext that was read from it already; `Connection.take_received` takes more of it later.
+            backend: the event loop.
+            transport: the byte stream under TLS.
+            received: ciphertext that was already read from it; `Connection.take_received` takes more of it later.
         """
-        messages.prepare(self.context)
-        if self.keepalive is not None and transport.sock is not None:
-            keep_alive(transport.sock, self.keepalive)
-        if self.alpn is not None:
-            messages.underlying(self.context).set_alpn_protocols(list(self.alpn))
+        self.apply(transport.sock)
         connection = Connection(
             backend,
             transport,
@@ -122,19 +120,31 @@ class StreamOptions:
             session=self.session,
             truncation=self.truncation,
             linger_bytes=self.linger_bytes,
-            vouch_anyway=self.on_error == "close",
-            on_event=None if self.on_event is None else _harmless(self.on_event),
-            gate=self._gate(),
+            notify_on_error=self.on_error == "close",
+            on_event=self.observer(),
+            gate=self.gate(),
         )
         if received:
             connection.take_received(received)
         return connection
 
-    def _gate(self) -> HelloGate | None:
-        """What looks at a client's first message, where that is needed: it costs a look at each of its bytes."""
+    def apply(self, sock: socket.socket | None) -> None:
+        """Set what is set on the context and on `sock`."""
+        hook.prepare(self.context)
+        if self.keepalive is not None and sock is not None:
+            keep_alive(sock, self.keepalive)
+        if self.alpn is not None:
+            hook.underlying(self.context).set_alpn_protocols(list(self.alpn))
+
+    def observer(self) -> Callable[[Event], None] | None:
+        """Return `on_event` in a form that raises no exception."""
+        return None if self.on_event is None else _harmless(self.on_event)
+
+    def gate(self) -> HelloGate | None:
+        """Make the check of a client's first message; None if not needed, since it scans each byte of the message."""
         if self.role is Role.CLIENT:
             return None
-        if self.alpn is None and messages.underlying(self.context).sni_callback is None:
+        if self.alpn is None and hook.underlying(self.context).sni_callback is None:
             return None
         return HelloGate(self.alpn)
 

@@ -1,4 +1,4 @@
-"""How a connection ended: plain values, with no behaviour but to describe themselves."""
+"""How a connection ended: plain values that only describe themselves."""
 
 from __future__ import annotations
 
@@ -6,33 +6,33 @@ import enum
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-#: The version of what `Ending.to_dict` gives. It is raised when a key changes its meaning or goes; new keys may come.
+from bowout._tls_numbers import ALERT_NAMES, LEVEL_NAMES
+
+#: Version of the format of `Ending.to_dict`. It is raised when a key changes its meaning or is removed; new keys may be
+#: added without it.
 SCHEMA_VERSION: Final = 1
 
-#: A FIN counts as one byte with TCP.
-_FIN_SIZE: Final = 1
-
-#: What to do when a FIN comes at a record boundary, without close_notify.
+#: What a receive does at a FIN that comes at a record boundary, without close_notify.
 TruncationPolicy = Literal["raise", "tolerate"]
 
-#: What leaving an ``async with`` by an error tells the peer.
+#: What the peer is told when an ``async with`` block is left by an error.
 OnError = Literal["truncate", "close"]
 
 
 class Side(enum.StrEnum):
-    """Who did it."""
+    """The side that acted."""
 
     WE = "we"
     PEER = "peer"
 
     @property
     def other(self) -> Side:
-        """The one at the other end."""
+        """The opposite side."""
         return Side.PEER if self is Side.WE else Side.WE
 
 
 class Role(enum.StrEnum):
-    """Which part we had in the handshake."""
+    """Our role in the handshake."""
 
     CLIENT = "client"
     SERVER = "server"
@@ -53,28 +53,28 @@ class How(enum.StrEnum):
     ALERT = "alert"
     #: Our close_notify, or bytes that `send` accepted, never left: the peer did not read, or it ended TLS 1.2 first.
     UNFLUSHED = "unflushed"
-    #: We cut it off: `abort()`, or an error that left our last message incomplete.
+    #: We ended it abruptly: `abort()`, or an error that left our last message incomplete.
     ABORTED = "aborted"
-    #: There never was a TLS connection.
+    #: There was never a TLS connection.
     FAILED_HANDSHAKE = "failed handshake"
 
 
 class Outbound(enum.StrEnum):
-    """How far the ending of our direction has come."""
+    """The progress of ending our direction."""
 
     HANDSHAKE = "handshake"
     OPEN = "open"
     CLOSE_NOTIFY_QUEUED = "close_notify queued"
-    #: The kernel took all of it. Nothing is "sent" before that.
+    #: The kernel took all of it; before that, nothing counts as "sent".
     CLOSE_NOTIFY_SENT = "close_notify sent"
     FIN_SENT = "close_notify and FIN sent"
     #: FIN without close_notify: the peer sees a truncation, as it should.
     CUT = "FIN sent without close_notify"
-    #: We found the peer at fault and queued or sent a fatal alert.
+    #: We detected a fault of the peer and queued or sent a fatal alert.
     FATAL_ALERT = "fatal alert"
     #: We sent RST.
     RESET = "RST sent"
-    #: The peer's RST or fatal alert took the direction from us, or the network did.
+    #: The peer's RST or fatal alert, or the network, ended our direction.
     LOST = "lost"
 
 
@@ -92,10 +92,10 @@ class Inbound(enum.StrEnum):
 
 
 class EventKind(enum.StrEnum):
-    """What can happen in the life of a connection."""
+    """What can happen during a connection."""
 
     CONNECTED = "connected"
-    #: One handshake message; seen by observers only, not kept in the ending.
+    #: One handshake message; passed to observers only, not kept in the ending.
     HANDSHAKE_MESSAGE = "handshake message"
     HANDSHAKE_DONE = "handshake done"
     TICKET = "session ticket"
@@ -106,9 +106,9 @@ class EventKind(enum.StrEnum):
     CLOSE_NOTIFY = "close_notify"
     FIN = "FIN"
     RST = "RST"
-    #: The system gave the connection up without an RST of the peer: a timeout, no route. `detail` has its words.
+    #: The system gave up the connection without an RST from the peer: a timeout, no route. `detail` has its error text.
     CONNECTION_LOST = "connection lost"
-    #: Somebody here called a verb that ends the connection; `detail` names it.
+    #: Our application called a verb that ends the connection; `detail` names it.
     CALL = "call"
     DEADLINE = "deadline"
     CAP = "byte cap"
@@ -122,9 +122,9 @@ class Alert:
     """A TLS alert (RFC 8446 section 6).
 
     Attributes:
-        code: its number.
-        level: 1 is warning, 2 is fatal; as it was on the wire, though TLS 1.3 derives the meaning from the code.
-        by: who sent it.
+        code: the number of its description.
+        level: 1 is warning, 2 is fatal; as it was on the wire, although TLS 1.3 derives the meaning from the code.
+        by: the side that sent it.
     """
 
     code: int
@@ -133,19 +133,19 @@ class Alert:
 
     @property
     def name(self) -> str:
-        """The registered name, such as ``bad_record_mac``."""
+        """Registered name, such as ``bad_record_mac``."""
         return ALERT_NAMES.get(self.code, f"unknown_alert_{self.code}")
 
     @property
     def level_name(self) -> str:
-        """``warning`` or ``fatal``."""
-        return {1: "warning", 2: "fatal"}.get(self.level, f"level {self.level}")
+        """Level in words: ``warning`` or ``fatal``."""
+        return LEVEL_NAMES.get(self.level, f"level {self.level}")
 
     def __str__(self) -> str:
         return f"{self.level_name} {self.name}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return plain JSON values."""
         return {"code": self.code, "name": self.name, "level": self.level_name, "by": self.by.value}
 
 
@@ -155,12 +155,12 @@ class Event:
 
     Attributes:
         at: seconds since the connection began.
-        by: who did it.
-        detail: a few words more; may hold escaped text from the peer.
+        by: the side that acted.
+        detail: additional text; may hold escaped text from the peer.
         sent: for DATA, application bytes that we handed to the kernel in this run.
         received: for DATA, application bytes that we decrypted in this run.
-        count: how many reads and writes a DATA run stands for, or how often in a row the event came.
-        until: when the run's last byte passed, in seconds; equal to `at` for a single event.
+        count: number of reads and writes in a DATA run, or number of times in a row that the event occurred.
+        until: time of the run's last byte, in seconds since the connection began; equal to `at` for a single event.
     """
 
     kind: EventKind
@@ -178,7 +178,7 @@ class Event:
             object.__setattr__(self, "until", self.at)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; what is empty is left out."""
+        """Return plain JSON values; empty ones are left out."""
         out: dict[str, Any] = {"kind": self.kind.value, "by": self.by.value, "at": round(self.at, 6)}
         if self.detail:
             out["detail"] = self.detail
@@ -193,35 +193,36 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """How one connection ended: two facts, never one flag, and a verdict drawn from them.
+    """How one connection ended: two facts, never one flag, and a verdict derived from them.
 
     ``str(ending)`` is one line; `to_dict` is stable JSON; `ladder` draws it.
 
     Attributes:
         how: the verdict.
-        started_by: who ended it first, as seen from here; None where nobody had.
-        outbound: how far our direction's ending came.
-        inbound: how the peer's direction ended; ``open`` where it had not when we left.
-        close_notify_sent_at: seconds since the beginning when the kernel had our close_notify, or None.
+        started_by: the side that ended it first, as seen from here; None if neither had.
+        outbound: the progress of ending our direction.
+        inbound: how the peer's direction ended; ``open`` if it had not ended when we left.
+        close_notify_sent_at: time when the kernel had our close_notify, in seconds since the beginning, or None.
         close_notify_received_at: the same for the peer's.
         alert: the alert that ended it.
         unsent: application bytes that `send` accepted and the kernel never took.
-        unacknowledged: bytes on the wire that our kernel had taken and the peer's had not acknowledged when we left;
-            None where it would deliver nothing more, or this cannot be known.
-        discarded: application bytes that nobody read: they were unread when `close()` came, or came after it.
-        ignored: bytes that came after the peer's close_notify, which TLS says to ignore.
-        late_reset: an RST came after the exchange was done.
-        deadline_hit: the close ran into its deadline.
-        cap_hit: the close ran into its byte cap.
-        unwrapped: TLS ended and the TCP connection went on.
-        reason: in words, where an error or a failed handshake has more to say.
-        sent, received: application bytes of the whole connection.
+        unacknowledged: bytes on the wire that our kernel had taken and the peer's kernel had not acknowledged when we
+            left; None if our kernel would deliver nothing more, or if this cannot be known.
+        discarded: application bytes that the application never read: unread when `close()` was called, or received
+            after it.
+        ignored: bytes that came after the peer's close_notify; TLS requires to ignore them.
+        late_reset: whether an RST came after the exchange was done.
+        deadline_hit: whether the close reached its deadline.
+        cap_hit: whether the close reached its byte cap.
+        unwrapped: whether TLS ended and the TCP connection went on.
+        reason: text of the error or of the failed handshake, if there is any.
+        sent, received: number of application bytes of the whole connection.
         duration: seconds from the beginning to the release of the descriptor.
-        began: when it began, in seconds of Unix time.
-        role, peer, tls_version, cipher: whose ending this is.
-        events: the timeline; data is folded into runs, and a very long life keeps its first and its last events.
-        omitted: how many events were folded away in between.
-        omitted_after: how many events stand before the gap: they are missing before ``events[omitted_after]``.
+        began: time of the beginning, in seconds of Unix time.
+        role, peer, tls_version, cipher: the connection of this ending.
+        events: the timeline; data is folded into runs, and a very long connection keeps its first and its last events.
+        omitted: number of events left out between those.
+        omitted_after: number of events before the gap: the missing ones belong before ``events[omitted_after]``.
     """
 
     how: How
@@ -254,14 +255,16 @@ class Ending:
 
     @property
     def clean(self) -> bool:
-        """Both close_notify alerts were exchanged."""
+        """Whether both close_notify alerts were exchanged."""
         return self.how is How.CLEAN
 
     def __str__(self) -> str:
-        return f"{self.how.value}: {', '.join(_clauses(self))}"
+        from bowout._summary import summarize  # noqa: PLC0415  (the words are found one layer above the value)
+
+        return summarize(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values under stable names; ``version`` says which set of names (`SCHEMA_VERSION`)."""
+        """Return plain JSON values under stable names; ``version`` identifies the set of names (`SCHEMA_VERSION`)."""
         return {
             "version": SCHEMA_VERSION,
             "how": self.how.value,
@@ -298,8 +301,8 @@ class Ending:
         """Draw the timeline as a two-party sequence diagram in text.
 
         Args:
-            width: columns; no line is longer.
-            color: colour it with ANSI codes.
+            width: maximum line length, in columns.
+            color: whether to colour it with ANSI codes.
             unicode: False for plain ASCII.
         """
         from bowout.ladder import render_text  # noqa: PLC0415  (the picture is drawn one layer above the value)
@@ -307,177 +310,11 @@ class Ending:
         return render_text(self, width=width, color=color, unicode=unicode)
 
     def ladder_svg(self) -> str:
-        """Draw the same as a self-contained SVG document with light and dark looks."""
+        """Draw the same as a self-contained SVG document with a light and a dark look."""
         from bowout.ladder import render_svg  # noqa: PLC0415
 
         return render_svg(self)
 
 
-#: What tells who sent close_notify first.
-_EXCHANGE: Final = frozenset({EventKind.CLOSE_NOTIFY_QUEUED, EventKind.CLOSE_NOTIFY})
-
-
 def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 6)
-
-
-def _clauses(ending: Ending) -> list[str]:
-    clauses = [_story(ending)]
-    if ending.unsent:
-        clauses.append(f"{ending.unsent:,} B unsent")
-    if ending.how is How.UNANSWERED and (ending.unacknowledged or 0) > _FIN_SIZE:
-        clauses.append(f"{ending.unacknowledged:,} B on the way unacknowledged")
-    if ending.discarded:
-        clauses.append(f"{ending.discarded:,} B discarded unread")
-    if ending.ignored:
-        clauses.append(f"{ending.ignored:,} B ignored after its close_notify")
-    if ending.late_reset:
-        clauses.append("a late reset")
-    if ending.cap_hit:
-        clauses.append("gave up at the byte cap")
-    elif ending.deadline_hit:
-        clauses.append("gave up at the deadline")
-    return clauses
-
-
-def _story(ending: Ending) -> str:
-    story = _STORIES[ending.how](ending)
-    return f"{story} ({ending.reason})" if ending.reason else story
-
-
-def _clean(ending: Ending) -> str:
-    if ending.unwrapped:
-        return "both sent close_notify, and the TCP connection goes on in plain"
-    return _exchange(ending)
-
-
-def _exchange(ending: Ending) -> str:
-    """Say who sent close_notify first. An answer is what was queued after the other's had come."""
-    steps = [event for event in ending.events if event.kind in _EXCHANGE]
-    theirs = next((i for i, event in enumerate(steps) if event.by is Side.PEER), None)
-    if theirs is None:  # The timeline does not tell.
-        before = frozenset() if ending.started_by is Side.PEER else _EXCHANGE
-    else:
-        before = frozenset(event.kind for event in steps[:theirs])
-    if EventKind.CLOSE_NOTIFY in before:
-        return "we sent close_notify, the peer answered"
-    return "both sent close_notify" if before else "the peer sent close_notify, we answered"
-
-
-def _unanswered(ending: Ending) -> str:
-    if ending.inbound is Inbound.OPEN:
-        if ending.cap_hit:
-            return "we sent close_notify, the peer kept on sending"
-        silent = "stayed silent" if not ending.discarded else "did not answer"
-        return f"we sent close_notify, the peer {silent}"
-    where = " inside a record" if ending.inbound is Inbound.TRUNCATED_INSIDE_RECORD else ""
-    return f"we sent close_notify, the peer left with a bare FIN{where}"
-
-
-def _truncated(ending: Ending) -> str:
-    where = "inside" if ending.inbound is Inbound.TRUNCATED_INSIDE_RECORD else "at"
-    of = "a record" if where == "inside" else "a record boundary"
-    return f"the peer's FIN came {where} {of}, without close_notify"
-
-
-def _reset(ending: Ending) -> str:
-    after = " after our close_notify, before its own" if ending.close_notify_sent_at is not None else ""
-    if ending.close_notify_received_at is not None:
-        after = " after its close_notify, before ours was sent"
-    return f"{_broken_off(ending)}{after}"
-
-
-def _broken_off(ending: Ending) -> str:
-    for event in ending.events:
-        if event.kind is EventKind.CONNECTION_LOST:
-            return f"the connection was lost ({event.detail})"
-    return "the peer reset the connection"
-
-
-def _alert(ending: Ending) -> str:
-    if ending.alert is None:
-        answered = ", we answered with a fatal alert" if ending.outbound is Outbound.FATAL_ALERT else ""
-        return f"the peer broke the TLS protocol{answered}"
-    who = "the peer sent" if ending.alert.by is Side.PEER else "we sent"
-    after = ""
-    if ending.alert.by is Side.PEER and ending.close_notify_sent_at is not None:
-        after = " after our close_notify"
-    return f"{who} {ending.alert}{after}"
-
-
-def _unflushed(ending: Ending) -> str:
-    if ending.close_notify_sent_at is None:
-        return "the peer did not read, our close_notify never left"
-    if ending.close_notify_received_at is not None:
-        return f"{_exchange(ending)}, and a send was cut short"
-    return f"{_unanswered(ending)}, and a send was cut short"
-
-
-def _aborted(ending: Ending) -> str:
-    if ending.outbound is Outbound.CUT:
-        return "we cut it off with a FIN and no close_notify"
-    return "we cut it off with RST"
-
-
-def _failed_handshake(ending: Ending) -> str:
-    match ending.inbound:
-        case Inbound.RESET:
-            return f"{_broken_off(ending)} in the handshake"
-        case Inbound.FATAL_ALERT | Inbound.UNDECRYPTABLE:
-            return _alert(ending)
-        case Inbound.CLOSE_NOTIFY | Inbound.TRUNCATED_AT_BOUNDARY | Inbound.TRUNCATED_INSIDE_RECORD:
-            return "the peer left in the handshake"
-        case _:
-            return "no TLS connection came of it" if ending.alert is None else _alert(ending)
-
-
-_STORIES: Final = {
-    How.CLEAN: _clean,
-    How.UNANSWERED: _unanswered,
-    How.TRUNCATED: _truncated,
-    How.RESET: _reset,
-    How.ALERT: _alert,
-    How.UNFLUSHED: _unflushed,
-    How.ABORTED: _aborted,
-    How.FAILED_HANDSHAKE: _failed_handshake,
-}
-
-#: The IANA registry of TLS alerts.
-ALERT_NAMES: Final = {
-    0: "close_notify",
-    10: "unexpected_message",
-    20: "bad_record_mac",
-    21: "decryption_failed",
-    22: "record_overflow",
-    30: "decompression_failure",
-    40: "handshake_failure",
-    41: "no_certificate",
-    42: "bad_certificate",
-    43: "unsupported_certificate",
-    44: "certificate_revoked",
-    45: "certificate_expired",
-    46: "certificate_unknown",
-    47: "illegal_parameter",
-    48: "unknown_ca",
-    49: "access_denied",
-    50: "decode_error",
-    51: "decrypt_error",
-    60: "export_restriction",
-    70: "protocol_version",
-    71: "insufficient_security",
-    80: "internal_error",
-    86: "inappropriate_fallback",
-    90: "user_canceled",
-    100: "no_renegotiation",
-    109: "missing_extension",
-    110: "unsupported_extension",
-    111: "certificate_unobtainable",
-    112: "unrecognized_name",
-    113: "bad_certificate_status_response",
-    114: "bad_certificate_hash_value",
-    115: "unknown_psk_identity",
-    116: "certificate_required",
-    117: "general_error",
-    120: "no_application_protocol",
-    121: "ech_required",
-}

@@ -17,46 +17,44 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
-    from bowout._server import Server
+    from bowout._server.server import Server
 
-#: The states of a connection that `Server.counters` knows.
+#: The states of a connection in `Server.counters`.
 _STATES: Final = ("handshaking", "waiting", "established")
 
 
 class PrometheusCollector(Collector):
-    """Reads the counters of servers whenever Prometheus asks; nothing is counted twice, or between its questions.
+    """Reads the counters of servers whenever Prometheus collects; it keeps no counters of its own.
 
         async with bowout.serve(handler, port=8443, context=context) as server:
             prometheus_client.REGISTRY.register(PrometheusCollector({"api": server}))
             prometheus_client.start_http_server(9100)
 
-    It gives
+    It exports
 
-    * ``bowout_connections{server, state}``: how many there are now, ``handshaking``, ``waiting`` for room under
+    * ``bowout_connections{server, state}``: current numbers: ``handshaking``, ``waiting`` for room under
       ``max_connections``, and ``established``;
     * ``bowout_accepted_total{server}``: accepted since the server's start;
     * ``bowout_evicted_total{server}``: of these, reset in their handshake to make room for others;
     * ``bowout_endings_total{server, how}``: ended since then, by `How`.
 
     Args:
-        servers: by the name that the label ``server`` is to have. A registry takes one collector, so give it all
-            servers; the mapping is looked at anew each time.
+        servers: the servers, by the value of the label ``server``. A registry accepts one collector, so give it all
+            servers; the mapping is read again each time.
     """
 
     def __init__(self, servers: Mapping[str, Server]) -> None:
         self._servers = servers
 
     def collect(self) -> Iterator[Metric]:
-        """Give the metrics as they are now. May be called in any thread."""
-        connections = GaugeMetricFamily(
-            "bowout_connections", "TLS connections that there are now.", labels=["server", "state"]
-        )
+        """Return the current metrics. May be called in any thread."""
+        connections = GaugeMetricFamily("bowout_connections", "Current TLS connections.", labels=["server", "state"])
         accepted = CounterMetricFamily("bowout_accepted", "TCP connections accepted.", labels=["server"])
         evicted = CounterMetricFamily(
             "bowout_evicted", "Connections reset in their handshake to make room for others.", labels=["server"]
         )
         endings = CounterMetricFamily(
-            "bowout_endings", "Connections that have ended, by how they ended.", labels=["server", "how"]
+            "bowout_endings", "Ended connections, by kind of ending.", labels=["server", "how"]
         )
         for name, server in self._servers.items():
             counters = server.counters()

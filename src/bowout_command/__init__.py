@@ -1,6 +1,6 @@
-"""The console script ``bowout``, beside the package: whatever is imported from within imports the whole library first.
+"""The console script ``bowout``, outside the package: an import from inside it would import the whole library first.
 
-That takes a moment, and in that moment a Ctrl-C must end the program like any other, and not show a traceback.
+That takes a moment, and a Ctrl-C in that moment must end the program without a traceback.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ import signal
 
 
 def main() -> int:
-    """Run the command line; give its exit status."""
+    """Run the command line; return its exit status."""
     heard = signal.getsignal(signal.SIGINT)
-    if heard is signal.default_int_handler:  # and not where our parent told us to ignore it
+    if heard is signal.default_int_handler:  # not if our parent told us to ignore it
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from bowout.cli import main as run  # noqa: PLC0415  (the moment that this is about)
+    from bowout.cli import main as run  # noqa: PLC0415  (this is the slow import)
 
     signal.signal(signal.SIGINT, heard)
     return run()

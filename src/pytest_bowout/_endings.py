@@ -22,15 +22,15 @@ _ROLES: Final = ("server", "client")
 
 @dataclass(frozen=True, slots=True)
 class TLSEnding:
-    """What the fixture `tls_ending` gives: one ending, with a version of TLS and a role of the peer.
+    """The value of the fixture `tls_ending`: one ending, with a version of TLS and a role of the peer.
 
         def test_mine(tls_ending, tls_peer):
             peer = tls_peer(tls_ending)
 
     Attributes:
-        entry: of the catalogue `bowout.testing.ENDINGS`.
+        entry: the entry of the catalogue `bowout.testing.ENDINGS`.
         tls: the version.
-        role: the part of the peer; the code under test has the other.
+        role: the role of the peer; the code under test has the other.
     """
 
     entry: Entry
@@ -39,12 +39,12 @@ class TLSEnding:
 
     @property
     def name(self) -> str:
-        """Of the ending."""
+        """The name of the ending."""
         return self.entry.name
 
     @property
     def expect(self) -> Expect:
-        """What is right."""
+        """The correct result."""
         return self.entry.expect(self.tls, self.role)
 
     def __str__(self) -> str:
@@ -52,9 +52,9 @@ class TLSEnding:
 
 
 def chosen(args: tuple[object, ...], kwargs: Mapping[str, Any]) -> list[Any]:
-    """The parameters that a mark with these arguments asks for.
+    """Return the parameters for a mark with these arguments.
 
-    A mistake in them fails the collection of the test: an ending that is not there, or nothing left to run with.
+    A mistake in the arguments fails the collection of the test: an unknown ending, or no ending left to run with.
     """
     if args:
         _refuse("takes keyword arguments only")
@@ -74,11 +74,11 @@ def _chosen(
     xfail: object = None,
 ) -> list[Any]:
     if role not in _ROLES:
-        _refuse(f"has role={role!r}: known are {_listed(_ROLES)}")
+        _refuse(f"has role={role!r}: it must be one of {_listed(_ROLES)}")
     versions = _several(tls)
     for version in versions:
         if version not in _VERSIONS:
-            _refuse(f"has tls={version!r}: known are {_listed(_VERSIONS)}")
+            _refuse(f"has tls={version!r}: it must be one of {_listed(_VERSIONS)}")
     endings = kit.ENDINGS
     named = _matching(endings, "names", names) if names is not None else set(endings)
     named -= _matching(endings, "without", without)
@@ -86,7 +86,7 @@ def _chosen(
     wanted_you = _members(kit.You, "you", you)
     wanted_outcomes = _members(kit.Outcome, "outcome", outcome)
     cases = [
-        TLSEnding(entry, version, role)  # type: ignore[arg-type]  # both were looked at above
+        TLSEnding(entry, version, role)  # type: ignore[arg-type]  # both were checked above
         for entry in endings.values()
         if entry.name in named and (wanted_rows is None or entry.row in wanted_rows) and entry.you in wanted_you
         for version in versions
@@ -104,12 +104,12 @@ _PARAMETERS: Final = tuple((_chosen.__kwdefaults__ or {}).keys())
 def _known(kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
     for name in kwargs:
         if name not in _PARAMETERS:
-            _refuse(f"takes no argument {name!r}: known are {_listed(_PARAMETERS)}")
+            _refuse(f"takes no argument {name!r}; the arguments are {_listed(_PARAMETERS)}")
     return kwargs
 
 
 def _matching(endings: Iterable[str], argument: str, patterns: object) -> set[str]:
-    """The names that some pattern matches; each must match one."""
+    """Return the names that match a pattern; each pattern must match at least one name."""
     found: set[str] = set()
     for pattern in () if patterns is None else _several(patterns):
         matches = fnmatch.filter(endings, str(pattern).replace("-", "_"))
@@ -120,7 +120,7 @@ def _matching(endings: Iterable[str], argument: str, patterns: object) -> set[st
 
 
 def _members(kind: type[enum.Enum], argument: str, wanted: object) -> set[Any]:
-    """Members of an enum, by themselves or by their names in lower or upper case; all for None."""
+    """Return members of `kind`, given as members or as names in lower or upper case; all for None."""
     if wanted is None:
         return set(kind)
     found = set()
@@ -130,14 +130,14 @@ def _members(kind: type[enum.Enum], argument: str, wanted: object) -> set[Any]:
         elif str(value).upper() in kind.__members__:
             found.add(kind[str(value).upper()])
         else:
-            _refuse(f"has {argument}={value!r}: known are {_listed(name.lower() for name in kind.__members__)}")
+            _refuse(f"has {argument}={value!r}: it must be one of {_listed(name.lower() for name in kind.__members__)}")
     return found
 
 
 def _reasons(cases: list[TLSEnding], xfail: object) -> dict[TLSEnding, pytest.MarkDecorator]:
-    """Which are known to fail, and why; strictly: one that passes is told of."""
+    """Return a strict xfail mark, with its reason, for each case that is known to fail."""
     if not isinstance(xfail, Mapping):
-        _refuse("has an xfail that is no mapping of names to reasons")
+        _refuse("has an xfail that is not a mapping of names to reasons")
     marks = {}
     for pattern, reason in xfail.items():
         matches = [case for case in cases if fnmatch.fnmatch(case.name, pattern) or fnmatch.fnmatch(str(case), pattern)]

@@ -1,4 +1,4 @@
-"""The one way from the plugin to the test kit, which may not be installed."""
+"""The plugin's import of the test kit, which may not be installed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 
 def testing() -> Any:
-    """`bowout.testing`, imported now. Without the extra, whatever asked for it fails, in one line."""
+    """Import and return `bowout.testing`. Without the extra, the calling test fails, in one line."""
     try:
         import bowout.testing as module  # noqa: PLC0415  (see this package's docstring)
     except ModuleNotFoundError as error:

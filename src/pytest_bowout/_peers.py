@@ -1,4 +1,4 @@
-"""The peers of one test: started when it asks, ended with it, and drawn where it fails."""
+"""The peers of one test: started on request, ended with the test, and drawn if it fails."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     import trustme
 
     from bowout.testing import Entry, Peer, PeerRole, Script, TLSVersion
-    from pytest_bowout._paper import Paper
+    from pytest_bowout._terminal_style import TerminalStyle
 
-#: So many connections of one peer are drawn; of others, there is a line.
+#: The largest number of connections of one peer that are drawn; the others have a line each, up to `_TOLD`.
 _DRAWN: Final = 4
 _TOLD: Final = 50
 
 
 class TLSPeers:
-    """The fixture `tls_peer`: starts peers for one test, as many as it likes.
+    """The fixture `tls_peer`: starts any number of peers for one test.
 
         def test_mine(tls_peer):
             peer = tls_peer("fin_inside_record", tls="1.2")
 
-    A peer that the test starts is ended when the test returns; one that a fixture starts, in the teardown. Where a
-    phase of the test fails, all its peers are ended, and what they saw is drawn in its report.
+    A peer that the test starts is ended when the test returns; a peer that a fixture starts, in the teardown. If a
+    phase of the test fails, all its peers are ended, and its report shows what they saw.
     """
 
     def __init__(
@@ -60,18 +60,18 @@ class TLSPeers:
         timeout: float | None = None,
         **options: Any,
     ) -> Peer:
-        """Start a peer; it listens already, or connects, when this returns.
+        """Start a peer; when this returns, it already listens or connects.
 
         Args:
-            script: the name of an ending, an `Entry`, a function that takes an `Act`, or what `tls_ending` gave.
+            script: the name of an ending, an `Entry`, a function that takes an `Act`, or the value of `tls_ending`.
             role: ``"server"`` or ``"client"``; None for that of a `TLSEnding`, else a server.
             tls: the one version; None for that of a `TLSEnding`, else ``"1.3"``. ``"any"`` leaves it to the context.
-            connect_to: where a client connects to.
-            sock: a connected socket, instead.
-            connections: how many; None for any number.
-            context: instead of what the fixture `tls_peer_context` gives.
+            connect_to: the address to which a client connects.
+            sock: a connected socket, instead of an address.
+            connections: the number of connections; None for any number.
+            context: a context instead of the one from the fixture `tls_peer_context`.
             timeout: seconds; None for the setting ``tls_peer_timeout``.
-            options: others of `bowout.testing.Peer`: ``host``, ``port``, ``server_hostname``, ``byte_by_byte``, …
+            options: other arguments of `bowout.testing.Peer`: ``host``, ``port``, ``server_hostname``, …
 
         Returns:
             The peer, as inside its ``with`` block.
@@ -103,7 +103,7 @@ class TLSPeers:
         return peer
 
     def _made(self, script: Any, **arguments: Any) -> Peer:
-        """A peer that does not run yet. What is wrong with its arguments is told at the line of the test."""
+        """Make a peer without starting it. A wrong argument raises its error at the line of the test."""
         __tracebackhide__ = True
         try:
             peer: Peer = testing().Peer(script, **arguments)
@@ -114,22 +114,22 @@ class TLSPeers:
     # -- for the plugin ---------------------------------------------------------------------------------------------
 
     def call(self) -> None:
-        """The test begins: from here on, it is the test that starts peers, and no fixture."""
+        """Mark the beginning of the test: from now on the test starts the peers, not a fixture."""
         self._from = len(self._running)
 
     def end_call(self, error: BaseException | None = None) -> None:
-        """End those that the test has started; see `end`."""
+        """End the peers that the test has started; see `end`."""
         __tracebackhide__ = True
         self._end(self._from, error)
 
     def end(self, error: BaseException | None = None) -> None:
-        """End all, the latest first.
+        """End all peers, the latest first.
 
         Args:
-            error: why, if not for good: then nothing is raised.
+            error: the error that ended the test, if there was one; then nothing is raised.
 
         Raises:
-            ExpectationFailed: a script expected something else; or whatever else went wrong in one.
+            ExpectationFailed: an expectation of a script was not met. Other exceptions of a script are raised, too.
         """
         __tracebackhide__ = True
         self._end(0, error)
@@ -145,20 +145,20 @@ class TLSPeers:
                 failures.append((peer, stopped))
         if not failures or error is not None:
             return
-        peer, failure = failures[-1]  # of the first that was started
+        peer, failure = failures[-1]  # the failure of the peer that was started first
         failure.add_note(f"in the script of the TLS peer {peer.name}")
         for other, also in failures[:-1]:
             failure.add_note(f"and in that of {other.name}: {type(also).__name__}: {also}")
         raise failure.with_traceback(_of_the_script(failure.__traceback__))
 
-    def sections(self, paper: Paper, error: BaseException | None) -> Iterator[tuple[str, str]]:
-        """End what still runs, and give what all saw: titles and texts. What was given once does not come again."""
+    def sections(self, style: TerminalStyle, error: BaseException | None) -> Iterator[tuple[str, str]]:
+        """End the running peers, and yield the title and text of each new report; no report is yielded twice."""
         self.end(error or AssertionError("the test has failed"))
         unseen, self._unseen = self._unseen, []
         for peer in unseen:
             for report in peer.reports[:_DRAWN]:
                 number = f" #{report.number}" if report.number else ""
-                ladder = report.ladder(width=paper.width, unicode=paper.unicode)
+                ladder = report.ladder(width=style.width, unicode=style.unicode)
                 yield f"TLS peer {peer.name}{number}", f"{report}\n\n{ladder}"
             more = peer.reports[_DRAWN:]
             if more:
@@ -168,7 +168,7 @@ class TLSPeers:
 
 
 def _of_the_script(traceback: TracebackType | None) -> TracebackType | None:
-    """Only the user's own frames of it, and all of it where there are none: the error is at the line of the script."""
+    """Return only the user's own frames, so that the error is at the line of the script; all, if there are none."""
     kit = Path(testing().__file__ or "").parent
     own = (kit, Path(__file__).parent)
     frames = []

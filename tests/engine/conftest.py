@@ -8,7 +8,7 @@ import pytest
 import trustme
 
 from helpers.engines import (
-    Pair,
+    EnginePair,
     established,
 )
 
@@ -32,18 +32,18 @@ def version(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def two(ca: trustme.CA, version: str) -> Pair:
+def two(ca: trustme.CA, version: str) -> EnginePair:
     """A client and a server that have shaken hands."""
     return established(ca, version)
 
 
 @pytest.fixture(params=["client", "server"])
-def us(request: pytest.FixtureRequest, two: Pair) -> Engine:
+def us(request: pytest.FixtureRequest, two: EnginePair) -> Engine:
     """Each of the two in turn."""
     return getattr(two, request.param)  # type: ignore[no-any-return]
 
 
 @pytest.fixture
-def them(two: Pair, us: Engine) -> Engine:
+def them(two: EnginePair, us: Engine) -> Engine:
     """The other one."""
     return two.other(us)

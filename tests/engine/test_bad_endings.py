@@ -58,7 +58,7 @@ def test_a_truncation_is_called_so(us: Engine, them: Engine) -> None:
 
 def test_a_truncation_sends_no_alert(us: Engine, them: Engine) -> None:
     read_out(cut(us, them, 1))
-    assert us.output_size == 0
+    assert us.outgoing.size == 0
 
 
 def test_a_truncation_is_sticky(us: Engine, them: Engine) -> None:
@@ -81,7 +81,7 @@ def test_after_close_notify_a_truncation_explains_a_failed_write(ca: trustme.CA,
     read_out(us)
     us.queue_close_notify()
     with pytest.raises(StreamClosed if tolerated else Truncated):
-        us.write(memoryview(b"x"))
+        us.outgoing.write(memoryview(b"x"))
 
 
 def tolerant(ca: trustme.CA, version: str, missing: int) -> Engine:
@@ -108,16 +108,16 @@ def test_a_truncation_inside_a_record_is_never_tolerated(ca: trustme.CA, version
 
 @pytest.mark.parametrize("missing", [0, 1])
 def test_a_fin_that_answers_our_close_is_unanswered(us: Engine, them: Engine, missing: int) -> None:
-    us.call("close()", leaving=True)
+    us.record_call("close()", leaving=True)
     close_notify(us)
     cut(us, them, missing)
     while us.discard(BUFFER):
         pass
-    assert (us.verdict(), us.finish().discarded) == (How.UNANSWERED, 5 if missing else 11)
+    assert (us.verdict(), us.build_ending().discarded) == (How.UNANSWERED, 5 if missing else 11)
 
 
 def test_a_fin_that_answers_our_half_close_is_a_truncation(us: Engine, them: Engine) -> None:
-    us.call("send_eof()", leaving=False)
+    us.record_call("send_eof()", leaving=False)
     close_notify(us)
     read_out(cut(us, them, 0))
     assert us.verdict() is How.TRUNCATED
@@ -158,7 +158,7 @@ def test_a_reset_ends_input(us: Engine) -> None:
 def test_a_reset_loses_our_direction(us: Engine) -> None:
     us.receive_reset()
     with pytest.raises(Reset, match="while we were sending"):
-        us.write(memoryview(b"x"))
+        us.outgoing.write(memoryview(b"x"))
 
 
 def test_a_reset_is_sticky(us: Engine) -> None:
@@ -171,13 +171,13 @@ def test_once_it_was_read_a_reset_explains_a_failed_write(us: Engine) -> None:
     us.receive_reset()
     read_out(us)
     with pytest.raises(Reset, match="before close_notify came"):
-        us.write(memoryview(b"x"))
+        us.outgoing.write(memoryview(b"x"))
 
 
 def test_a_reset_drops_the_output(us: Engine) -> None:
     send(us, b"x")
     us.receive_reset()
-    assert (us.output(), us.finish().unsent) == (None, 1)
+    assert (us.outgoing.head(), us.build_ending().unsent) == (None, 1)
 
 
 def test_a_close_notify_before_the_reset_is_still_read(us: Engine, them: Engine) -> None:
@@ -191,7 +191,7 @@ def test_a_reset_after_the_exchange_is_clean_with_a_late_reset(us: Engine, them:
     us.receive_data(close_notify(them))
     us.receive_reset()
     read(us)
-    end = us.finish()
+    end = us.build_ending()
     assert (end.how, end.late_reset) == (How.CLEAN, True)
 
 
@@ -199,7 +199,7 @@ def test_a_reset_before_our_close_notify_left_is_no_late_one(us: Engine, them: E
     us.receive_data(close_notify(them))
     read(us)
     us.receive_reset()
-    end = us.finish()
+    end = us.build_ending()
     assert (end.how, end.late_reset) == (How.RESET, False)
 
 
@@ -276,7 +276,7 @@ def test_a_violation_ends_our_writing(us: Engine, them: Engine) -> None:
     us.receive_data(flipped(take(them)))
     read_out(us)
     with pytest.raises(ProtocolViolation):
-        us.write(memoryview(b"x"))
+        us.outgoing.write(memoryview(b"x"))
 
 
 def test_after_our_close_notify_no_alert_leaves(us: Engine, them: Engine) -> None:
@@ -284,16 +284,16 @@ def test_after_our_close_notify_no_alert_leaves(us: Engine, them: Engine) -> Non
     send(them, b"hello")
     us.receive_data(flipped(take(them)))
     read_out(us)
-    assert (us.output(), us.finish().alert, us.outbound) == (None, None, Outbound.CLOSE_NOTIFY_SENT)
+    assert (us.outgoing.head(), us.build_ending().alert, us.outbound) == (None, None, Outbound.CLOSE_NOTIFY_SENT)
 
 
 def test_while_our_close_notify_is_queued_no_alert_follows_it(us: Engine, them: Engine) -> None:
     us.queue_close_notify()
-    size = us.output_size
+    size = us.outgoing.size
     send(them, b"hello")
     us.receive_data(flipped(take(them)))
     read_out(us)
-    assert (us.output_size, us.outbound) == (size, Outbound.CLOSE_NOTIFY_QUEUED)
+    assert (us.outgoing.size, us.outbound) == (size, Outbound.CLOSE_NOTIFY_QUEUED)
 
 
 def test_a_fatal_alert_is_received(us: Engine, them: Engine) -> None:
@@ -309,23 +309,23 @@ def test_a_fatal_alert_ends_both_directions(us: Engine, them: Engine) -> None:
 def test_after_a_fatal_alert_nothing_more_is_sent(us: Engine, them: Engine) -> None:
     send(us, b"queued")
     read_out(alerted(us, them))
-    assert (us.output(), us.finish().unsent) == (None, 6)
+    assert (us.outgoing.head(), us.build_ending().unsent) == (None, 6)
 
 
 def test_a_fatal_alert_after_our_close_notify_is_no_success(us: Engine, them: Engine) -> None:
     close_notify(us)
     read_out(alerted(us, them))
-    end = us.finish()
+    end = us.build_ending()
     assert (end.how, end.outbound, end.alert) == (How.ALERT, Outbound.CLOSE_NOTIFY_SENT, Alert(20, 2, Side.PEER))
 
 
 def test_a_fatal_alert_from_the_peer_is_its_doing(us: Engine, them: Engine) -> None:
     read_out(alerted(us, them))
-    assert us.finish().started_by is Side.PEER
+    assert us.build_ending().started_by is Side.PEER
 
 
 def test_a_violation_is_ended_by_us(us: Engine, them: Engine) -> None:
     send(them, b"hello")
     us.receive_data(flipped(take(them)))
     read_out(us)
-    assert us.finish().started_by is Side.WE
+    assert us.build_ending().started_by is Side.WE

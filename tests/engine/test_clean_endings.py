@@ -9,6 +9,7 @@ import trustme
 
 from bowout.ending import EventKind, How, Outbound, Side
 from bowout.errors import (
+    PeerClosed,
     ProtocolViolation,
     StreamClosed,
     Truncated,
@@ -49,7 +50,7 @@ def test_it_is_sent_when_the_kernel_has_it(us: Engine) -> None:
 
 def test_a_part_of_it_is_not_sent(us: Engine) -> None:
     us.queue_close_notify()
-    take(us, us.output_size - 1)
+    take(us, us.outgoing.size - 1)
     assert us.outbound is Outbound.CLOSE_NOTIFY_QUEUED
 
 
@@ -84,15 +85,15 @@ def test_data_after_our_close_notify_is_read(us: Engine, them: Engine) -> None:
 def test_nothing_can_be_written_after_it(us: Engine) -> None:
     us.queue_close_notify()
     with pytest.raises(StreamClosed, match="our direction"):
-        us.write(memoryview(b"x"))
+        us.outgoing.write(memoryview(b"x"))
 
 
 def test_in_tls12_the_peers_close_notify_ends_our_writing(ca: trustme.CA) -> None:
     two = established(ca, "1.2")
     two.server.receive_data(close_notify(two.client))
     read(two.server)
-    with pytest.raises(StreamClosed, match=r"in TLS 1\.2 ends both directions"):
-        two.server.write(memoryview(b"x"))
+    with pytest.raises(PeerClosed, match=r"in TLS 1\.2 ends both directions"):
+        two.server.outgoing.write(memoryview(b"x"))
 
 
 def test_an_exchange_is_clean_on_both_sides(us: Engine, them: Engine) -> None:
@@ -108,7 +109,7 @@ def test_crossing_close_notifies_are_clean_with_one_each(us: Engine, them: Engin
     us.receive_data(theirs)
     them.receive_data(ours)
     assert (read(us), read(them)) == (b"", b"")
-    assert (us.verdict(), them.verdict(), us.output_size, them.output_size) == (How.CLEAN, How.CLEAN, 0, 0)
+    assert (us.verdict(), them.verdict(), us.outgoing.size, them.outgoing.size) == (How.CLEAN, How.CLEAN, 0, 0)
 
 
 def test_it_is_not_clean_before_the_kernel_took_ours(us: Engine, them: Engine) -> None:
@@ -123,7 +124,7 @@ def test_the_times_of_both_are_known(us: Engine, them: Engine) -> None:
     read(us)
     close_notify(us)
     take(us)
-    end = us.finish()
+    end = us.build_ending()
     assert (end.close_notify_sent_at, end.close_notify_received_at) == (0.0, 0.0)
 
 
@@ -134,12 +135,12 @@ def test_who_began_is_known(us: Engine, them: Engine, first: bool) -> None:
     us.receive_data(close_notify(them))
     read(us)
     us.queue_close_notify()
-    assert us.finish().started_by is (Side.WE if first else Side.PEER)
+    assert us.build_ending().started_by is (Side.WE if first else Side.PEER)
 
 
 def test_a_call_begins_it(us: Engine) -> None:
-    us.call("close()", leaving=True)
-    assert (us.finish().started_by, us.timeline.events()[-1].detail) == (Side.WE, "close()")
+    us.record_call("close()", leaving=True)
+    assert (us.build_ending().started_by, us.timeline.events()[-1].detail) == (Side.WE, "close()")
 
 
 def test_data_in_one_segment_with_close_notify(us: Engine, them: Engine) -> None:
@@ -161,14 +162,14 @@ def test_what_is_held_is_discarded_if_nobody_reads_it(us: Engine, them: Engine) 
     send(them, b"unread")
     us.receive_data(take(them))
     close_notify(us)
-    assert us.finish().discarded == 6
+    assert us.build_ending().discarded == 6
 
 
 def test_what_is_read_for_nobody_is_discarded(us: Engine, them: Engine) -> None:
     send(them, b"unread")
     us.receive_data(take(them))
     assert (us.discard(BUFFER), us.discard(BUFFER)) == (6, None)
-    assert us.finish().discarded == 6
+    assert us.build_ending().discarded == 6
 
 
 def test_held_data_comes_in_pieces_as_small_as_asked_for(us: Engine, them: Engine) -> None:
@@ -191,7 +192,7 @@ def test_a_close_notify_found_while_closing_comes_after_what_is_held(us: Engine,
     them.queue_close_notify()
     us.receive_data(take(them))
     close_notify(us)
-    assert (us.finish().started_by, read(us), read(us)) == (Side.PEER, b"unread", b"")
+    assert (us.build_ending().started_by, read(us), read(us)) == (Side.PEER, b"unread", b"")
 
 
 def test_an_error_found_while_closing_is_met_by_the_reader(us: Engine, them: Engine) -> None:
@@ -248,7 +249,7 @@ def test_what_follows_close_notify_is_left_over(us: Engine, them: Engine, later:
     read(us)
     if later:
         us.receive_data(plain)
-    assert us.leftover() == plain
+    assert us.incoming.leftover() == plain
 
 
 def test_a_long_leftover_is_whole(us: Engine, them: Engine) -> None:
@@ -256,7 +257,7 @@ def test_a_long_leftover_is_whole(us: Engine, them: Engine) -> None:
     us.receive_data(close_notify(them) + plain)
     read(us)
     us.receive_data(b"more")
-    assert us.leftover() == plain + b"more"
+    assert us.incoming.leftover() == plain + b"more"
 
 
 def test_a_leftover_is_bounded(us: Engine, them: Engine) -> None:
@@ -264,7 +265,7 @@ def test_a_leftover_is_bounded(us: Engine, them: Engine) -> None:
     read(us)
     for _ in range(8):
         us.receive_data(bytes(100_000))
-    assert len(us.leftover()) == 1 << 18
+    assert len(us.incoming.leftover()) == 1 << 18
 
 
 def test_what_a_leftover_has_no_room_for_is_counted(us: Engine, them: Engine) -> None:
@@ -272,28 +273,28 @@ def test_what_a_leftover_has_no_room_for_is_counted(us: Engine, them: Engine) ->
     read(us)
     for _ in range(8):
         us.receive_data(bytes(100_000))
-    assert us.finish().ignored == 800_000
+    assert us.build_ending().ignored == 800_000
 
 
 def test_when_we_leave_it_is_only_counted(us: Engine, them: Engine) -> None:
     us.receive_data(close_notify(them))
     read(us)
-    us.call("close()", leaving=True)
+    us.record_call("close()", leaving=True)
     us.receive_data(b"garbage")
-    assert (us.finish().ignored, us.leftover()) == (7, b"")
+    assert (us.build_ending().ignored, us.incoming.leftover()) == (7, b"")
 
 
 def test_what_an_unwrap_hands_over_is_not_ignored(us: Engine, them: Engine) -> None:
     us.receive_data(close_notify(them) + b"plain")
     read(us)
-    assert us.finish(unwrapped=True).ignored == 0
+    assert us.build_ending(unwrapped=True).ignored == 0
 
 
 def test_after_a_bad_end_nothing_is_kept_or_counted(us: Engine) -> None:
     us.receive_eof()
     read_out(us)
     us.receive_data(b"ghost")
-    assert (us.finish().ignored, us.leftover()) == (0, b"")
+    assert (us.build_ending().ignored, us.incoming.leftover()) == (0, b"")
 
 
 def test_an_answer_is_called_one_only_where_it_is_one(us: Engine, them: Engine) -> None:
@@ -301,8 +302,8 @@ def test_an_answer_is_called_one_only_where_it_is_one(us: Engine, them: Engine) 
     read(them)
     us.receive_data(close_notify(them))
     read(us)
-    assert str(us.finish()).startswith("clean: we sent close_notify, the peer answered")
-    assert str(them.finish()).startswith("clean: the peer sent close_notify, we answered")
+    assert str(us.build_ending()).startswith("clean: we sent close_notify, the peer answered")
+    assert str(them.build_ending()).startswith("clean: the peer sent close_notify, we answered")
 
 
 def test_where_ours_waits_as_theirs_comes_nobody_answers(us: Engine, them: Engine) -> None:
@@ -310,4 +311,4 @@ def test_where_ours_waits_as_theirs_comes_nobody_answers(us: Engine, them: Engin
     us.receive_data(close_notify(them))
     read(us)
     take(us)
-    assert str(us.finish()).startswith("clean: both sent close_notify")
+    assert str(us.build_ending()).startswith("clean: both sent close_notify")

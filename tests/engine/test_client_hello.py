@@ -12,10 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bowout._core.client_hello import (
-    DECODE_ERROR,
     LONGEST,
-    NO_APPLICATION_PROTOCOL,
-    UNRECOGNIZED_NAME,
     HelloGate,
     Refusal,
     alpn_names,
@@ -26,9 +23,10 @@ from bowout._core.client_hello import (
 )
 from bowout._core.engine import Engine
 from bowout._core.timeline import Timeline
+from bowout._tls_numbers import DECODE_ERROR, NO_APPLICATION_PROTOCOL, UNRECOGNIZED_NAME
 from bowout.ending import EventKind, How, Inbound, Outbound, Role, Side
 from bowout.errors import HandshakeError, HandshakeReset, HandshakeTruncated, NotTLS
-from helpers.engines import NAME, Clock, Pair, contexts, engine, take
+from helpers.engines import NAME, Clock, EnginePair, contexts, engine, take
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -182,7 +180,7 @@ class TestEngine:
     def test_a_hello_that_passes_shakes_hands(self, ca: trustme.CA, version: str) -> None:
         context, _ = contexts(ca, version)
         context.set_alpn_protocols(["x", "h2"])
-        two = Pair(engine(context, Role.CLIENT), server(ca, version, ["h2"]))
+        two = EnginePair(engine(context, Role.CLIENT), server(ca, version, ["h2"]))
         two.shake_hands()
         assert two.client.tls.selected_alpn_protocol() == "h2"
 
@@ -199,7 +197,7 @@ class TestEngine:
     @pytest.mark.parametrize(
         ("data", "code", "words"),
         [
-            (hello(b"\xff"), UNRECOGNIZED_NAME, "no host name"),
+            (hello(b"\xff"), UNRECOGNIZED_NAME, "not a host name"),
             (hello(alpn=[b"x"]), NO_APPLICATION_PROTOCOL, "only protocols"),
             (ENDLESS, DECODE_ERROR, "longer than"),
         ],
@@ -211,7 +209,7 @@ class TestEngine:
         with pytest.raises(HandshakeError, match=words):
             there.handshake()
         assert take(there) == ALERT + bytes((code,))
-        ending = there.finish()
+        ending = there.build_ending()
         assert (ending.how, ending.outbound) == (How.FAILED_HANDSHAKE, Outbound.FATAL_ALERT)
         assert ending.alert is not None
         assert (ending.alert.code, ending.alert.by, ending.started_by) == (code, Side.WE, Side.WE)

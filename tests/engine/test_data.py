@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bowout._core.engine import WRITE_SIZE
+from bowout._core.engine import Engine
+from bowout._core.outgoing import WRITE_SIZE
 from bowout._core.records import HEADER_SIZE, MAX_PLAINTEXT
-from bowout.errors import ProtocolViolation, StreamClosed
+from bowout.errors import PeerClosed, ProtocolViolation
 from helpers.engines import (
     close_notify,
     read,
@@ -45,7 +46,7 @@ def test_a_large_message_arrives_whole(us: Engine, them: Engine) -> None:
 
 
 def test_one_write_takes_so_much_and_no_more(us: Engine) -> None:
-    assert us.write(memoryview(bytes(1_000_000))) == WRITE_SIZE
+    assert us.outgoing.write(memoryview(bytes(1_000_000))) == WRITE_SIZE
 
 
 def test_an_openssl_that_writes_no_more_after_close_notify_is_not_waited_for(
@@ -61,15 +62,15 @@ def test_an_openssl_that_writes_no_more_after_close_notify_is_not_waited_for(
             raise ssl.SSLError(ssl.SSL_ERROR_SSL, f"no room for {len(data)}")
 
     tls = us.tls
-    monkeypatch.setattr(us, "_tls", Mute())
+    monkeypatch.setattr(us.outgoing._openssl, "tls", Mute())
     if version == "1.3":  # in 1.2 the peer's close_notify ends our direction anyhow
-        assert us.write(memoryview(b"x")) == 0
+        assert us.outgoing.write(memoryview(b"x")) == 0
     us.receive_data(close_notify(them))
     assert read(us) == b""
     way = "in a way after which OpenSSL writes no more" if version == "1.3" else "which in TLS 1.2 ends both directions"
     words = f"^the peer sent close_notify,? {re.escape(way)}$"
-    with pytest.raises(StreamClosed, match=words):
-        us.write(memoryview(b"x"))
+    with pytest.raises(PeerClosed, match=words):
+        us.outgoing.write(memoryview(b"x"))
 
 
 def test_without_input_a_read_waits(us: Engine) -> None:
@@ -106,29 +107,29 @@ def test_the_memory_of_input_may_be_used_again(us: Engine, them: Engine) -> None
 
 def test_output_is_the_same_until_it_is_taken(us: Engine) -> None:
     send(us, b"hello")
-    first = bytes(us.output() or b"")
-    assert (bytes(us.output() or b""), len(first)) == (first, us.output_size)
+    first = bytes(us.outgoing.head() or b"")
+    assert (bytes(us.outgoing.head() or b""), len(first)) == (first, us.outgoing.size)
 
 
 def test_the_output_size_goes_down_as_it_is_taken(us: Engine) -> None:
     send(us, b"hello")
-    before = us.output_size
+    before = us.outgoing.size
     take(us, 3)
-    assert us.output_size == before - 3
+    assert us.outgoing.size == before - 3
 
 
 def test_sent_is_what_the_kernel_took(us: Engine) -> None:
     send(us, bytes(100))
-    queued = us.finish().sent
+    queued = us.build_ending().sent
     take(us)
-    assert (queued, us.finish().sent) == (0, 100)
+    assert (queued, us.build_ending().sent) == (0, 100)
 
 
 def test_received_is_what_was_decrypted(us: Engine, them: Engine) -> None:
     send(us, bytes(100))
     them.receive_data(take(us))
     read_all(them)
-    assert them.finish().received == 100
+    assert them.build_ending().received == 100
 
 
 @pytest.mark.parametrize(
@@ -138,7 +139,7 @@ def test_records_that_were_not_wholly_taken_are_unsent(us: Engine, taken: int, s
     total = 2 * WRITE_SIZE + 10
     send(us, bytes(total))
     take(us, taken)
-    end = us.finish()
+    end = us.build_ending()
     assert (end.sent, end.unsent) == (sent, total - sent)
 
 
@@ -146,18 +147,20 @@ def test_what_a_failed_send_leaves_is_unsent(us: Engine) -> None:
     send(us, bytes(3 * WRITE_SIZE))
     take(us, WRITE_SIZE + 40_000)
     us.send_failed()
-    end = us.finish()
+    end = us.build_ending()
     assert (end.sent, end.unsent) == (WRITE_SIZE + 2 * MAX_PLAINTEXT, 2 * WRITE_SIZE - 2 * MAX_PLAINTEXT)
 
 
 def test_what_never_came_to_be_encrypted_is_unsent(us: Engine) -> None:
-    us.count_unsent(7)
-    assert us.finish().unsent == 7
+    us.outgoing.unencrypted = memoryview(bytes(7))
+    us.outgoing.interrupt()
+    assert us.build_ending().unsent == 7
+    assert us.outgoing.interrupted
 
 
 def test_what_the_application_left_unread_is_discarded(us: Engine) -> None:
-    us.count_discarded(7)
-    assert us.finish().discarded == 7
+    us.incoming.count_discarded(7)
+    assert us.build_ending().discarded == 7
 
 
 # -- memory ----------------------------------------------------------------------------------------------------------
@@ -209,7 +212,7 @@ def test_openssl_is_fed_a_record_at_a_time(us: Engine, them: Engine) -> None:
     us.receive_data(take(them))
     most = 0
     while read(us, 1000):
-        most = max(most, us._input._bio.pending)
+        most = max(most, us.incoming.queue._bio.pending)
     assert most == 0  # OpenSSL took out what it was given, and was given no more.
 
 
@@ -230,7 +233,7 @@ def test_half_a_record_waits_in_openssl(us: Engine, them: Engine) -> None:
     data = take(them)
     read_all(us)
     us.receive_data(data[:10_000])
-    assert (read(us), us._input._bio.pending) == (None, 10_000)
+    assert (read(us), us.incoming.queue._bio.pending) == (None, 10_000)
 
 
 def test_a_broken_record_is_met_before_it_is_whole(us: Engine) -> None:

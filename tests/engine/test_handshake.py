@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 
+from bowout._tls_numbers import ALERT, APPLICATION_DATA, HANDSHAKE
 from bowout.ending import Alert, EventKind, How, Inbound, Outbound, Role, Side
 from bowout.errors import (
     AlertReceived,
@@ -20,7 +21,6 @@ from bowout.errors import (
     HandshakeTruncated,
     NotTLS,
 )
-from bowout.testing._records import ALERT, DATA, HANDSHAKE
 from helpers.engines import (
     BUFFER,
     close_notify,
@@ -63,14 +63,14 @@ def test_a_handshake_waits_for_the_transport(ca: trustme.CA) -> None:
 
 
 def test_an_ending_knows_its_connection(us: Engine, version: str) -> None:
-    end = us.finish(peer="somebody", began=7.0)
+    end = us.build_ending(peer="somebody", began=7.0)
     assert (end.tls_version, end.peer, end.began, end.role) == (f"TLSv{version}", "somebody", 7.0, us.role)
 
 
 def test_an_ending_knows_its_cipher(us: Engine) -> None:
     cipher = us.tls.cipher()
     assert cipher is not None
-    assert us.finish().cipher == cipher[0]
+    assert us.build_ending().cipher == cipher[0]
 
 
 def test_tickets_are_told(ca: trustme.CA) -> None:
@@ -91,21 +91,21 @@ def test_handshake_messages_are_shown_to_an_observer_only(ca: trustme.CA, versio
 def test_an_unknown_handshake_message_has_its_number(us: Engine) -> None:
     seen: list[str] = []
     us.timeline.observe(lambda event: seen.append(event.detail))
-    us._evidence.on_message(outgoing=False, content_type=HANDSHAKE, data=b"\xfd")
+    us._facts.on_message(outgoing=False, content_type=HANDSHAKE, data=b"\xfd")
     assert seen == ["message 253"]
 
 
-@pytest.mark.parametrize(("content_type", "data"), [(HANDSHAKE, b""), (ALERT, b"\2"), (DATA, b"\2\50")])
+@pytest.mark.parametrize(("content_type", "data"), [(HANDSHAKE, b""), (ALERT, b"\2"), (APPLICATION_DATA, b"\2\50")])
 def test_a_message_that_makes_no_sense_is_no_event(us: Engine, content_type: int, data: bytes) -> None:
     before = us.timeline.events()
-    us._evidence.on_message(outgoing=False, content_type=content_type, data=data)
+    us._facts.on_message(outgoing=False, content_type=content_type, data=data)
     assert us.timeline.events() == before
 
 
 def test_before_the_handshake_nothing_can_be_sent(ca: trustme.CA) -> None:
     client = engine(contexts(ca, "1.3")[0], Role.CLIENT)
     with pytest.raises(HandshakeError, match="not done"):
-        client.write(memoryview(b"x"))
+        client.outgoing.write(memoryview(b"x"))
 
 
 def test_before_the_handshake_close_notify_is_not_sent(ca: trustme.CA) -> None:
@@ -196,7 +196,7 @@ def test_nobody_claims_an_answer_to_plain_text_that_was_not_given(fresh: Engine)
     _, client = failed(fresh, b"HTTP/1.1 400 Bad Request\r\n\r\n")
     answer = take(client)  # OpenSSL 3.0 gives none
     client.sent_fin()
-    ending = client.finish()
+    ending = client.build_ending()
     assert ending.outbound is (Outbound.FATAL_ALERT if answer else Outbound.CUT)
     assert ("we " in str(ending).partition("(")[0]) == bool(answer)
 
@@ -236,7 +236,7 @@ def test_a_fatal_alert_in_the_handshake(fresh: Engine) -> None:
     error, client = failed(fresh, b"\x15\x03\x03\x00\x02\x02\x28")
     assert isinstance(error, HandshakeAlert)
     assert error.alert == Alert(code=40, level=2, by=Side.PEER)
-    assert client.finish().alert == error.alert
+    assert client.build_ending().alert == error.alert
 
 
 def test_an_alert_that_was_received_before_the_rst_counts(fresh: Engine) -> None:
@@ -256,11 +256,11 @@ def test_a_failed_handshake_is_called_so(fresh: Engine, then: str) -> None:
 
 
 def test_a_failed_handshake_has_its_reason(fresh: Engine) -> None:
-    assert "closed the connection during the handshake" in failed(fresh, then="FIN")[1].finish().reason
+    assert "closed the connection during the handshake" in failed(fresh, then="FIN")[1].build_ending().reason
 
 
 def test_a_reason_that_is_given_comes_first(fresh: Engine) -> None:
-    assert failed(fresh, then="FIN")[1].finish(reason="mine").reason == "mine"
+    assert failed(fresh, then="FIN")[1].build_ending(reason="mine").reason == "mine"
 
 
 def test_a_handshake_error_is_sticky(fresh: Engine) -> None:
@@ -295,14 +295,14 @@ def test_giving_up_does_not_hide_the_first_failure(fresh: Engine) -> None:
 def test_after_a_failed_handshake_input_is_dropped(fresh: Engine) -> None:
     _, client = failed(fresh, b"HTTP/1.1 400 Bad Request\r\n\r\n")
     client.receive_data(bytes(1000))
-    assert client._input.size < 1000
+    assert client.incoming.queue.size < 1000
 
 
 def test_input_is_dropped_when_we_leave_in_the_handshake(fresh: Engine) -> None:
     fresh.handshake()
-    fresh.call("close()", leaving=True)
+    fresh.record_call("close()", leaving=True)
     fresh.receive_data(b"\x16\x03\x03\x00\x02")
-    assert fresh._input.size == 0
+    assert fresh.incoming.queue.size == 0
 
 
 def test_a_certificate_for_another_name(ca: trustme.CA, version: str) -> None:
@@ -330,9 +330,9 @@ def test_to_refuse_a_certificate_is_our_alert_and_not_the_peers_end(ca: trustme.
 
 def test_what_comes_after_a_refusal_is_not_kept(ca: trustme.CA, version: str) -> None:
     *_, two = refused(*contexts(ca, version), name="other.example")
-    before = two.client._input.size
+    before = two.client.incoming.queue.size
     two.client.receive_data(bytes(1000))
-    assert two.client._input.size == before
+    assert two.client.incoming.queue.size == before
 
 
 def test_no_version_in_common(ca: trustme.CA) -> None:

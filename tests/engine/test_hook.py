@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 import pytest
 import trustme
 
-from bowout._core import messages
-from bowout._core.failures import alert_of_reason
+from bowout._core import hook
+from bowout._core.openssl_errors import alert_of_reason
 from bowout.ending import Alert, EventKind, How, Inbound, Outbound, Side
 from bowout.errors import (
     HandshakeAlert,
@@ -44,13 +44,13 @@ IGNORE_EOF: Final = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
 def test_a_prepared_context_does_not_ignore_truncation() -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.options |= IGNORE_EOF
-    messages.prepare(context)
+    hook.prepare(context)
     assert not context.options & IGNORE_EOF
 
 
 def test_a_prepared_context_does_not_renegotiate() -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    messages.prepare(context)
+    hook.prepare(context)
     assert context.options & ssl.OP_NO_RENEGOTIATION
 
 
@@ -61,7 +61,7 @@ def test_a_callback_that_was_there_is_still_called(ca: trustme.CA, version: str)
     ca.configure_trust(fresh)
     fresh.maximum_version = client.maximum_version
     fresh._msg_callback = lambda conn, direction, *_: seen.append(direction)  # type: ignore[attr-defined]
-    messages.prepare(fresh)
+    hook.prepare(fresh)
     pair(fresh, server).shake_hands()
     assert {"read", "write"} <= set(seen)
 
@@ -73,13 +73,13 @@ def test_a_callback_that_was_there_is_given_to_who_asks() -> None:
         """Nothing."""
 
     context._msg_callback = mine  # type: ignore[attr-defined]
-    messages.prepare(context)
+    hook.prepare(context)
     assert context._msg_callback is mine  # type: ignore[attr-defined]
 
 
 def test_preparing_twice_hooks_once(ca: trustme.CA) -> None:
     client, server = contexts(ca, "1.3")
-    messages.prepare(client)
+    hook.prepare(client)
     two = pair(client, server)
     two.shake_hands()
     read(two.client)
@@ -112,16 +112,16 @@ def test_a_message_after_the_engine_is_gone_is_nobodys(ca: trustme.CA) -> None:
 
 
 def test_where_there_is_no_hook_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(messages, "_HOOK", "_no_such_attribute")
-    assert not messages.watch(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+    monkeypatch.setattr(hook, "HOOK", "_no_such_attribute")
+    assert not hook.watch(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
 
 
 def test_what_only_looks_like_a_context_has_no_hook() -> None:
-    assert not messages.watch(SimpleNamespace(options=0))  # type: ignore[arg-type]
+    assert not hook.watch(SimpleNamespace(options=0))  # type: ignore[arg-type]
 
 
 def test_where_there_is_a_hook_it_says_so() -> None:
-    assert messages.watch(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+    assert hook.watch(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
 
 
 def _clean(us: Engine, them: Engine) -> None:
@@ -172,32 +172,32 @@ def test_without_the_hook_the_verdict_is_the_same(
     def end() -> tuple[How, Outbound, Inbound, Side | None]:
         two = established(ca, version)
         way(two.client, two.server)
-        made = two.client.finish()
+        made = two.client.build_ending()
         return made.how, made.outbound, made.inbound, made.started_by
 
     watched = end()
-    monkeypatch.setattr(messages, "watch", lambda _: False)
+    monkeypatch.setattr(hook, "watch", lambda _: False)
     assert end() == watched
 
 
 def test_without_the_hook_a_fatal_alert_still_has_its_name(
     ca: trustme.CA, version: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(messages, "watch", lambda _: False)
+    monkeypatch.setattr(hook, "watch", lambda _: False)
     two = established(ca, version)
     read_out(alerted(two.client, two.server))
-    assert two.client.finish().alert == Alert(20, 2, Side.PEER)
+    assert two.client.build_ending().alert == Alert(20, 2, Side.PEER)
 
 
 def test_without_the_hook_our_own_alert_is_not_named(ca: trustme.CA, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(messages, "watch", lambda _: False)
+    monkeypatch.setattr(hook, "watch", lambda _: False)
     two = established(ca, "1.3")
     _violated(two.client, two.server)
-    assert two.client.finish().alert is None
+    assert two.client.build_ending().alert is None
 
 
 def test_without_the_hook_a_handshake_alert_still_has_its_name(ca: trustme.CA, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(messages, "watch", lambda _: False)
+    monkeypatch.setattr(hook, "watch", lambda _: False)
     error, _, _ = refused(contexts(ca, "1.2")[0], contexts(ca, "1.3")[1])
     assert isinstance(error, HandshakeAlert)
     assert error.alert.name == "protocol_version"

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 
-from bowout._core import messages
-from bowout._sni import sni_callback
+from bowout._core import hook
+from bowout._server.sni import sni_callback
 from bowout.ending import How, Inbound, Outbound
 from bowout.errors import ReceiveInterrupted
-from helpers.engines import Pair, contexts, pair, read, send
+from helpers.engines import EnginePair, contexts, pair, read, send
 
 if TYPE_CHECKING:
     from bowout._core.engine import Engine
@@ -34,7 +34,7 @@ class Raiser:
             raise Interruption
 
 
-def interruptible(ca: trustme.CA, version: str) -> tuple[Raiser, Pair]:
+def interruptible(ca: trustme.CA, version: str) -> tuple[Raiser, EnginePair]:
     """Two engines; what OpenSSL does for the client can be interrupted."""
     client, server = contexts(ca, version)
     raiser = Raiser()
@@ -42,11 +42,11 @@ def interruptible(ca: trustme.CA, version: str) -> tuple[Raiser, Pair]:
     ca.configure_trust(fresh)
     fresh.minimum_version, fresh.maximum_version = client.minimum_version, client.maximum_version
     fresh._msg_callback = raiser  # type: ignore[attr-defined]
-    messages.prepare(fresh)
+    hook.prepare(fresh)
     return raiser, pair(fresh, server)
 
 
-def with_unread_record(ca: trustme.CA, version: str) -> tuple[Raiser, Pair]:
+def with_unread_record(ca: trustme.CA, version: str) -> tuple[Raiser, EnginePair]:
     """The same after the handshake, with one record for the client."""
     raiser, two = interruptible(ca, version)
     two.shake_hands()
@@ -87,7 +87,7 @@ def test_after_a_lost_record_a_close_still_finds_the_end(ca: trustme.CA, version
     raiser.armed = True
     with pytest.raises(Interruption):
         read(two.client)
-    two.client.call("close()", leaving=True)
+    two.client.record_call("close()", leaving=True)
     two.server.queue_close_notify()
     two.move(two.server)
     discard_all(two.client)
@@ -111,7 +111,7 @@ def test_a_record_whose_write_was_interrupted_leaves_whole(ca: trustme.CA, versi
     two.shake_hands()
     raiser.armed = True
     with pytest.raises(Interruption):
-        two.client.write(memoryview(b"whole"))
+        two.client.outgoing.write(memoryview(b"whole"))
     two.move(two.client)
     assert read(two.server) == b"whole"
 
@@ -179,7 +179,7 @@ def test_others_who_use_the_context_meet_what_was_raised_as_without_us(ca: trust
     raiser, _ = interruptible(ca, "1.3")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context._msg_callback = raiser  # type: ignore[attr-defined]
-    messages.prepare(context)
+    hook.prepare(context)
     other = context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="peer.example")
     raiser.armed = True
     with pytest.raises(ssl.SSLWantReadError) as caught:
@@ -195,15 +195,33 @@ class Interrupting:
 
 
 def test_a_write_that_was_interrupted_before_it_began_queues_nothing(
-    ca: trustme.CA, version: str, monkeypatch: pytest.MonkeyPatch
+    two: EnginePair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, two = interruptible(ca, version)
-    two.shake_hands()
-    two.settle()
-    monkeypatch.setattr(two.client, "_tls", Interrupting())
+    monkeypatch.setattr(two.client.outgoing._openssl, "tls", Interrupting())
     with pytest.raises(Interruption):
-        two.client.write(memoryview(b"nothing of it"))
-    assert two.client.output() is None
+        two.client.outgoing.write(memoryview(b"nothing of it"))
+    assert two.client.outgoing.head() is None
+
+
+class Failing:
+    """An OpenSSL that reports an error, and within whose call a signal handler raised."""
+
+    def write(self, _: object) -> int:
+        try:
+            raise Interruption
+        except Interruption:
+            raise ssl.SSLWantReadError  # noqa: B904  (as CPython does it: the exception is the error's context)
+
+
+def test_a_write_that_failed_and_was_interrupted_raises_and_keeps_what_it_was_given(
+    two: EnginePair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(two.client.outgoing._openssl, "tls", Failing())
+    with pytest.raises(Interruption) as caught:
+        two.client.outgoing.write(memoryview(b"nothing of it"))
+    assert bytes(two.client.outgoing.unencrypted) == b"nothing of it"
+    assert not two.client.tear(caught.value), "the engine knows what became of it"
+    assert two.client.torn == ""
 
 
 def test_what_the_sni_function_raises_for_others_is_left_to_the_library(ca: trustme.CA) -> None:

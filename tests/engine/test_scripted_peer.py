@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 
+from bowout._tls_numbers import ALERT, APPLICATION_DATA, HANDSHAKE
 from bowout.ending import Alert, EventKind, How, Inbound, Outbound, Side
 from bowout.errors import (
     AlertReceived,
     ProtocolViolation,
     Truncated,
 )
-from bowout.testing._records import ALERT, DATA, HANDSHAKE
 from helpers.engines import (
     Scribe,
     close_notify,
@@ -44,7 +44,7 @@ def scripted(ca: trustme.CA, version: str, tmp_path: Path) -> tuple[Engine, Scri
 
 def test_a_scribe_writes_what_the_client_reads(scripted: tuple[Engine, Scribe]) -> None:
     us, pen = scripted
-    us.receive_data(pen.record(DATA, b"hello") + pen.record(DATA, b"") + pen.alert(1, 0))
+    us.receive_data(pen.record(APPLICATION_DATA, b"hello") + pen.record(APPLICATION_DATA, b"") + pen.alert(1, 0))
     assert read_out(us) == (b"hello", None)
 
 
@@ -60,15 +60,15 @@ def test_an_end_of_input_that_openssl_makes_up_is_the_close_notify_that_it_met(
 ) -> None:
     """OpenSSL 3.5 does so after user_canceled; of a real end it is never told."""
     us, pen = scribe(*contexts(ca, "1.3"), "1.3", tmp_path / "keys")
-    us.receive_data(pen.record(DATA, b"never read"))
+    us.receive_data(pen.record(APPLICATION_DATA, b"never read"))
 
     def made_up(*_: object) -> bytes:
         error = ssl.SSLEOFError(8, "EOF occurred in violation of protocol")
         error.reason = ""
         raise error
 
-    us._evidence.on_message(outgoing=False, content_type=ALERT, data=bytes([1, code]))
-    us._tls.read = made_up  # type: ignore[assignment, method-assign]
+    us._facts.on_message(outgoing=False, content_type=ALERT, data=bytes([1, code]))
+    us.tls.read = made_up  # type: ignore[assignment, method-assign]
     data, error = read_out(us)
     assert expected in (data, type(error))
 
@@ -77,7 +77,7 @@ def test_user_canceled_is_not_what_ended_it(scripted: tuple[Engine, Scribe]) -> 
     us, pen = scripted
     us.receive_data(pen.alert(1, 90) + pen.alert(1, 0))
     read(us)
-    assert us.finish().alert is None
+    assert us.build_ending().alert is None
 
 
 def test_user_canceled_then_a_fin_is_a_truncation(scripted: tuple[Engine, Scribe]) -> None:
@@ -144,7 +144,7 @@ def test_a_renegotiation_is_refused_and_nothing_ends(ca: trustme.CA, tmp_path: P
     us, pen = scribe(*contexts(ca, "1.2"), "1.2", tmp_path / "keys")
     us.receive_data(pen.record(HANDSHAKE, bytes(4)))
     assert (read(us), us.timeline.events()[-1].alert) == (None, Alert(100, 1, Side.WE))
-    assert us.output_size > 0
+    assert us.outgoing.size > 0
 
 
 REFUSED = "the peer had asked to renegotiate, which we refuse"
@@ -159,7 +159,7 @@ def test_an_alert_after_a_refused_renegotiation_says_so(ca: trustme.CA, tmp_path
     _, error = read_out(us)
     assert isinstance(error, AlertReceived)
     assert REFUSED in str(error)
-    assert us.finish().reason == REFUSED
+    assert us.build_ending().reason == REFUSED
 
 
 @pytest.mark.parametrize(("end", "how"), [("receive_eof", How.TRUNCATED), ("receive_reset", How.RESET)])
@@ -169,7 +169,7 @@ def test_a_bare_end_after_a_refused_renegotiation_says_so(ca: trustme.CA, tmp_pa
     assert read(us) is None
     getattr(us, end)()
     read_out(us)
-    ending = us.finish()
+    ending = us.build_ending()
     assert (ending.how, ending.reason) == (how, REFUSED)
 
 
@@ -177,9 +177,9 @@ def test_no_other_end_is_put_down_to_a_refused_renegotiation(ca: trustme.CA, tmp
     us, pen = scribe(*contexts(ca, "1.2"), "1.2", tmp_path / "keys")
     us.receive_data(pen.record(HANDSHAKE, bytes(4)))
     assert read(us) is None
-    us.receive_data(pen.record(DATA, b"not sealed by its key")[:-1] + b"\xff")
+    us.receive_data(pen.record(APPLICATION_DATA, b"not sealed by its key")[:-1] + b"\xff")
     assert isinstance(read_out(us)[1], ProtocolViolation)
-    assert us.finish().reason == ""
+    assert us.build_ending().reason == ""
 
 
 def test_an_alert_alone_says_nothing_of_a_renegotiation(scripted: tuple[Engine, Scribe]) -> None:
@@ -187,14 +187,14 @@ def test_an_alert_alone_says_nothing_of_a_renegotiation(scripted: tuple[Engine, 
     us.receive_data(pen.alert(2, 40))
     _, error = read_out(us)
     assert isinstance(error, AlertReceived)
-    assert (REFUSED in str(error), us.finish().reason) == (False, "")
+    assert (REFUSED in str(error), us.build_ending().reason) == (False, "")
 
 
 def test_a_renegotiation_after_our_close_notify_is_not_answered(ca: trustme.CA, tmp_path: Path) -> None:
     us, pen = scribe(*contexts(ca, "1.2"), "1.2", tmp_path / "keys")
     close_notify(us)
     us.receive_data(pen.record(HANDSHAKE, bytes(4)) + pen.alert(1, 0))
-    assert (read(us), us.output_size, us.verdict()) == (b"", 0, How.CLEAN)
+    assert (read(us), us.outgoing.size, us.verdict()) == (b"", 0, How.CLEAN)
 
 
 def asked_for_a_certificate(ca: trustme.CA, *, closed: bool) -> Engine:
@@ -217,11 +217,11 @@ def asked_for_a_certificate(ca: trustme.CA, *, closed: bool) -> Engine:
 
 
 def test_a_certificate_that_is_asked_for_is_given_at_once(ca: trustme.CA) -> None:
-    assert asked_for_a_certificate(ca, closed=False).output() is not None
+    assert asked_for_a_certificate(ca, closed=False).outgoing.head() is not None
 
 
 def test_after_our_close_notify_no_certificate_leaves(ca: trustme.CA) -> None:
-    assert asked_for_a_certificate(ca, closed=True).output() is None
+    assert asked_for_a_certificate(ca, closed=True).outgoing.head() is None
 
 
 def key_update(ca: trustme.CA, keys: Path) -> Engine:
@@ -242,7 +242,7 @@ def test_after_our_close_notify_a_key_update_is_not_answered(ca: trustme.CA, tmp
     us = key_update(ca, tmp_path / "keys")
     close_notify(us)
     read(us)
-    assert us.output() is None
+    assert us.outgoing.head() is None
 
 
 def half_a_ticket(ca: trustme.CA, keys: Path) -> tuple[Engine, Callable[..., bytes]]:
@@ -254,34 +254,34 @@ def half_a_ticket(ca: trustme.CA, keys: Path) -> tuple[Engine, Callable[..., byt
     assert read(us) is None
 
     def rest(*data: bytes) -> bytes:
-        return pen.record(HANDSHAKE, ticket[20:]) + b"".join(pen.record(DATA, piece) for piece in data)
+        return pen.record(HANDSHAKE, ticket[20:]) + b"".join(pen.record(APPLICATION_DATA, piece) for piece in data)
 
     return us, rest
 
 
 def test_in_the_middle_of_a_handshake_message_nothing_can_be_written(ca: trustme.CA, tmp_path: Path) -> None:
     us, _ = half_a_ticket(ca, tmp_path / "keys")
-    assert us.write(memoryview(b"x")) == 0
+    assert us.outgoing.write(memoryview(b"x")) == 0
 
 
 def test_after_the_rest_of_the_message_writing_goes_on(ca: trustme.CA, tmp_path: Path) -> None:
     us, rest = half_a_ticket(ca, tmp_path / "keys")
     us.receive_data(rest())
-    us.hold()
-    assert us.write(memoryview(b"x")) == 1
+    us.incoming.hold()
+    assert us.outgoing.write(memoryview(b"x")) == 1
 
 
 def test_data_that_is_held_for_a_write_reaches_the_reader_in_order(ca: trustme.CA, tmp_path: Path) -> None:
     us, rest = half_a_ticket(ca, tmp_path / "keys")
     us.receive_data(rest(bytes(16384), bytes(16384), b"and more"))
-    us.hold()
+    us.incoming.hold()
     assert read_all(us) == bytes(32768) + b"and more"
 
 
 def test_in_the_middle_of_a_handshake_message_close_notify_waits(ca: trustme.CA, tmp_path: Path) -> None:
     us, _ = half_a_ticket(ca, tmp_path / "keys")
     us.queue_close_notify()
-    assert (us.outbound, us.output(), us.output_size) == (Outbound.CLOSE_NOTIFY_QUEUED, None, 1)
+    assert (us.outbound, us.outgoing.head(), us.outgoing.size) == (Outbound.CLOSE_NOTIFY_QUEUED, None, 1)
 
 
 def test_after_the_rest_of_the_message_close_notify_leaves(ca: trustme.CA, tmp_path: Path) -> None:
@@ -290,7 +290,7 @@ def test_after_the_rest_of_the_message_close_notify_leaves(ca: trustme.CA, tmp_p
     us.receive_data(rest())
     read(us)
     take(us)
-    assert (us.outbound, us.output_size) == (Outbound.CLOSE_NOTIFY_SENT, 0)
+    assert (us.outbound, us.outgoing.size) == (Outbound.CLOSE_NOTIFY_SENT, 0)
 
 
 def test_it_is_queued_once_in_the_timeline(ca: trustme.CA, tmp_path: Path) -> None:
@@ -307,7 +307,7 @@ def test_a_close_notify_that_waited_is_not_made_for_a_lost_connection(ca: trustm
     us.send_failed()
     us.receive_data(rest())
     read(us)
-    assert (us.output_size, us.output(), us.outbound) == (0, None, Outbound.LOST)
+    assert (us.outgoing.size, us.outgoing.head(), us.outbound) == (0, None, Outbound.LOST)
 
 
 def test_if_the_rest_never_comes_nothing_waits_any_more(ca: trustme.CA, tmp_path: Path) -> None:
@@ -315,4 +315,4 @@ def test_if_the_rest_never_comes_nothing_waits_any_more(ca: trustme.CA, tmp_path
     us.queue_close_notify()
     us.receive_eof()
     read_out(us)
-    assert (us.output_size, us.outbound) == (0, Outbound.CLOSE_NOTIFY_QUEUED)
+    assert (us.outgoing.size, us.outbound) == (0, Outbound.CLOSE_NOTIFY_QUEUED)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bowout.ending import EventKind, How, Role, Side
 from helpers.engines import (
-    Pair,
+    EnginePair,
     contexts,
     pair,
     read_out,
@@ -73,7 +73,7 @@ def talk(
     )
 
 
-def _end(two: Pair, ending: str, where: int, move: Callable[[Engine, bytes], None]) -> None:
+def _end(two: EnginePair, ending: str, where: int, move: Callable[[Engine, bytes], None]) -> None:
     send(two.server, b"last words")
     if ending == "close_notify":
         two.server.queue_close_notify()
@@ -107,7 +107,7 @@ def wires(request: pytest.FixtureRequest, ca: trustme.CA) -> tuple[ssl.SSLContex
 
 # However a wire splits a conversation: its bytes, events and verdicts are those of the wire that splits nothing.
 @given(data=st.data())
-@settings(max_examples=1500, derandomize=True, deadline=None)
+@settings(max_examples=400, derandomize=True, deadline=None)
 def test_splitting_changes_nothing(wires: tuple[ssl.SSLContext, ssl.SSLContext], data: st.DataObject) -> None:
     turns = data.draw(st.lists(st.sampled_from([1, 5, 100, 17_000, 40_000]), max_size=4), label="turns")
     ending = data.draw(st.sampled_from(ENDS), label="ending")

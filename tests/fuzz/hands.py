@@ -12,11 +12,11 @@ from unittest import mock
 
 import trustme
 
-from bowout._core import messages
+from bowout._core import hook
 from bowout._core.engine import Engine
 from bowout._core.timeline import Timeline
+from bowout._scripted.records import Direction, Suite, tls12, tls13
 from bowout.ending import Role
-from bowout.testing._records import Direction, Suite, tls12, tls13
 from helpers.engines import NAME, VERSIONS, Clock, take
 
 if TYPE_CHECKING:
@@ -34,17 +34,17 @@ class Contexts:
         self._folder = tempfile.TemporaryDirectory()
         self.keylog = Path(self._folder.name) / "keys"
         self._made = {
-            (role, version, ours, hook): self._make(role, version, ours=ours, hook=hook)
+            (role, version, ours, hooked): self._make(role, version, ours=ours, hooked=hooked)
             for role in Role
             for version in VERSIONS
-            for ours, hook in ((True, True), (True, False), (False, False))
+            for ours, hooked in ((True, True), (True, False), (False, False))
         }
 
-    def context(self, role: Role, version: str, *, ours: bool, hook: bool) -> ssl.SSLContext:
+    def context(self, role: Role, version: str, *, ours: bool, hooked: bool) -> ssl.SSLContext:
         """The context of an engine of ours, with or without the hook, or of its peer."""
-        return self._made[role, version, ours, hook]
+        return self._made[role, version, ours, hooked]
 
-    def _make(self, role: Role, version: str, *, ours: bool, hook: bool) -> ssl.SSLContext:
+    def _make(self, role: Role, version: str, *, ours: bool, hooked: bool) -> ssl.SSLContext:
         server = role is Role.SERVER
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = context.maximum_version = VERSIONS[version]
@@ -55,8 +55,8 @@ class Contexts:
             self._ca.configure_trust(context)
         context.options |= ssl.OP_NO_TICKET
         if ours:
-            with contextlib.nullcontext() if hook else mock.patch.object(messages, "watch"):
-                messages.prepare(context)
+            with contextlib.nullcontext() if hooked else mock.patch.object(hook, "watch"):
+                hook.prepare(context)
         else:
             context.keylog_filename = str(self.keylog)
         return context
@@ -77,13 +77,13 @@ class Hands:
     """
 
     def __init__(
-        self, contexts: Contexts, version: str, role: Role, truncation: TruncationPolicy, *, hook: bool
+        self, contexts: Contexts, version: str, role: Role, truncation: TruncationPolicy, *, hooked: bool
     ) -> None:
         self._version = version
         self._keylog = contexts.keylog
         client = role is Role.CLIENT
         self.us = Engine(
-            contexts.context(role, version, ours=True, hook=hook),
+            contexts.context(role, version, ours=True, hooked=hooked),
             role=role,
             server_hostname=NAME if client else None,
             timeline=Timeline(Clock()),
@@ -91,7 +91,7 @@ class Hands:
         )
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         other = Role.SERVER if client else Role.CLIENT
-        self._peer = contexts.context(other, version, ours=False, hook=False).wrap_bio(
+        self._peer = contexts.context(other, version, ours=False, hooked=False).wrap_bio(
             self._in, self._out, server_side=client, server_hostname=None if client else NAME
         )
         self._other = other

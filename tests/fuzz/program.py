@@ -95,7 +95,7 @@ class Operation(NamedTuple):
 
 
 @dataclass
-class Program:
+class FuzzProgram:
     """Settings and operations."""
 
     settings: dict[str, str] = field(default_factory=lambda: {name: values[0] for name, values in SETTINGS.items()})
@@ -106,9 +106,9 @@ class Program:
         return "".join(f"{line}\n" for line in [*lines, *map(str, self.operations)])
 
 
-def parse(text: bytes) -> Program:
+def parse(text: bytes) -> FuzzProgram:
     """Read a program out of anything."""
-    program = Program()
+    program = FuzzProgram()
     for line in text.decode("ascii", "replace").splitlines():
         words = line.partition("#")[0].split()
         if len(words) == 2 and words[1] in SETTINGS.get(words[0], ()):
@@ -165,7 +165,7 @@ def reduce(text: bytes, fails: Callable[[bytes], bool]) -> bytes:
     while size:
         at = 0
         while at < len(program.operations):
-            shorter = Program(program.settings, program.operations[:at] + program.operations[at + size :])
+            shorter = FuzzProgram(program.settings, program.operations[:at] + program.operations[at + size :])
             if fails(str(shorter).encode()):
                 program = shorter
             else:
@@ -174,7 +174,7 @@ def reduce(text: bytes, fails: Callable[[bytes], bool]) -> bytes:
     return str(program).encode()
 
 
-def _insert(program: Program, dice: random.Random) -> None:
+def _insert(program: FuzzProgram, dice: random.Random) -> None:
     name = dice.choice(list(OPERATIONS))
     kinds = OPERATIONS[name]
     numbers = tuple(_number(dice) if kind == "number" else _byte(dice) for kind in kinds if kind != "hex")
@@ -183,12 +183,12 @@ def _insert(program: Program, dice: random.Random) -> None:
     program.operations.insert(at, Operation(name, numbers, data if "hex" in kinds else b""))
 
 
-def _delete(program: Program, dice: random.Random) -> None:
+def _delete(program: FuzzProgram, dice: random.Random) -> None:
     if program.operations:
         del program.operations[dice.randrange(len(program.operations))]
 
 
-def _tweak(program: Program, dice: random.Random) -> None:
+def _tweak(program: FuzzProgram, dice: random.Random) -> None:
     places = [at for at, operation in enumerate(program.operations) if OPERATIONS[operation.name]]
     if places:
         at = dice.choice(places)
@@ -204,19 +204,19 @@ def _tweak(program: Program, dice: random.Random) -> None:
         program.operations[at] = Operation(name, numbers, data[:_MAX_HEX])
 
 
-def _swap(program: Program, dice: random.Random) -> None:
+def _swap(program: FuzzProgram, dice: random.Random) -> None:
     if len(program.operations) > 1:
         one, other = dice.sample(range(len(program.operations)), 2)
         program.operations[one], program.operations[other] = program.operations[other], program.operations[one]
 
 
-def _repeat(program: Program, dice: random.Random) -> None:
+def _repeat(program: FuzzProgram, dice: random.Random) -> None:
     if program.operations:
         at = dice.randrange(len(program.operations))
         program.operations.insert(dice.randint(0, len(program.operations)), program.operations[at])
 
 
-def _set(program: Program, dice: random.Random) -> None:
+def _set(program: FuzzProgram, dice: random.Random) -> None:
     name = dice.choice(list(SETTINGS))
     program.settings[name] = dice.choice(SETTINGS[name])
 

@@ -7,9 +7,10 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from bowout._scripted.records import Direction, RecordSplitter, Undecryptable, header
+from bowout._tls_numbers import ALERT, APPLICATION_DATA, HANDSHAKE
 from bowout.ending import How, Inbound, Outbound, Role
 from bowout.errors import BowoutError
-from bowout.testing._records import ALERT, DATA, HANDSHAKE, Direction, RecordSplitter, Undecryptable, header
 from fuzz.hands import Hands
 from fuzz.program import parse
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from bowout._core.engine import Engine
     from bowout.ending import Ending
     from fuzz.hands import Contexts
-    from fuzz.program import Operation, Program
+    from fuzz.program import FuzzProgram, Operation
 
 #: Application data in both directions; its period is a prime, so that no shift of records looks like the original.
 _PERIOD: Final = 65_521
@@ -32,14 +33,14 @@ _TICKET_BODY: Final = (7200).to_bytes(4) + bytes(4) + b"\x08" + bytes(8) + (9).t
 _TICKET: Final = b"\x04" + len(_TICKET_BODY).to_bytes(3) + _TICKET_BODY
 
 
-class Violation(AssertionError):
+class BrokenInvariant(AssertionError):
     """The engine broke the invariant."""
 
 
 def check(fact: object, message: str) -> None:
-    """Raise `Violation` unless `fact`."""
+    """Raise `BrokenInvariant` unless `fact`."""
     if not fact:
-        raise Violation(message)
+        raise BrokenInvariant(message)
 
 
 def pattern(start: int, count: int) -> bytes:
@@ -48,7 +49,7 @@ def pattern(start: int, count: int) -> bytes:
     return _PATTERN[start : start + count]
 
 
-class Reader:
+class OutputReader:
     """Reads what the engine sends, after the handshake, as its peer would."""
 
     def __init__(self, direction: Direction, *, tls13: bool) -> None:
@@ -68,10 +69,10 @@ class Reader:
             try:
                 self._take(*self._direction.open(record))
             except Undecryptable:
-                raise Violation("the engine sent a record that its peer cannot decrypt") from None
+                raise BrokenInvariant("the engine sent a record that its peer cannot decrypt") from None
 
     def _take(self, content_type: int, data: bytes) -> None:
-        if content_type == DATA:
+        if content_type == APPLICATION_DATA:
             check(data == pattern(self.plaintext, len(data)), "the engine sent what nobody wrote")
             self.plaintext += len(data)
         elif content_type == ALERT:
@@ -89,7 +90,7 @@ class Reader:
 class Trial:
     """One connection, and what is known of it from outside of the engine."""
 
-    def __init__(self, contexts: Contexts, program: Program) -> None:
+    def __init__(self, contexts: Contexts, program: FuzzProgram) -> None:
         settings = program.settings
         self._tolerate = settings["truncation"] == "tolerate"
         self._tls13 = settings["tls"] == "1.3"
@@ -98,10 +99,10 @@ class Trial:
             settings["tls"],
             Role(settings["us"]),
             "tolerate" if self._tolerate else "raise",
-            hook=settings["hook"] == "on",
+            hooked=settings["hook"] == "on",
         )
         self._us: Engine = self._hands.us
-        self._reader: Reader | None = None
+        self._reader: OutputReader | None = None
         #: What the peer and the way have written, record by record, and what of it was delivered.
         self._wire: list[bytes] = []
         self._delivered = 0
@@ -120,7 +121,7 @@ class Trial:
         self._taken = 0
         self._first_failure: tuple[type[BowoutError], str] | None = None
 
-    def run(self, program: Program) -> Ending:
+    def run(self, program: FuzzProgram) -> Ending:
         """Carry out all operations; how the connection would end now."""
         for operation in program.operations:
             self._carry_out(operation)
@@ -151,7 +152,7 @@ class Trial:
             if flight:
                 self._wire.append(flight)
             if self._hands.lens is not None:
-                self._reader = Reader(self._hands.lens, tls13=self._tls13)
+                self._reader = OutputReader(self._hands.lens, tls13=self._tls13)
 
     def _do_handshake(self) -> None:
         try:
@@ -179,16 +180,16 @@ class Trial:
     def _do_data(self, count: int) -> None:
         count = min(count, 20_000)
         if not self._peer_ended:
-            self._seal(DATA, pattern(self._said, count))
+            self._seal(APPLICATION_DATA, pattern(self._said, count))
             self._said += count if self._hands.pen is not None else 0
         else:
-            self._seal(DATA, bytes(count))  # to be ignored
+            self._seal(APPLICATION_DATA, bytes(count))  # to be ignored
 
     def _do_alert(self, level: int, code: int) -> None:
         self._seal(ALERT, bytes([level, code]))
 
     def _do_record(self, content_type: int, data: bytes) -> None:
-        if content_type == DATA:
+        if content_type == APPLICATION_DATA:
             self._do_data(len(data))
         else:
             self._seal(content_type, data)
@@ -207,7 +208,7 @@ class Trial:
 
     def _do_garbage(self, size: int) -> None:
         size = min(size, 20_000)
-        self._wire.append(header(DATA, size) + pattern(7, size))
+        self._wire.append(header(APPLICATION_DATA, size) + pattern(7, size))
 
     def _do_flip(self, where: int) -> None:
         wire = bytearray(b"".join(self._wire))
@@ -236,11 +237,11 @@ class Trial:
         data = self._arriving(count)
         if not data:
             return
-        before, late_before = self._held(), self._us._input.size
+        before, late_before = self._held(), self._us.incoming.queue.size
         self._us.receive_data(data)
         if self._us.inbound is Inbound.CLOSE_NOTIFY:
             check(
-                self._us._input.size <= max(late_before, _LEFTOVER),
+                self._us.incoming.queue.size <= max(late_before, _LEFTOVER),
                 "the engine keeps more than its cap after close_notify",
             )
         elif self._us.inbound not in {Inbound.HANDSHAKE, Inbound.OPEN}:
@@ -284,14 +285,14 @@ class Trial:
 
     def _take(self, count: int) -> None:
         left = count or (1 << 30)
-        while left > 0 and not self._released and (head := self._us.output()) is not None:
+        while left > 0 and not self._released and (head := self._us.outgoing.head()) is not None:
             check(len(head), "an empty output")
             if self._fin_sent or self._lost:
                 self._do_lost()  # So the kernel answers.
                 return
             piece = bytes(head[:left])
             left -= len(piece)
-            self._us.output_taken(len(piece))
+            self._us.outgoing.taken(len(piece))
             self._taken += len(piece)
             if self._reader is not None:
                 self._reader.read(piece)
@@ -301,7 +302,7 @@ class Trial:
     def _do_read(self, count: int) -> None:
         # A stream shakes hands before it reads; so does everybody else who drives an engine.
         if self._us.handshake_done:
-            self._read_once(count, self._us.read_into)
+            self._read_once(count, self._us.incoming.read_into)
 
     def _do_discard(self, count: int) -> None:
         before = self._read
@@ -337,7 +338,7 @@ class Trial:
     def _do_write(self, count: int) -> None:
         count = max(1, min(count, 200_000))  # `Stream.send` has nothing to do for an empty message.
         try:
-            taken = self._us.write(memoryview(pattern(self._written, count)))
+            taken = self._us.outgoing.write(memoryview(pattern(self._written, count)))
         except BowoutError:
             # Behind half a handshake message that close_notify cut off, OpenSSL does not write again.
             stuck = self._us.inbound is Inbound.CLOSE_NOTIFY
@@ -348,13 +349,13 @@ class Trial:
 
     def _do_hold(self) -> None:
         if self._us.handshake_done:
-            self._us.hold()
+            self._us.incoming.hold()
 
     def _do_notify(self) -> None:
         self._us.queue_close_notify()
 
     def _do_call(self, leaving: int) -> None:
-        self._us.call("verb", leaving=bool(leaving & 1))
+        self._us.record_call("verb", leaving=bool(leaving & 1))
 
     def _do_sentfin(self) -> None:
         if not self._released:
@@ -368,14 +369,15 @@ class Trial:
 
     def _do_leftover(self) -> None:
         if self._us.inbound is Inbound.CLOSE_NOTIFY:
-            check(len(self._us.leftover()) <= self._delivered, "more is left over than ever came")
+            check(len(self._us.incoming.leftover()) <= self._delivered, "more is left over than ever came")
 
     def _do_discarded(self, count: int) -> None:
-        self._us.count_discarded(count)
+        self._us.incoming.count_discarded(count)
         self._discarded += count
 
     def _do_unsent(self, count: int) -> None:
-        self._us.count_unsent(count)
+        self._us.outgoing.unencrypted = memoryview(bytes(count))
+        self._us.outgoing.interrupt()
         self._unsent += count
 
     def _do_finish(self) -> None:
@@ -386,7 +388,7 @@ class Trial:
     def _held(self) -> int:
         """Bytes of input inside of the engine: those that OpenSSL has not read, those before and those behind it."""
         us = self._us
-        return us._input.size + len(us._held)
+        return us.incoming.queue.size + len(us.incoming.held)
 
     def _check_failure(self, error: BowoutError) -> None:
         check(self._first_failure is None or self._first_failure == _told(error), "an error is not the first")
@@ -400,8 +402,8 @@ class Trial:
         if failure is not None:
             self._first_failure = self._first_failure or _told(failure)
             check(_told(failure) == self._first_failure, f"{_told(failure)} replaces {self._first_failure}")
-        made = self._taken + us._queue.size
-        if us._evidence.output_shut or us.outbound is Outbound.FATAL_ALERT:
+        made = self._taken + us.outgoing._queue.size
+        if us.outgoing.shut or us.outbound is Outbound.FATAL_ALERT:
             check(self._shut_at is None or made <= self._shut_at, "there is output behind the last")
             self._shut_at = made
         if self._reader is not None:
@@ -413,11 +415,11 @@ class Trial:
 
     def _finish(self) -> Ending:
         """Draw up the ending, and compare it with what is known from outside."""
-        ending = self._us.finish()
+        ending = self._us.build_ending()
         json.dumps(ending.to_dict())
         check(str(ending), "an ending without words")
-        check(ending.received == self._read + len(self._us._held), "bytes were received and not counted")
-        check(ending.discarded == self._discarded + len(self._us._held), "bytes were discarded and not counted")
+        check(ending.received == self._read + len(self._us.incoming.held), "bytes were received and not counted")
+        check(ending.discarded == self._discarded + len(self._us.incoming.held), "bytes were discarded and not counted")
         check(ending.sent + ending.unsent == self._written + self._unsent, "bytes were written and not counted")
         if self._reader is not None:
             check(ending.sent == self._reader.plaintext, f"{ending.sent} bytes sent, and not {self._reader.plaintext}")

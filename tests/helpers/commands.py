@@ -171,7 +171,7 @@ def bowout(
         return running.finish()
 
 
-class Server:
+class ScriptedServer:
     """A port of the loopback on which a script plays the peer, connection after connection.
 
     Attributes:
@@ -211,7 +211,7 @@ def listening(
     version: Version | None = None,
     context: ssl.SSLContext | None = None,
     small: bool = False,
-) -> Iterator[Server]:
+) -> Iterator[ScriptedServer]:
     """Run `script` for whoever connects; what it raises is raised where the block is left.
 
     `small` makes the kernel's buffer so: a peer that does not read then blocks its sender soon and for good.
@@ -219,7 +219,7 @@ def listening(
     with socket.create_server(("127.0.0.1", 0)) as listener:
         if small:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 << 10)
-        server = Server(listener, script, context or server_context(version))
+        server = ScriptedServer(listener, script, context or server_context(version))
         thread = threading.Thread(target=server.serve, name="server")
         thread.start()
         try:
@@ -234,7 +234,7 @@ def listening(
     assert not thread.is_alive(), "the server's script did not end"
 
 
-def connect(server: Server | str, *options: str, stdin: bytes | None = b"") -> Done:
+def connect(server: ScriptedServer | str, *options: str, stdin: bytes | None = b"") -> Done:
     """Connect to `server`, whose certificate is trusted, and send `stdin`; None is a stdin that stays open."""
     address = server if isinstance(server, str) else server.address
     return bowout("connect", address, "--cafile", ca_file(), *options, stdin=stdin)

@@ -22,6 +22,7 @@ from typing import Any, Final
 import bowout
 from bowout import Ending, How, Stream
 from bowout.testing import ENDINGS, GREETING, LATE, Entry, Expect, Outcome, Peer, PeerRole, Report, TLSVersion, You
+from helpers import tiers
 from helpers.leaks import open_fds
 from helpers.meeting import LONG, REPLY, SHORT, Met, Scene, meeting, told
 from helpers.moves import HELD, MOVES, Way, cancel_close_at, drain, late_when_told
@@ -80,6 +81,12 @@ class Case:
         return f"{self.entry.row}-{self.entry.name}-{way}-{self.tls}-{self.we}-{self.backend}"
 
     @property
+    def repeats(self) -> bool:
+        """Whether other cases show the same, so that it is met in the night only."""
+        both = len({tls for tls, _, _ in self.entry.cases()}) > 1
+        return tiers.repeats(self.backend, self.tls if both else None, byte_by_byte=self.way is Way.BYTES)
+
+    @property
     def cut_by_openssl(self) -> bool:
         """OpenSSL 3.6 writes no more after user_canceled and close_notify, so what is being sent is cut in half."""
         newest = ssl.OPENSSL_VERSION_INFO[:2] >= (3, 6) and self.tls == "1.3"
@@ -134,6 +141,14 @@ class Round:
         ours = sorted(_ours(met) for met in self.mets)
         closes = sorted(str(report.close_notify) for report in self.reports)
         return " / ".join(dict.fromkeys(ours)) + "; close_notify at the peer: " + ", ".join(dict.fromkeys(closes))
+
+    def ladders(self) -> str:
+        """How we saw it, for a failure: to draw it each time would take a tenth of the suite."""
+        return "\n".join(met.ending.ladder() for met in self.mets)
+
+    def picture(self) -> str:
+        """The same, and what the peer did."""
+        return "\n".join([self.ladders(), *map(str, self.reports)])
 
 
 def _ours(met: Met) -> str:

@@ -6,13 +6,14 @@ import ssl
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from bowout._core import messages
+from bowout._core import hook
 from bowout._core.engine import Engine
 from bowout._core.timeline import Timeline
+from bowout._scripted.keylog import KeyLog
+from bowout._scripted.records import Direction, Suite, tls12, tls13
+from bowout._tls_numbers import ALERT
 from bowout.ending import Role
 from bowout.errors import BowoutError
-from bowout.testing._keylog import KeyLog
-from bowout.testing._records import ALERT, Direction, Suite, tls12, tls13
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +37,7 @@ def contexts(ca: trustme.CA, version: str) -> tuple[ssl.SSLContext, ssl.SSLConte
     ca.issue_cert(NAME).configure_cert(server)
     for context in (client, server):
         context.minimum_version = context.maximum_version = VERSIONS[version]
-        messages.prepare(context)
+        hook.prepare(context)
     return client, server
 
 
@@ -51,7 +52,7 @@ class Clock:
 
 
 @dataclass
-class Pair:
+class EnginePair:
     """A client and a server, and the bytes between them, which only the test moves."""
 
     client: Engine
@@ -94,18 +95,18 @@ def engine(context: ssl.SSLContext, role: Role, *, truncation: TruncationPolicy 
     )
 
 
-def pair(client: ssl.SSLContext, server: ssl.SSLContext, **options: Any) -> Pair:
+def pair(client: ssl.SSLContext, server: ssl.SSLContext, **options: Any) -> EnginePair:
     """Two engines that have not shaken hands."""
-    return Pair(engine(client, Role.CLIENT, **options), engine(server, Role.SERVER))
+    return EnginePair(engine(client, Role.CLIENT, **options), engine(server, Role.SERVER))
 
 
 def take(source: Engine, limit: int | None = None) -> bytes:
     """Be the kernel: take all output of `source`, or `limit` bytes."""
     taken = bytearray()
-    while (head := source.output()) is not None and (limit is None or len(taken) < limit):
+    while (head := source.outgoing.head()) is not None and (limit is None or len(taken) < limit):
         count = len(head) if limit is None else min(len(head), limit - len(taken))
         taken += head[:count]
-        source.output_taken(count)
+        source.outgoing.taken(count)
     return bytes(taken)
 
 
@@ -113,13 +114,13 @@ def send(source: Engine, data: bytes) -> None:
     """Encrypt all of `data`."""
     view = memoryview(data)
     while view:
-        view = view[source.write(view) :]
+        view = view[source.outgoing.write(view) :]
 
 
 def read(target: Engine, size: int = 1 << 16) -> bytes | None:
     """Read once: bytes, ``b""`` at the end, None where more input is needed."""
     buffer = bytearray(size)
-    count = target.read_into(memoryview(buffer))
+    count = target.incoming.read_into(memoryview(buffer))
     return None if count is None else bytes(buffer[:count])
 
 
@@ -147,7 +148,7 @@ def kinds(source: Engine, *wanted: EventKind) -> list[EventKind]:
     return [event.kind for event in source.timeline.events() if not wanted or event.kind in wanted]
 
 
-def established(ca: trustme.CA, version: str, **options: Any) -> Pair:
+def established(ca: trustme.CA, version: str, **options: Any) -> EnginePair:
     """Two engines that have shaken hands; the client has read its session tickets."""
     made = pair(*contexts(ca, version), **options)
     made.shake_hands()
@@ -155,7 +156,9 @@ def established(ca: trustme.CA, version: str, **options: Any) -> Pair:
     return made
 
 
-def refused(client: ssl.SSLContext, server: ssl.SSLContext, **options: Any) -> tuple[BowoutError, BowoutError, Pair]:
+def refused(
+    client: ssl.SSLContext, server: ssl.SSLContext, **options: Any
+) -> tuple[BowoutError, BowoutError, EnginePair]:
     """The errors of both sides of a handshake that cannot be; the client's may come with its first read."""
     two = pair(client, server, **options)
     errors: dict[Role, BowoutError] = {}

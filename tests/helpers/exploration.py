@@ -1,8 +1,8 @@
 """A model of two peers and the wire between them, every interleaving of which is walked.
 
-Each peer is moved by the real `Halves`, `verdict` and `next_step`; only what surrounds them is modelled: what the
-stream does with a step, and what two kernels and a network do. Silence needs no event of its own: it is every path on
-which a peer's events do not happen.
+Each peer is moved by the real `Halves`, `verdict` and `WindDown`; only what surrounds them is modelled: what OpenSSL
+makes of records, and what a driver, two kernels and a network do. Silence needs no event of its own: it is every path
+on which a peer's events do not happen.
 
 The kernels' rule that all of this is about: a descriptor that is closed with unread input, or that input reaches after
 it was closed, answers with an RST, and an RST destroys what is on its way in both directions.
@@ -12,17 +12,16 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from bowout._core import closing, states
-from bowout._core.closing import Step
+from bowout._core import states
 from bowout._core.states import Halves, Signal
+from bowout._core.winddown import Goal, Step, WindDown
 from bowout.ending import How, Inbound, Outbound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    NextStep = Callable[..., Step]
     Verdict = Callable[..., How]
 
 
@@ -45,6 +44,7 @@ class Symbol(enum.IntEnum):
 _PAYLOAD: Final = frozenset(Symbol) - {Symbol.FIN, Symbol.RST}
 #: These end a close from outside; it must not need them.
 _WAYS_OUT: Final = ("deadline", "abort()")
+_DEADLINE: Final = 1.0
 _WHOLE: Final = frozenset({Symbol.DATA, Symbol.REST})
 
 
@@ -57,7 +57,7 @@ class Told(enum.IntEnum):
     ALERT = 3
 
 
-class Peer(NamedTuple):
+class ModelPeer(NamedTuple):
     """One side: its half-states, its application and its kernel."""
 
     outbound: Outbound = Outbound.OPEN
@@ -100,8 +100,8 @@ class Peer(NamedTuple):
 class World(NamedTuple):
     """Two peers and what is on the way between them."""
 
-    a: Peer
-    b: Peer
+    a: ModelPeer
+    b: ModelPeer
     to_b: tuple[Symbol, ...] = ()
     to_a: tuple[Symbol, ...] = ()
 
@@ -109,7 +109,7 @@ class World(NamedTuple):
         return World(self.b, self.a, self.to_a, self.to_b)
 
 
-def _halves(peer: Peer) -> Halves:
+def _halves(peer: ModelPeer) -> Halves:
     halves = Halves()
     halves.outbound, halves.inbound, halves.close_notify_sent = peer.outbound, peer.inbound, peer.close_notify_sent
     return halves
@@ -132,6 +132,53 @@ _ORDER: Final = {
 }
 
 
+class _ModelEngine:
+    """What a `WindDown` asks of an engine, told of a peer of the model."""
+
+    handshake_done = True
+    unencrypted = b""
+
+    def __init__(self, peer: ModelPeer, *, arrived: bool) -> None:
+        self.peer = peer
+        self.arrived = arrived
+        self.said_goodbye = False
+        self.timeline = self.outgoing = self
+
+    outbound = property(lambda self: self.peer.outbound)
+    inbound = property(lambda self: self.peer.inbound)
+    fin_sent = property(lambda self: self.peer.fin_sent)
+    input_ended = property(lambda self: self.peer.input_ended)
+    size = property(lambda self: len(self.peer.queue))
+
+    def head(self) -> bytes | None:
+        return b"something" if self.peer.queue else None
+
+    def say_goodbye(self) -> None:
+        self.said_goodbye = True
+
+    def discard(self, _scratch: memoryview) -> int:
+        return 0  # What it holds is delivered or counted when it is read.
+
+    def record(self, *_: object) -> None:
+        pass
+
+    def unacknowledged(self) -> int:
+        return 0 if self.arrived else 1
+
+
+def _wind_down(world: World, goal: Goal, *, notify: bool) -> tuple[WindDown, _ModelEngine]:
+    engine = _ModelEngine(world.a, arrived=not world.to_b)
+    wind_down = WindDown(
+        engine,  # type: ignore[arg-type]  # It is as much of one as is needed.
+        linger_bytes=1,
+        scratch=memoryview(b""),
+        unacknowledged=engine.unacknowledged,
+    )
+    wind_down.notify(allowed=notify)
+    wind_down.begin(goal, deadline=_DEADLINE)
+    return wind_down, engine
+
+
 class Violation(AssertionError):
     """An invariant does not hold; its text is the way there."""
 
@@ -146,7 +193,7 @@ class Exploration:
         gentle: nobody aborts, is cancelled, vanishes, or meets a deadline.
         offence: what the second peer may send once, against the rules.
         purge: an RST also destroys what the receiving kernel holds unread, as some kernels do.
-        next_step, verdict: other ones than the real ones, to see the exploration fail.
+        verdict: another one than the real one, to see the exploration fail.
 
     Attributes:
         hows: the pairs of verdicts with which both ended.
@@ -161,7 +208,6 @@ class Exploration:
         gentle: bool = False,
         offence: Symbol | None = None,
         purge: bool = False,
-        next_step: NextStep = closing.next_step,
         verdict: Verdict = states.verdict,
     ) -> None:
         self.tls12 = tls12
@@ -169,11 +215,11 @@ class Exploration:
         self.gentle = gentle
         self.offence = offence
         self.purge = purge
-        self.next_step = next_step
         self.verdict = verdict
-        self.start = World(Peer(to_send=records[0]), Peer(to_send=records[1], offence=offence))
+        self.start = World(ModelPeer(to_send=records[0]), ModelPeer(to_send=records[1], offence=offence))
         self.hows: set[frozenset[How]] = set()
         self._moves: dict[tuple[Outbound, Inbound, bool, Signal], tuple[Outbound, Inbound, bool]] = {}
+        self._steps: dict[tuple[Any, ...], tuple[bool, Step]] = {}
 
     def run(self) -> int:
         """Walk everything, breadth first, and return the number of worlds; two that mirror each other are one.
@@ -261,7 +307,7 @@ class Exploration:
         if writable:
             yield "send_eof()", world._replace(a=self._queue_close_notify(a))
         leaving = a._replace(leaving=True)
-        yield "close()", world._replace(a=self._queue_close_notify(leaving))
+        yield "close()", self._next(world._replace(a=leaving))[0]
         if not self.gentle:
             cut = leaving._replace(gave_up=True, cut_off=True)
             yield "left by an error", world._replace(a=cut)
@@ -273,29 +319,63 @@ class Exploration:
         a = world.a
         if not self.gentle:
             yield "abort()", self._abort(world)
-            yield "deadline", self._release(world._replace(a=a._replace(gave_up=True)))
-        match self._step(world):
+            yield (
+                "deadline",
+                self._at_once(world._replace(a=a._replace(gave_up=True)), Goal.CLOSE, notify=not a.cut_off),
+            )
+        world, step = self._next(world)
+        match step:
             case Step.FIN:
                 yield "sends FIN", self._fin(world)
-            case Step.RELEASE if not a.inbox:  # The stream drains what is there before it asks for the step.
+            case Step.RELEASE if not a.inbox:  # A driver reads what is there before it asks.
                 yield "releases", self._release(world)
             case _:
                 pass
 
     # -- what it does --------------------------------------------------------------------------------------------
 
-    def _step(self, world: World) -> Step:
+    def _next(self, world: World) -> tuple[World, Step]:
+        """Ask a `WindDown` that has time what comes next; it may have queued close_notify by then."""
         a = world.a
-        return self.next_step(
-            a.outbound,
-            a.inbound,
-            output_queued=bool(a.queue),
-            fin_sent=a.fin_sent,
-            fin_received=a.input_ended,
-            all_arrived=not world.to_b,
-        )
+        arrived = not world.to_b
+        key = a.outbound, a.inbound, bool(a.queue), a.fin_sent, a.input_ended, arrived, a.cut_off
+        if key not in self._steps:
+            wind_down, engine = _wind_down(world, Goal.CLOSE, notify=not a.cut_off)
+            step = wind_down.next_step(0.0)
+            if engine.said_goodbye:
+                engine.peer = self._queue_close_notify(a)
+            if step is Step.WRITE:  # It has had its chance to read and write.
+                step = wind_down.next_step(0.0)
+            self._steps[key] = engine.said_goodbye, step
+        said_goodbye, step = self._steps[key]
+        return (world._replace(a=self._queue_close_notify(a)) if said_goodbye else world), step
 
-    def _apply(self, peer: Peer, signal: Signal) -> Peer:
+    def _at_once(self, world: World, goal: Goal, *, notify: bool) -> World:
+        """Have a `WindDown` whose time is over end the connection, with a driver that only now can run."""
+        wind_down, engine = _wind_down(world, goal, notify=notify)
+        while True:
+            engine.peer, engine.said_goodbye, engine.arrived = world.a, False, not world.to_b
+            step = wind_down.next_step(_DEADLINE)
+            if engine.said_goodbye:
+                world = world._replace(a=self._queue_close_notify(world.a))
+            match step:
+                case Step.RELEASE:
+                    return self._release(world)
+                case Step.FIN:
+                    world = self._fin(world)
+                case _:
+                    world = self._read_and_write(world)
+
+    def _read_and_write(self, world: World) -> World:
+        a = world.a
+        while a.inbox:
+            a = self._read(a)
+        world = world._replace(a=a)
+        while world.a.queue and not world.a.refused and len(world.to_b) < self.capacity:
+            world = self._take(world)
+        return world
+
+    def _apply(self, peer: ModelPeer, signal: Signal) -> ModelPeer:
         """Move the real `Halves`; what they do is remembered, since it is asked for a million times."""
         key = peer.outbound, peer.inbound, peer.close_notify_sent, signal
         if key not in self._moves:
@@ -311,12 +391,12 @@ class Exploration:
         made = {Outbound.CLOSE_NOTIFY_QUEUED: Symbol.CLOSE_NOTIFY, Outbound.FATAL_ALERT: Symbol.FATAL_ALERT}
         return self._queued(moved, made[outbound]) if outbound in made else moved
 
-    def _queued(self, peer: Peer, symbol: Symbol) -> Peer:
+    def _queued(self, peer: ModelPeer, symbol: Symbol) -> ModelPeer:
         assert not peer.notify_out, "something follows a close_notify"
         assert Symbol.CLOSE_NOTIFY not in peer.queue, "something follows a close_notify"
         return peer._replace(queue=(*peer.queue, symbol))
 
-    def _queue_close_notify(self, peer: Peer) -> Peer:
+    def _queue_close_notify(self, peer: ModelPeer) -> ModelPeer:
         return self._apply(peer, Signal.QUEUE_CLOSE_NOTIFY)
 
     def _take(self, world: World) -> World:
@@ -327,12 +407,12 @@ class Exploration:
             a = self._apply(a._replace(notify_out=True), Signal.CLOSE_NOTIFY_TAKEN)
         return world._replace(a=a, to_b=(*world.to_b, symbol))
 
-    def _lose(self, peer: Peer) -> Peer:
+    def _lose(self, peer: ModelPeer) -> ModelPeer:
         if not peer.leaving and peer.told is Told.NOTHING and peer.queue and peer.queue[0] in _WHOLE:
             peer = peer._replace(told=Told.RESET)  # By the send that was under way.
         return self._apply(peer._replace(queue=(), reset_seen=True), Signal.LOSE)
 
-    def _read(self, a: Peer) -> Peer:
+    def _read(self, a: ModelPeer) -> ModelPeer:
         symbol, a = a.inbox[0], a._replace(inbox=a.inbox[1:])
         is_open = a.inbound is Inbound.OPEN
         match symbol:
@@ -357,7 +437,7 @@ class Exploration:
             case _:
                 return a._replace(inside=symbol is Symbol.PART, got=a.got + (symbol in _WHOLE))
 
-    def _end(self, a: Peer, signal: Signal, told: Told) -> Peer:
+    def _end(self, a: ModelPeer, signal: Signal, told: Told) -> ModelPeer:
         if a.inbound is Inbound.OPEN and not a.leaving and a.told is Told.NOTHING:
             a = a._replace(told=told)
         return self._apply(a, signal)
@@ -376,16 +456,7 @@ class Exploration:
         """Leave without waiting: try close_notify, unless half a message would be vouched for; read what is there."""
         a = world.a._replace(leaving=True, gave_up=True)
         whole = not a.queue
-        world = world._replace(a=self._queue_close_notify(a) if whole else a._replace(cut_off=True))
-        while world.a.queue and not world.a.refused and len(world.to_b) < self.capacity:
-            world = self._take(world)
-        a = world.a
-        while a.inbox:
-            a = self._read(a)
-        world = world._replace(a=a)
-        if not a.fin_sent and (not a.queue or a.outbound is Outbound.OPEN):
-            world = self._fin(world)
-        return self._release(world)
+        return self._at_once(world._replace(a=a if whole else a._replace(cut_off=True)), Goal.LEAVE, notify=whole)
 
     def _release(self, world: World) -> World:
         """Close the descriptor. A kernel with unread input answers with an RST, otherwise with a FIN."""
@@ -397,9 +468,9 @@ class Exploration:
             to_b = (*to_b, Symbol.FIN)
         return World(self._ended(a), world.b, to_b, to_a)
 
-    def _ended(self, a: Peer) -> Peer:
+    def _ended(self, a: ModelPeer) -> ModelPeer:
         unsent = any(symbol in _WHOLE for symbol in a.queue)
-        how = self.verdict(_halves(a), shook_hands=True, leaving_when_cut=a.leaving_when_cut, unsent=unsent)
+        how = self.verdict(_halves(a), handshake_completed=True, leaving_when_cut=a.leaving_when_cut, unsent=unsent)
         return a._replace(how=how, inbox=(), queue=(), to_send=0, leaving=True)
 
     # -- what must hold ------------------------------------------------------------------------------------------
@@ -428,14 +499,14 @@ class Exploration:
         return ""
 
 
-def _hang(side: Peer, other: Peer) -> str:
+def _hang(side: ModelPeer, other: ModelPeer) -> str:
     """Nothing but a deadline can happen any more. Is that the other's doing?"""
     if side.leaving and not side.ended and (other.ended or other.leaving):
         return "a close waits, and not for the other's application"
     return ""
 
 
-def _lie(side: Peer, other: Peer) -> str:
+def _lie(side: ModelPeer, other: ModelPeer) -> str:
     """Hold an ending against what really happened."""
     how = side.how
     exchanged = side.notify_in and side.notify_out and not (side.cut_off and side.outbound is Outbound.RESET)

@@ -10,7 +10,7 @@ from typing import Any, Final
 import bowout
 from bowout.testing import GREETING, LATE, Act, Outcome, You
 from helpers.meeting import BLOCKING, LONG, MUCH, REPLY, SHORT, UPLOAD, Met, Scene
-from helpers.tasks import Awaits, Job, cancelled, in_thread, jobs, settle
+from helpers.tasks import Awaits, Background, cancelled, in_thread, jobs, settle
 
 _OUTCOMES: Final[dict[type[BaseException], Outcome]] = {
     bowout.Truncated: Outcome.TRUNCATED,
@@ -421,7 +421,7 @@ async def _go_on_in_plain(scene: Scene, sock: socket.socket, rest: bytes) -> byt
 
 async def drain(scenes: list[Scene]) -> list[Met]:
     """End them all; those that are left when every second has ended have little time."""
-    closing: list[Job[bowout.Ending]] = []
+    closing: list[Background[bowout.Ending]] = []
     async with jobs() as group:
         data = [await scene.stream.receive_exactly(len(scene.entry.sends)) for scene in scenes]
         closing += [group.start(scene.stream.close, LONG) for scene in scenes]
@@ -446,7 +446,7 @@ async def _read_to_end(stream: bowout.Stream) -> tuple[bytes, Outcome]:
     return data, Outcome.EOF
 
 
-async def _block(scene: Scene, start: Callable[..., Job[None]]) -> Job[None]:
+async def _block(scene: Scene, start: Callable[..., Background[None]]) -> Background[None]:
     """A send that waits for the peer to read."""
     scene.small_buffer()
     await scene.stream.handshake()
@@ -464,12 +464,12 @@ async def _ended(function: Callable[[], Awaitable[object]]) -> BaseException | N
     return None
 
 
-async def _expect_closed(job: Job[Any]) -> None:
+async def _expect_closed(job: Background[Any]) -> None:
     error = await job.ended()
     assert isinstance(error, bowout.StreamClosed), error
 
 
-async def _expect_bowout_error(job: Job[Any]) -> None:
+async def _expect_bowout_error(job: Background[Any]) -> None:
     error = await job.ended()
     assert error is None or isinstance(error, bowout.BowoutError), error
 

@@ -52,10 +52,17 @@ def is_installed(name: str) -> bool:
     return find_program(listed_programs()[name][0]) is not None
 
 
-def require_module(name: str) -> None:
-    """Skip the test, or fail it in CI, unless a Python module can be imported."""
-    if importlib.util.find_spec(name) is None:
-        _missing(f"the Python module {name} is not installed")
+def require_module(name: str, where: str = "") -> None:
+    """Skip the test, or fail it in CI, unless a Python module can be imported; `where` says what brings it."""
+    if not _is_there(name):
+        _missing(f"the Python module {name} is not installed" + (f" ({where})" if where else ""))
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # a package that it is in
+        return False
 
 
 def require_ipv6() -> None:

@@ -154,7 +154,7 @@ class Endings:
         return (await self.wait())[0]
 
 
-class Program:
+class PythonProcess:
     """A Python process that runs a piece of text, and what it prints."""
 
     def __init__(self, text: str, *arguments: str, **options: Any) -> None:
@@ -185,9 +185,9 @@ class Program:
 
 
 @contextlib.contextmanager
-def program(text: str, *arguments: str, **options: Any) -> Iterator[Program]:
+def program(text: str, *arguments: str, **options: Any) -> Iterator[PythonProcess]:
     """Run one."""
-    running = Program(text, *arguments, **options)
+    running = PythonProcess(text, *arguments, **options)
     try:
         yield running
     finally:

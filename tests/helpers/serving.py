@@ -35,7 +35,7 @@ def cert_file() -> str:
     return str(path)
 
 
-class Serving:
+class ServeProcess:
     """A server that runs.
 
     Attributes:
@@ -75,11 +75,11 @@ class Serving:
 
 
 @contextlib.contextmanager
-def serving(*options: str, given: bool = True, **more: Any) -> Iterator[Serving]:
+def serving(*options: str, given: bool = True, **more: Any) -> Iterator[ServeProcess]:
     """Serve on a free port of the loopback, with the tests' certificate unless not `given`."""
     identity = ("--cert", cert_file()) if given else ()
     with started("serve", "0", "--host", "127.0.0.1", *identity, *options, **more) as running:
-        yield Serving(running)
+        yield ServeProcess(running)
 
 
 def endings(text: str | bytes) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from types import TracebackType
 
-    from bowout._backends import Crew
+    from bowout._backends import Task, TaskGroup
     from bowout._backends.sockets import Endpoint
 
 _FULL: Final = 1 << 16
@@ -30,7 +30,7 @@ class Cancelled(BaseException):
     """By this the simulated loop cancels a task."""
 
 
-class Task:
+class SimulatedTask:
     """One coroutine, and its outcome.
 
     Attributes:
@@ -103,20 +103,20 @@ class Loop:
     def __init__(self, *, like_trio: bool) -> None:
         self.like_trio = like_trio
         self.now = 1000.0
-        self.tasks: list[Task] = []
-        self.ready: list[Task] = []
-        self.current: Task | None = None
+        self.tasks: list[SimulatedTask] = []
+        self.ready: list[SimulatedTask] = []
+        self.current: SimulatedTask | None = None
         self._timers: list[Scope] = []
         self._numbers = itertools.count(1)
 
-    def spawn(self, name: str, coroutine: Coroutine[Any, Any, Any]) -> Task:
+    def spawn(self, name: str, coroutine: Coroutine[Any, Any, Any]) -> SimulatedTask:
         """Start a task; it runs at the next `step`."""
-        task = Task(self, f"{name} #{next(self._numbers)}", coroutine)
+        task = SimulatedTask(self, f"{name} #{next(self._numbers)}", coroutine)
         self.tasks.append(task)
         self.ready.append(task)
         return task
 
-    def wake(self, task: Task) -> None:
+    def wake(self, task: SimulatedTask) -> None:
         """Let it run again."""
         if task not in self.ready and not task.done:
             self.ready.append(task)
@@ -214,7 +214,7 @@ class Lot:
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
-        self._waiting: dict[Task, Callable[[], bool]] = {}
+        self._waiting: dict[SimulatedTask, Callable[[], bool]] = {}
 
     async def wait(self, until: Callable[[], bool]) -> None:
         """Wait once: for `until`, looked at whenever somebody calls `look`, or for `release`."""
@@ -262,6 +262,7 @@ class SimulatedBackend:
     """A `Backend` on a `Loop`; what only clients and servers need is missing."""
 
     cancellations: tuple[type[BaseException], ...] = (Cancelled,)
+    library = "simulated"
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
@@ -272,13 +273,16 @@ class SimulatedBackend:
     def is_running(self) -> bool:
         return True
 
+    def is_cancelled(self) -> bool:
+        return True
+
     def time(self) -> float:
         return self._loop.now
 
     def event(self) -> SimulatedEvent:
         return SimulatedEvent(self._loop)
 
-    def move_on_at(self, when: float) -> Scope:
+    def move_on_at(self, when: float, *, shield: bool = False) -> Scope:
         return Scope(self._loop, when)
 
     async def checkpoint(self) -> None:
@@ -286,7 +290,13 @@ class SimulatedBackend:
         self._loop.wake(self._loop.current)
         await cast("Awaitable[None]", self._loop.park())
 
-    def crew(self) -> AbstractAsyncContextManager[Crew]:
+    def task_group(self) -> AbstractAsyncContextManager[TaskGroup]:
+        raise NotImplementedError
+
+    def spawn(self, run: Callable[[], Coroutine[Any, Any, None]]) -> Task:
+        raise NotImplementedError
+
+    def call_soon(self, call: Callable[[], None]) -> None:
         raise NotImplementedError
 
     async def accept(self, listener: socket.socket) -> socket.socket:
@@ -304,7 +314,9 @@ class SimulatedBackend:
     async def resolve(self, host: str | None, port: int, flags: int = 0) -> list[Endpoint]:
         raise NotImplementedError
 
-    async def connect(self, host: str, port: int) -> socket.socket:
+    async def connect(
+        self, host: str, port: int, *, local_address: str | None = None, local_port: int = 0, delay: float = 0.0
+    ) -> socket.socket:
         raise NotImplementedError
 
 
@@ -322,6 +334,8 @@ class SimulatedTransport:
 
     peer = "simulated"
     sock = None
+    acts_at_once = True
+    lacks = ""
 
     def __init__(self, loop: Loop) -> None:
         self._lot = Lot(loop)
@@ -363,11 +377,11 @@ class SimulatedTransport:
     async def wait(self, *, read: bool, write: bool) -> None:
         await self._lot.wait(lambda: self.closed or (read and self._readable()) or (write and self._writable()))
 
-    async def wait_to_take(self, take: Callable[[], bool]) -> None:
+    async def wait_readable(self, take: Callable[[], bool]) -> None:
         await self.wait(read=True, write=False)
         take()
 
-    async def wait_to_give(self, give: Callable[[], bool]) -> None:
+    async def wait_writable(self, give: Callable[[], bool]) -> None:
         await self.wait(read=False, write=True)
 
     def _readable(self) -> bool:
@@ -379,18 +393,26 @@ class SimulatedTransport:
     def wake(self) -> None:
         self._lot.release()
 
-    def send_fin(self) -> None:
+    def call_when_sent(self, call: Callable[[], object]) -> None:
+        pass
+
+    def send_fin(self) -> bool:
         self.fin_sent = True
+        return True
 
     def unacknowledged(self) -> int | None:
         return len(self.outgoing) if self.tells and not self.closed else None
 
-    def reset(self) -> None:
+    def get_extra_info(self, name: str) -> Any:
+        return None
+
+    def reset(self) -> bool:
         self.destroyed = True
         self.outgoing.clear()
         self.close()
+        return True
 
-    def close(self) -> None:
+    def close(self, *, deadline: float = 0.0) -> None:
         if not self.closed and self.incoming:
             self.destroyed = True
             self.outgoing.clear()
@@ -400,10 +422,13 @@ class SimulatedTransport:
     def drop(self) -> None:
         self.close()
 
-    def detach(self) -> socket.socket:
+    async def wait_closed(self) -> None:
+        pass
+
+    async def detach(self) -> tuple[Any, bytes]:
         self.closed = self.detached = True
         self._lot.release()
-        return cast("socket.socket", self)
+        return self, b""
 
     # -- for the test
 

@@ -107,7 +107,7 @@ def _ephemeral() -> range:
 
 
 @contextmanager
-def _running(home: Home, ports: list[int], *command: str, user: str | None = None, says: str = "") -> Iterator[None]:
+def running(home: Home, ports: list[int], *command: str, user: str | None = None, says: str = "") -> Iterator[None]:
     """Run a daemon in the foreground until the block is left.
 
     It is up when it listens on all `ports`, and has said what it `says` then: some listen before they serve.
@@ -175,7 +175,7 @@ def exim(home: Home) -> Iterator[dict[str, int]]:
         tls_privatekey = @KEY@
         """,
     )
-    with _running(home, [port], program, "-C", config, "-bdf"):
+    with running(home, [port], program, "-C", config, "-bdf"):
         yield {"smtp": port}
 
 
@@ -211,7 +211,7 @@ def dovecot(home: Home) -> Iterator[dict[str, int]]:
         {alone}
         """,
     )
-    with _running(home, list(ports.values()), program, "-F", "-c", config):
+    with running(home, list(ports.values()), program, "-F", "-c", config):
         yield ports
 
 
@@ -289,7 +289,7 @@ def vsftpd(home: Home) -> Iterator[dict[str, int]]:
     }
     # Its parser takes neither blanks nor indentation.
     config = home.write("vsftpd.conf", "".join(f"{key}={value}\n" for key, value in settings.items()))
-    with _running(home, [port], program, config):
+    with running(home, [port], program, config):
         yield {"ftp": port}
 
 
@@ -315,7 +315,7 @@ def prosody(home: Home) -> Iterator[dict[str, int]]:
         VirtualHost "localhost"
         """,
     )
-    with _running(home, ports, program, "--config", config):
+    with running(home, ports, program, "--config", config):
         yield {"xmpp": ports[0], "xmpp-server": ports[1]}
 
 
@@ -324,7 +324,7 @@ def slapd(home: Home) -> Iterator[dict[str, int]]:
     """LDAP; without a database it still answers for its root DSE."""
     program, (port,) = require_program("slapd"), free_ports(1)
     config = home.write("slapd.conf", "TLSCertificateFile @CERT@\nTLSCertificateKeyFile @KEY@\n")
-    with _running(home, [port], program, "-f", config, "-h", f"ldap://127.0.0.1:{port}", "-d", "0"):
+    with running(home, [port], program, "-f", config, "-h", f"ldap://127.0.0.1:{port}", "-d", "0"):
         yield {"ldap": port}
 
 
@@ -357,7 +357,7 @@ def postgres(home: Home) -> Iterator[dict[str, int]]:
     options = [f"--{key}={value}" for key, value in settings.items()]
     # Until then it answers every StartupMessage that it is starting up.
     ready = "ready to accept connections"
-    with _running(home, [port], program, "-D", data, *options, user=user, says=ready):
+    with running(home, [port], program, "-D", data, *options, user=user, says=ready):
         yield {"postgres": port}
 
 
@@ -366,7 +366,7 @@ def mariadb(home: Home) -> Iterator[dict[str, int]]:
     """MySQL's protocol, with no system tables and so no passwords."""
     program, (port,) = require_program("mariadbd"), free_ports(1)
     (home.path / "data").mkdir()
-    with _running(
+    with running(
         home,
         [port],
         program,
@@ -406,7 +406,7 @@ def inspircd(home: Home) -> Iterator[dict[str, int]]:
         """,
     )
     as_root = ["--runasroot"] if os.getuid() == 0 else []
-    with _running(home, [port], program, "--nofork", "--nopid", f"--config={config}", *as_root):
+    with running(home, [port], program, "--nofork", "--nopid", f"--config={config}", *as_root):
         yield {"irc": port}
 
 
@@ -462,7 +462,7 @@ def nnrpd(home: Home) -> Iterator[dict[str, int]]:
         "-c",
         str(home.path / "readers.conf"),
     )
-    with _running(home, [port], *command):
+    with running(home, [port], *command):
         yield {"nntp": port}
 
 

@@ -55,7 +55,7 @@ def cancelled() -> type[BaseException]:
     return trio.Cancelled if on_trio() else asyncio.CancelledError
 
 
-class Job(Generic[T]):
+class Background(Generic[T]):
     """One task, with its outcome: it is kept, and raised only to who asks."""
 
     def __init__(self) -> None:
@@ -93,42 +93,44 @@ class Job(Generic[T]):
         return self._value  # type: ignore[return-value]
 
 
-class Jobs:
+class BackgroundGroup:
     """Starts jobs; see `jobs`."""
 
-    def __init__(self, start: Callable[[Job[Any], Callable[[], Awaitable[Any]]], None]) -> None:
+    def __init__(self, start: Callable[[Background[Any], Callable[[], Awaitable[Any]]], None]) -> None:
         self._start = start
 
-    def start(self, function: Callable[..., Awaitable[T]], *args: Any) -> Job[T]:
+    def start(self, function: Callable[..., Awaitable[T]], *args: Any) -> Background[T]:
         """Start a task."""
-        job: Job[T] = Job()
+        job: Background[T] = Background()
         self._start(job, lambda: function(*args))
         return job
 
 
 @contextlib.asynccontextmanager
-async def jobs() -> AsyncIterator[Jobs]:
+async def jobs() -> AsyncIterator[BackgroundGroup]:
     """A group of tasks: leaving the block waits for them all."""
     if on_trio():
         async with trio.open_nursery() as nursery:
 
-            async def in_scope(job: Job[Any], scope: trio.CancelScope, function: Callable[[], Awaitable[Any]]) -> None:
+            async def in_scope(
+                job: Background[Any], scope: trio.CancelScope, function: Callable[[], Awaitable[Any]]
+            ) -> None:
                 with scope:
                     await job.work(function)
 
-            def start_trio(job: Job[Any], function: Callable[[], Awaitable[Any]]) -> None:
+            def start_trio(job: Background[Any], function: Callable[[], Awaitable[Any]]) -> None:
                 scope = trio.CancelScope()
                 job.cancel = scope.cancel
                 nursery.start_soon(in_scope, job, scope, function)
 
-            yield Jobs(start_trio)
+            yield BackgroundGroup(start_trio)
     else:
         async with asyncio.TaskGroup() as group:
 
-            def start_asyncio(job: Job[Any], function: Callable[[], Awaitable[Any]]) -> None:
+            def start_asyncio(job: Background[Any], function: Callable[[], Awaitable[Any]]) -> None:
                 job.cancel = group.create_task(job.work(function)).cancel
 
-            yield Jobs(start_asyncio)
+            yield BackgroundGroup(start_asyncio)
 
 
 class Awaits:
@@ -137,14 +139,18 @@ class Awaits:
     Args:
         cancel_at: at which one; 0 for none.
         at_first: called at the first: what the coroutine waits for may happen then.
+        shielded: some of its awaits are protected from cancellation, and it may end after one of them.
 
     Attributes:
         count: how many there were.
     """
 
-    def __init__(self, cancel_at: int = 0, at_first: Callable[[], object] = lambda: None) -> None:
+    def __init__(
+        self, cancel_at: int = 0, at_first: Callable[[], object] = lambda: None, *, shielded: bool = False
+    ) -> None:
         self._cancel_at = cancel_at
         self._at_first = at_first
+        self._shielded = shielded
         self.count = 0
 
     async def drive(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T | None:
@@ -158,7 +164,8 @@ class Awaits:
             cancel = scope.cancel if scope is not None else self._cancel_task
             try:
                 result = await self._step(function(), cancel)
-                assert not 0 < self._cancel_at <= self.count, "the cancellation was swallowed"
+                swallowed = 0 < self._cancel_at <= self.count
+                assert self._shielded or not swallowed, "the cancellation was swallowed"
             except cancelled():
                 assert 0 < self._cancel_at <= self.count, "cancelled, and not by us"
                 if scope is not None:

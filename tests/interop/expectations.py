@@ -28,7 +28,7 @@ Key = tuple[str, str, str, str]
 
 
 @dataclass(frozen=True)
-class Entry:
+class Expectation:
     """One way in which a scenario may end.
 
     Attributes:
@@ -58,9 +58,9 @@ class Entry:
         }
 
 
-def load() -> dict[Key, list[Entry]]:
+def load() -> dict[Key, list[Expectation]]:
     """All entries."""
-    found: dict[Key, list[Entry]] = {}
+    found: dict[Key, list[Expectation]] = {}
     for stack, about in tomllib.loads(DATA.read_text(encoding="utf-8")).items():
         for role in ("server", "client"):
             for scenario, entries in about.get(role, {}).items():
@@ -97,13 +97,13 @@ def check(key: Key, here: str, seen: Observation) -> None:
         pytest.fail(f"{' / '.join(key)}, version {here}: {told}\nas it was: {{ {facts} }}", pytrace=False)
 
 
-def _entry(table: dict[str, Any]) -> Entry:
+def _entry(table: dict[str, Any]) -> Expectation:
     unknown = table.keys() - {*FACTS, *BESIDES}
     assert not unknown, f"unknown: {unknown}"
     missing = set(FACTS) - table.keys() - DEFAULTS.keys()
     assert not missing, f"missing in {table}: {missing}"
     tls = table.get("tls", ["1.2", "1.3"])
-    return Entry(
+    return Expectation(
         facts={name: table.get(name, DEFAULTS.get(name)) for name in FACTS},
         tls=tuple(tls if isinstance(tls, list) else [tls]),
         since=table.get("since", ""),

@@ -26,7 +26,7 @@ By = signal.Signals | bytes | None
 
 
 @dataclass(frozen=True)
-class Conversation:
+class ScenarioParties:
     """What a scenario has in hand.
 
     Attributes:
@@ -43,7 +43,7 @@ class Conversation:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ScenarioOutcome:
     """What came of it.
 
     Attributes:
@@ -55,10 +55,10 @@ class Outcome:
     we_got: str = "all"
 
 
-Scenario = Callable[[Conversation], Awaitable[Outcome]]
+Scenario = Callable[[ScenarioParties], Awaitable[ScenarioOutcome]]
 
 
-async def _exchange(talk: Conversation) -> None:
+async def _exchange(talk: ScenarioParties) -> None:
     """A word each way, so that all of the handshake is done, tickets too."""
     if talk.far.echoes:
         await talk.us.send(HELLO)
@@ -92,7 +92,7 @@ def _part(got: bytes, of: bytes) -> str:
     return "some" if of[: len(HELLO)] in got else "nothing"
 
 
-async def _follow(talk: Conversation) -> bytes:
+async def _follow(talk: ScenarioParties) -> bytes:
     """Their application reads until it learns of our end, and then ends too."""
     if talk.far.echoes:
         return b""
@@ -101,34 +101,34 @@ async def _follow(talk: Conversation) -> bytes:
     return got
 
 
-async def we_end(talk: Conversation) -> Outcome:
+async def we_end(talk: ScenarioParties) -> ScenarioOutcome:
     """We close; they learn of it, and close in turn."""
     await _exchange(talk)
     async with jobs() as group:
         closing = group.start(talk.us.close)
         await _follow(talk)
-        return Outcome(await closing.result())
+        return ScenarioOutcome(await closing.result())
 
 
-async def they_end(talk: Conversation) -> Outcome:
+async def they_end(talk: ScenarioParties) -> ScenarioOutcome:
     """They end; we read to the end, and close in turn."""
     await _exchange(talk)
     await in_thread(lambda: talk.far.leave(talk.by))
     await _rest(talk.us)
-    return Outcome(await talk.us.close())
+    return ScenarioOutcome(await talk.us.close())
 
 
-async def both_end(talk: Conversation) -> Outcome:
+async def both_end(talk: ScenarioParties) -> ScenarioOutcome:
     """Both end before either knows of the other: what they send crosses on the way."""
     await _exchange(talk)
     talk.hold()
     async with jobs() as group:
         closing = group.start(talk.us.close)
         await in_thread(lambda: talk.far.leave(talk.by))
-        return Outcome(await closing.result())
+        return ScenarioOutcome(await closing.result())
 
 
-async def half_close(talk: Conversation) -> Outcome:
+async def half_close(talk: ScenarioParties) -> ScenarioOutcome:
     """We send close_notify only; their application learns of it, replies, and ends; we read the late reply."""
     await _exchange(talk)
     await talk.us.send_eof()
@@ -138,10 +138,10 @@ async def half_close(talk: Conversation) -> Outcome:
         await in_thread(lambda: talk.far.write(LATE))
         await in_thread(talk.far.end)
         got = await reading.result()
-    return Outcome(await talk.us.close(), we_got=_part(got, LATE))
+    return ScenarioOutcome(await talk.us.close(), we_got=_part(got, LATE))
 
 
-async def in_flight(talk: Conversation) -> Outcome:
+async def in_flight(talk: ScenarioParties) -> ScenarioOutcome:
     """We send a megabyte and close at once, while a megabyte of theirs is on its way to us."""
     await _exchange(talk)
     async with jobs() as group:
@@ -151,10 +151,10 @@ async def in_flight(talk: Conversation) -> Outcome:
         got = await in_thread(talk.far.read_to_end)
         await writing.ended()
         await in_thread(talk.far.end)
-        return Outcome(await closing.result(), they_got=_part(got, FLIGHT))
+        return ScenarioOutcome(await closing.result(), they_got=_part(got, FLIGHT))
 
 
-async def upload(talk: Conversation) -> Outcome:
+async def upload(talk: ScenarioParties) -> ScenarioOutcome:
     """We send several megabytes, and close at once."""
     await _exchange(talk)
     async with jobs() as group:
@@ -162,13 +162,13 @@ async def upload(talk: Conversation) -> Outcome:
             reading = group.start(talk.us.receive_exactly, len(BULK))
             await talk.us.send(BULK)
             got = await reading.result()
-            return Outcome(await talk.us.close(), they_got=_part(got, BULK))
+            return ScenarioOutcome(await talk.us.close(), they_got=_part(got, BULK))
         closing = group.start(_send_and_close, talk.us, BULK)
         got = await _follow(talk)
-        return Outcome(await closing.result(), they_got=_part(got, BULK))
+        return ScenarioOutcome(await closing.result(), they_got=_part(got, BULK))
 
 
-async def download(talk: Conversation) -> Outcome:
+async def download(talk: ScenarioParties) -> ScenarioOutcome:
     """They send several megabytes, and end at once."""
     await _exchange(talk)
     async with jobs() as group:
@@ -180,7 +180,7 @@ async def download(talk: Conversation) -> Outcome:
 
         await in_thread(send_and_end)
         got = await reading.result()
-    return Outcome(await talk.us.close(), we_got=_part(got, BULK))
+    return ScenarioOutcome(await talk.us.close(), we_got=_part(got, BULK))
 
 
 SCENARIOS: Final[dict[str, Scenario]] = {

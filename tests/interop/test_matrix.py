@@ -24,7 +24,7 @@ from interop.far import LOOPBACK
 from interop.http import HTTP_KEYS
 from interop.ours import accepted, connected
 from interop.relay import Relay, relaying
-from interop.scenarios import SCENARIOS, By, Conversation, Outcome
+from interop.scenarios import SCENARIOS, By, ScenarioOutcome, ScenarioParties
 from interop.stacks import STACKS
 from interop.stacks.base import Bench, Role, Stack
 
@@ -38,7 +38,7 @@ _AGAIN: Final = 2
 
 
 @dataclass(frozen=True)
-class Case:
+class MatrixCase:
     """One cell of the matrix.
 
     Attributes:
@@ -64,9 +64,9 @@ class Case:
         return "-".join(self.key).replace(" ", "_")
 
 
-def _cases() -> list[Case]:
+def _cases() -> list[MatrixCase]:
     return [
-        Case(stack, role, scenario, way, version)
+        MatrixCase(stack, role, scenario, way, version)
         for stack in STACKS.values()
         for role in ("server", "client")
         if getattr(stack, role) is not None
@@ -86,17 +86,17 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.backends("asyncio")
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_on_asyncio(case: Case, run: Runner, tmp_path: Path, shared: Path) -> None:
+def test_on_asyncio(case: MatrixCase, run: Runner, tmp_path: Path, shared: Path) -> None:
     compare(case, run, tmp_path, shared)
 
 
 @pytest.mark.backends("trio")
 @pytest.mark.parametrize("case", [case for case in CASES if case.stack.name in ON_TRIO], ids=str)
-def test_on_trio(case: Case, run: Runner, tmp_path: Path, shared: Path) -> None:
+def test_on_trio(case: MatrixCase, run: Runner, tmp_path: Path, shared: Path) -> None:
     compare(case, run, tmp_path, shared)
 
 
-def compare(case: Case, run: Runner, folder: Path, shared: Path) -> None:
+def compare(case: MatrixCase, run: Runner, folder: Path, shared: Path) -> None:
     """Hold what happens against the data. Our ending and what arrived must be right at once."""
     seen = observe(case, run, Bench(folder, shared))
     for number in range(_AGAIN):
@@ -108,7 +108,7 @@ def compare(case: Case, run: Runner, folder: Path, shared: Path) -> None:
     check(case.key, case.stack.here, seen)
 
 
-def observe(case: Case, run: Runner, bench: Bench) -> Observation:
+def observe(case: MatrixCase, run: Runner, bench: Bench) -> Observation:
     """Let it happen."""
     case.stack.require()
     by: By = case.stack.ways[case.way]
@@ -131,7 +131,7 @@ def observe(case: Case, run: Runner, bench: Bench) -> Observation:
                 port = relay.port
             far = held.enter_context(case.stack.client(bench, port, case.way))
 
-        async def talk() -> Outcome:
+        async def talk() -> ScenarioOutcome:
             ours = (
                 accepted(listener, case.version, PATIENCE)
                 if listener is not None
@@ -139,7 +139,7 @@ def observe(case: Case, run: Runner, bench: Bench) -> Observation:
             )
             async with ours as us:
                 hold = relay.hold if relay else lambda: None
-                return await SCENARIOS[case.scenario](Conversation(us, far, by, hold))
+                return await SCENARIOS[case.scenario](ScenarioParties(us, far, by, hold))
 
         outcome = run(talk)
         assert relay is None or relay.crossed, "nothing crossed"

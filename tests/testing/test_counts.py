@@ -11,9 +11,9 @@ from typing import Final, Literal
 
 import pytest
 
+from bowout._tls_numbers import ALERT, APPLICATION_DATA
 from bowout.ending import EventKind, Side
 from bowout.testing import Act, Peer, Report, Script, TLSVersion
-from bowout.testing._records import ALERT, DATA
 
 BOTH: Final[tuple[TLSVersion, ...]] = ("1.2", "1.3")
 PATIENCE: Final = 30.0
@@ -112,7 +112,7 @@ def test_an_alert_of_a_client_that_is_done_is_one_alert(tls: TLSVersion) -> None
     def breaks(act: Act) -> None:
         act.handshake(stop_at="flight")
         act.wait_for_arrival()
-        act.record(DATA if tls == "1.2" else ALERT, b"!")  # what nobody says then
+        act.record(APPLICATION_DATA if tls == "1.2" else ALERT, b"!")  # what nobody says then
         act.wait_for("alert")
 
     report = server_report(breaks, tls, lambda sock: sock.recv(1))

@@ -125,7 +125,7 @@ def test_a_mistake_in_an_opening_comes_out_where_the_block_is_left() -> None:
 @pytest.mark.parametrize("verb", ["send", "read_until"])
 def test_text_in_an_opening_is_to_be_encoded(verb: str) -> None:
     with (
-        pytest.raises(TypeError, match=rf"^{verb}\(\) is for bytes, and not for str: encode it first"),
+        pytest.raises(TypeError, match=rf"^{verb}\(\) takes bytes, not str: encode it first"),
         Peer("fin_at_boundary", opening=lambda opening: getattr(opening, verb)("text")) as peer,
         socket.create_connection(peer.address, timeout=30),
     ):

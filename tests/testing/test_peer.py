@@ -154,7 +154,7 @@ def test_a_reset_that_is_met_by_sending_is_no_fin() -> None:
 
 def test_no_report_before_the_end() -> None:
     with Peer("close_notify_tcp_open") as peer:
-        with pytest.raises(RuntimeError, match="still at it"):
+        with pytest.raises(RuntimeError, match="still running"):
             _ = peer.report
         with pytest.raises(TimeoutError):
             peer.wait(timeout=0)
@@ -271,12 +271,12 @@ def test_a_peer_that_sends_one_byte_at_a_time(tls: TLSVersion) -> None:
 def test_nobody_comes() -> None:
     with Peer("close_notify_then_fin") as peer:
         pass
-    assert str(peer.report) == "close_notify_then_fin (server): nobody connected"
+    assert str(peer.report) == "close_notify_then_fin (server): no client connected"
 
 
 def test_nobody_comes_in_time() -> None:
     with Peer("close_notify_then_fin", timeout=0.05) as peer:
-        assert peer.wait().error == "nobody connected"
+        assert peer.wait().error == "no client connected"
 
 
 def test_somebody_comes_and_says_nothing() -> None:
@@ -375,7 +375,7 @@ def test_a_mistake_in_a_script_comes_out_of_the_block() -> None:
 
 
 def test_a_script_that_blocks_by_itself_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bowout.testing._runner._LAST_CALL", -0.9)
+    monkeypatch.setattr("bowout.testing._runner.LAST_CALL", -0.9)
     released = threading.Event()
 
     def script(act: Act) -> None:
@@ -387,7 +387,7 @@ def test_a_script_that_blocks_by_itself_is_told_of(monkeypatch: pytest.MonkeyPat
             socket.create_connection(peer.address).close()
             peer.wait_ready()
 
-    with pytest.raises(RuntimeError, match="goes on though its test is over"):
+    with pytest.raises(RuntimeError, match="still runs after the end of its test"):
         meet()
     released.set()
 
@@ -444,14 +444,14 @@ def test_the_authority_is_one() -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({"role": "sever"}, "role='sever': known are 'server' and 'client'"),
-        ({"tls": "1.1"}, "tls='1.1': known are '1.2' and '1.3'"),
-        ({"tls": 1.3}, r"tls=1\.3: known are '1.2' and '1.3'"),
-        ({"connections": 0}, "connections=0: one at least"),
-        ({"timeout": -1}, "timeout=-1: it has to be more"),
+        ({"role": "sever"}, "role='sever': it must be 'server' or 'client'"),
+        ({"tls": "1.1"}, "tls='1.1': it must be '1.2' or '1.3'"),
+        ({"tls": 1.3}, r"tls=1\.3: it must be '1.2' or '1.3'"),
+        ({"connections": 0}, "connections=0: it must be at least one"),
+        ({"timeout": -1}, "timeout=-1: it must be more"),
         (
             {"context": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)},
-            "the peer is a server, and its context is of PROTO",
+            "the peer is a server, but its context is for PROTO",
         ),
     ],
 )

@@ -77,7 +77,7 @@ def left_nothing(result: pytest.RunResult) -> bool:
     return "left open: []" in result.stdout.str()
 
 
-class TestPeers:
+class TestPluginPeers:
     def test_are_started_and_ended(self, suite: Suite) -> None:
         result = suite("""
 def test_two(tls_peer):
@@ -412,14 +412,14 @@ def test_it(tls_ending):
         ("arguments", "why"),
         [
             ("'fin_at_boundary'", "takes keyword arguments only"),
-            ("name='fin_at_boundary'", "takes no argument 'name': known are role, tls,*"),
+            ("name='fin_at_boundary'", "takes no argument 'name'; the arguments are role, tls,*"),
             ("names='fin_at_bondary'", "has names='fin_at_bondary', which no ending is called"),
-            ("role='proxy'", "has role='proxy': known are server, client"),
-            ("tls='1.1'", "has tls='1.1': known are 1.2, 1.3"),
-            ("you='wait'", "has you='wait': known are handshake,*"),
+            ("role='proxy'", "has role='proxy': it must be one of server, client"),
+            ("tls='1.1'", "has tls='1.1': it must be one of 1.2, 1.3"),
+            ("you='wait'", "has you='wait': it must be one of handshake,*"),
             ("rows=31", "leaves no ending to run with"),
             ("rows=4, xfail={'fin_inside_record': ''}", "has xfail='fin_inside_record', which none of its *"),
-            ("rows=4, xfail='fin_at_boundary'", "has an xfail that is no mapping of names to reasons"),
+            ("rows=4, xfail='fin_at_boundary'", "has an xfail that is not a mapping of names to reasons"),
         ],
     )
     def test_are_not_chosen_by_mistake(self, suite: Suite, arguments: str, why: str) -> None:

@@ -1,4 +1,4 @@
-"""A connected, non-blocking socket: what every event loop's transport has in common."""
+"""A connected, non-blocking socket: the common part of every event loop's transport."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import struct
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from bowout._escape import escape
 from bowout._names import ascii_name, host_of, host_port, ipv6
+from bowout._text import escape
 from bowout.errors import MisuseError
 
 if TYPE_CHECKING:
@@ -22,27 +22,58 @@ if TYPE_CHECKING:
 Endpoint = tuple[int, int, int, str, Any]
 """One row of ``getaddrinfo``: family, type, protocol, canonical name, address."""
 
-#: Linux takes no more seconds than these.
+#: Delay between two connection attempts, in seconds, as RFC 8305 section 8 recommends.
+HAPPY_EYEBALLS_DELAY: Final = 0.25
+#: Maximum keepalive period that Linux accepts, in seconds.
 _MOST_KEEPALIVE: Final = 32767
-#: The socket's options, where the system has them, and the part of the period that each is: once a peer has not
-#: answered, it is asked more often.
+#: The socket's keepalive options, if the system has them, and the divisor of the period for each: after a missing
+#: answer, the probes are more frequent.
 _KEEPALIVE_OPTIONS: Final = [
     (getattr(socket, name), part) for name, part in (("TCP_KEEPIDLE", 1), ("TCP_KEEPINTVL", 4)) if hasattr(socket, name)
 ]
-#: The ioctl SIOCOUTQ: how many bytes TCP holds that the peer has not acknowledged, our FIN among them.
+#: The ioctl SIOCOUTQ of Linux (tcp(7)).
 _SIOCOUTQ: Final = 0x5411
+#: ``struct linger``: on, zero seconds; two ints, but two shorts on Windows.
+_LINGER_NOT: Final = struct.pack("HH" if sys.platform == "win32" else "ii", 1, 0)
+
+
+def unacknowledged_bytes(sock: socket.socket) -> int | None:
+    """Count the bytes that the peer has not acknowledged, including our FIN; None if the kernel cannot tell."""
+    if sys.platform != "linux":
+        return None
+    import fcntl  # noqa: PLC0415  (absent on Windows)
+
+    try:
+        answer = fcntl.ioctl(sock.fileno(), _SIOCOUTQ, bytes(4))
+    except (OSError, ValueError):  # ValueError: the socket is closed.
+        return None
+    return int.from_bytes(answer, sys.byteorder)
+
+
+def reset_on_close(sock: socket.socket) -> None:
+    """Make the closing of `sock` send RST, even with unsent or unread bytes."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
 
 
 def take_over(sock: socket.socket) -> socket.socket:
     """Move the descriptor into a socket of our own, as `ssl.SSLContext.wrap_socket` does.
 
-    The caller's object is closed from then on, so nothing done to it can close the descriptor behind a stream.
+    The caller's object is closed from then on, so that its use cannot close the stream's descriptor.
     """
     return socket.socket(sock.family, sock.type, sock.proto, fileno=sock.detach())
 
 
+def not_blocking(sock: socket.socket) -> None:
+    """Prepare `sock` for a connection of ours: it never blocks, and sends small messages at once."""
+    if sock.gettimeout() != 0:
+        sock.settimeout(0)
+    with contextlib.suppress(OSError):  # A Unix socket has no such option, and needs none.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
 def belongs_elsewhere(*, running: bool) -> MisuseError:
-    """The error for a wait on another event loop than the stream's own, which still runs or does not."""
+    """Make the error for a wait on another event loop than the stream's own; `running`: that one still runs."""
     return MisuseError(
         f"this stream belongs to another event loop, which is {'still running' if running else 'over'}: "
         "asyncio.run_coroutine_threadsafe() or trio.from_thread.run() reach a loop from another thread, "
@@ -50,18 +81,17 @@ def belongs_elsewhere(*, running: bool) -> MisuseError:
     )
 
 
-class SocketTransport(abc.ABC):
-    """The calls of a transport that do not wait."""
+class SocketCalls(abc.ABC):
+    """The calls of a non-blocking socket that do not wait."""
+
+    acts_at_once = True
+    lacks = ""
 
     def __init__(self, sock: socket.socket, peer: str) -> None:
-        if sock.gettimeout() != 0:
-            sock.settimeout(0)
-        with contextlib.suppress(OSError):  # A Unix socket has no such option, and needs none.
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket = sock
         self._fin_sent = False
         self._process = os.getpid()
-        self.peer = peer or peer_name(sock)
+        self.peer: str = peer or peer_name(sock)
 
     @property
     def sock(self) -> socket.socket | None:
@@ -79,92 +109,116 @@ class SocketTransport(abc.ABC):
         except (BlockingIOError, InterruptedError):
             return None
 
-    def send_fin(self) -> None:
+    def call_when_sent(self, call: Callable[[], object]) -> None:  # noqa: B027  (`send` sends at once)
+        pass
+
+    def send_fin(self) -> bool:
         self._fin_sent = True
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
+        return True
 
     def unacknowledged(self) -> int | None:
-        if sys.platform != "linux":
-            return None
-        import fcntl  # noqa: PLC0415  (not there on Windows)
+        return unacknowledged_bytes(self._socket)
 
-        try:
-            answer = fcntl.ioctl(self._socket.fileno(), _SIOCOUTQ, bytes(4))
-        except (OSError, ValueError):  # ValueError: it is closed.
-            return None
-        return int.from_bytes(answer, sys.byteorder)
+    def get_extra_info(self, name: str) -> Any:  # noqa: ARG002  (the socket knows its addresses)
+        return None
 
-    def reset(self) -> None:
+    def reset(self) -> bool:
         if self._is_ours():
-            with contextlib.suppress(OSError):
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
-        self._fin_sent = True  # It would come before the RST.
+            reset_on_close(self._socket)
+        self._fin_sent = True  # A FIN would come before the RST.
         self.close()
+        return True
 
-    def close(self) -> None:
+    def close(self, *, deadline: float = 0.0) -> None:  # noqa: ARG002  (a descriptor is closed at once)
         self.wake()
-        # A copy of the descriptor in another process would keep the peer waiting for the FIN that closing means.
+        # A copy of the descriptor in another process would delay the FIN that closing sends.
         if not self._fin_sent and self._socket.fileno() >= 0 and self._is_ours():
             self.send_fin()
-        with contextlib.suppress(OSError):  # It was closed behind our back, by its number.
+        with contextlib.suppress(OSError):  # It was closed elsewhere, by its number.
             self._socket.close()
 
     def _is_ours(self) -> bool:
-        """Whether this process made the transport: a forked child closes its copy, and ends nothing for its parent."""
+        """Tell whether this process made the transport: a forked child only closes its copy of the descriptor."""
         return self._process == os.getpid()
 
     def drop(self) -> None:
         with contextlib.suppress(OSError):
             self._socket.close()
 
-    def detach(self) -> socket.socket:
+    async def wait_closed(self) -> None:
+        return  # `close` has done it.
+
+    async def detach(self) -> tuple[socket.socket, bytes]:
+        return self.hand_over(), b""
+
+    def hand_over(self) -> socket.socket:
+        """End every wait, and return the descriptor in a socket of the caller's."""
         self.wake()
         sock = socket.socket(fileno=self._socket.detach())
-        sock.settimeout(0)  # The descriptor is so already, and the new object does not know.
+        sock.settimeout(0)  # The descriptor is non-blocking already; the new object must know it.
         return sock
 
     @abc.abstractmethod
     def wake(self) -> None: ...
 
-    async def wait_to_take(self, take: Callable[[], bool]) -> None:
+
+class SocketTransport(SocketCalls):
+    """A transport over a socket: its options, and the waits that are made of one."""
+
+    def __init__(self, sock: socket.socket, peer: str) -> None:
+        not_blocking(sock)
+        super().__init__(sock, peer)
+
+    async def wait_readable(self, take: Callable[[], bool]) -> None:
         await self.wait(read=True, write=False)
         take()
 
-    async def wait_to_give(self, give: Callable[[], bool]) -> None:  # noqa: ARG002  (there is time for it later)
+    async def wait_writable(self, give: Callable[[], bool]) -> None:  # noqa: ARG002  (subclasses may use it)
         await self.wait(read=False, write=True)
 
     @abc.abstractmethod
     async def wait(self, *, read: bool, write: bool) -> None: ...
 
 
-#: ``struct linger``: on, zero seconds; two ints, but two shorts on Windows.
-_LINGER_NOT: Final = struct.pack("HH" if sys.platform == "win32" else "ii", 1, 0)
-
-
-#: A second call of connect() tells whether the first is done. Elsewhere that would use up the error of one that failed.
-_LOOKS_AGAIN: Final = sys.platform == "linux"
+#: Whether a second call of connect() shows if the first is done. On other systems it would consume the error of a
+#: failed one.
+CONNECTS_TWICE: Final = sys.platform == "linux"
 _UNDER_WAY: Final = frozenset({errno.EINPROGRESS, errno.EALREADY, errno.EWOULDBLOCK})
 
 
 def new_socket(endpoint: Endpoint) -> tuple[socket.socket, Any]:
-    """A non-blocking socket that can be connected to `endpoint`, and the address to connect it to."""
+    """Make a non-blocking socket for `endpoint`; return it with the address to connect it to."""
     family, kind, protocol, _, address = endpoint
     sock = socket.socket(family, kind, protocol)
     sock.settimeout(0)
     return sock, address
 
 
+def bind_to_any(sock: socket.socket, local: list[Endpoint]) -> None:
+    """Bind `sock` to the first address of `local` that has its family.
+
+    Raises:
+        OSError: there is none, or it is not an address of this machine.
+    """
+    for family, _, _, _, address in local:
+        if family == sock.family:
+            sock.bind(address)
+            return
+    raise OSError(errno.EADDRNOTAVAIL, "the local address is of another family than the remote one")
+
+
 def begin_to_connect(sock: socket.socket, address: Any) -> bool:
-    """Begin to connect; tell whether that is done, as over loopback it is at once.
+    """Begin to connect; tell whether that is done already, as it is over loopback.
 
     If not, wait until the socket is writable, and call `check_connected`.
 
     Raises:
-        OSError: there will be no connection.
+        OSError: the connection is impossible.
     """
     number = sock.connect_ex(address)
-    if number in _UNDER_WAY and _LOOKS_AGAIN:
+    if number in _UNDER_WAY and CONNECTS_TWICE:
         number = sock.connect_ex(address)
     if number and number not in _UNDER_WAY:
         raise OSError(number, os.strerror(number))
@@ -179,8 +233,8 @@ def check_connected(sock: socket.socket) -> None:
 
 
 def numeric_address(host: str | None, port: int, flags: int = 0) -> list[Endpoint]:
-    """What `host` stands for if it is an address and no name, without asking anybody; empty otherwise."""
-    if host and host[-1].isdigit():  # The usual way to write one needs no getaddrinfo(), either.
+    """Return the endpoints of `host` if it is an address, without any query; empty if it is a name."""
+    if host and host[-1].isdigit():  # Usual addresses are parsed without getaddrinfo() as well.
         with contextlib.suppress(OSError, ValueError):
             socket.inet_pton(socket.AF_INET, host)
             return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port))]
@@ -191,18 +245,18 @@ def numeric_address(host: str | None, port: int, flags: int = 0) -> list[Endpoin
 
 
 def with_zone(endpoint: Endpoint) -> Endpoint:
-    """The same endpoint, with the zone of a link-local address in its host, too: uvloop looks for it there alone."""
+    """Return the endpoint with the zone of a link-local address in its host, too: uvloop looks only there."""
     family, kind, protocol, name, address = endpoint
     return (family, kind, protocol, name, (host_of(address), *address[1:]))
 
 
 def is_unix(sock: socket.socket | None) -> bool:
-    """Tell whether it is a Unix socket: of one, the kernel counts the memory that its bytes take, and not the bytes."""
+    """Tell whether `sock` is a Unix socket: for it, the kernel counts the memory of queued bytes, not the bytes."""
     return sock is not None and sock.family == getattr(socket, "AF_UNIX", None)
 
 
 def address_of(ask: Callable[[], Any]) -> Any:
-    """What ``getsockname`` or ``getpeername`` gives, with the zone of a link-local host; None where there is none."""
+    """Return the address from `ask`, getsockname or getpeername, a link-local host with its zone; None if unknown."""
     try:
         address = ask()
     except OSError:
@@ -211,24 +265,28 @@ def address_of(ask: Callable[[], Any]) -> Any:
 
 
 def peer_name(sock: socket.socket) -> str:
-    """``host:port`` of the peer, or the path of a Unix socket, escaped; empty where it has none."""
+    """Return ``host:port`` of the peer, or the path of a Unix socket, escaped; "" if it has none."""
     try:
-        address = sock.getpeername()
+        return address_name(sock.getpeername())
     except OSError:
         return ""
+
+
+def address_name(address: Any) -> str:
+    """Return ``host:port`` of an address of a socket, or the path of a Unix socket, escaped; "" for None."""
     if not isinstance(address, tuple):
-        # The peer has chosen it: whatever is in it, it must not forge a line of a log.
-        return escape(os.fsdecode(address))
+        # The peer has chosen the path: it must not forge a line of a log.
+        return escape(os.fsdecode(address or ""))
     return host_port(host_of(address), int(address[1]))
 
 
 def resolvable(host: str) -> str:
-    """The name that a resolver is to be asked for: in ASCII by IDNA 2008, and not by the codec of ``getaddrinfo``.
+    """Return the name to resolve: `host` in ASCII by IDNA 2008, not by the codec of ``getaddrinfo``.
 
     Raises:
-        socket.gaierror: it is no name.
+        socket.gaierror: `host` is not a name.
     """
-    if ipv6(host) is not None:  # Then it would have been found: uvloop takes an unknown zone for none.
+    if ipv6(host) is not None:  # A known one would have been found; uvloop ignores an unknown zone.
         raise socket.gaierror(socket.EAI_NONAME, "this machine has no such zone")
     try:
         return ascii_name(host)
@@ -237,9 +295,9 @@ def resolvable(host: str) -> str:
 
 
 def keep_alive(sock: socket.socket, seconds: float) -> None:
-    """Have the kernel ask whether the peer is still there when it has been silent for so long (RFC 9293 section 3.8.4).
+    """Enable TCP keepalive on `sock` after `seconds` of silence (RFC 9293 section 3.8.4).
 
-    A socket that has it already stays as it is.
+    A socket with keepalive already enabled is not changed.
     """
     with contextlib.suppress(OSError):  # A Unix socket has no such option, and needs none.
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE):

@@ -1,7 +1,7 @@
-"""The peer's certificates, which the standard library shows in public since Python 3.13 only.
+"""The peer's certificates, for which the standard library has a public interface only since Python 3.13.
 
-Before, the same methods are there on the private object of C under an `ssl.SSLObject`. Where they are not, there is the
-peer's own certificate and no more. It is a module of its own beside `messages`, for a client that wants to look.
+Before that, the private C object under an `ssl.SSLObject` has the same methods. If they are missing, only the peer's
+own certificate is available. This is a module of its own beside `messages`, for a client that wants to look.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ _DER: Final = 2
 
 
 def sent_chain(tls: ssl.SSLObject) -> list[bytes]:
-    """The certificates that a server sent, its own first, as DER; also where they were refused."""
+    """Return the certificates that a server sent, its own first, as DER; also if they were refused."""
     chain = _chain(tls, "get_unverified_chain")
     return chain if chain is not None else _leaf(tls)
 
 
 def verified_chain(tls: ssl.SSLObject) -> list[bytes]:
-    """The certificates from the server's own up to the authority that is trusted, as DER; empty where that is unknown.
+    """Return the certificates from the server's own up to the trusted authority, as DER; empty if unknown.
 
-    It means something only where the certificate was checked.
+    The result is meaningful only if the certificate was checked.
     """
     return _chain(tls, "get_verified_chain") or []
 
 
 def _chain(tls: ssl.SSLObject, method: str) -> list[bytes] | None:
-    """What `method` gives, or None where there is no such method."""
+    """Return the result of `method`, or None if there is no such method."""
     get: Any = getattr(tls, method, None) or getattr(getattr(tls, "_sslobj", None), method, None)
     if get is None:
         return None
@@ -39,6 +39,6 @@ def _chain(tls: ssl.SSLObject, method: str) -> list[bytes] | None:
 def _leaf(tls: ssl.SSLObject) -> list[bytes]:
     try:
         leaf = tls.getpeercert(binary_form=True)
-    except ValueError:  # The handshake was not done.
+    except ValueError:  # The handshake was not completed.
         return []
     return [leaf] if leaf else []

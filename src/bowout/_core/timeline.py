@@ -1,4 +1,4 @@
-"""The timeline of a connection: every event in order, bounded however long the connection lives."""
+"""The timeline of a connection: every event in order, and bounded for any duration of the connection."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ if TYPE_CHECKING:
 
 _FIRST: Final = 24
 _LAST: Final = 40
-#: So many runs of data are kept apart between two other events; then they fold into one two-way exchange.
+#: Maximum number of runs of data between two other events; more are folded into one two-way exchange.
 _RUNS: Final = 6
 
 Observer = "Callable[[Event], None]"
 
 
 class Timeline:
-    """Records events, folds runs of data together, and tells an observer of each thing as it happens.
+    """Records events, folds runs of data together, and passes each event to an observer as it happens.
 
     Args:
-        clock: seconds, monotonic; only differences count.
+        clock: returns the time in seconds, monotonic; only differences matter.
         observer: called with every event, and with each read and write, before anything is folded.
     """
 
@@ -36,36 +36,36 @@ class Timeline:
         self._runs = 0
         self.sent: int = 0
         self.received: int = 0
-        #: By the clock, not since the beginning.
+        #: In seconds by the clock, not since the beginning.
         self.last_data_at: float = self._began
-        #: Nothing was received since we last sent.
+        #: Nothing was received since our last send.
         self.quiet: bool = True
 
     @property
     def observed(self) -> bool:
-        """Somebody wants to hear what is not kept, too."""
+        """Whether there is an observer, which also gets what is not kept."""
         return self._observer is not None
 
     @property
     def omitted(self) -> int:
-        """How many events were dropped between the first and the last."""
+        """The number of events that were dropped between the first and the last."""
         return self._omitted
 
     @property
     def omitted_after(self) -> int:
-        """How many events stand before those that are missing."""
+        """The number of events before the dropped ones."""
         return len(self._first)
 
     def now(self) -> float:
-        """Seconds since the connection began."""
+        """Return the seconds since the connection began."""
         return self._clock() - self._began
 
     def observe(self, observer: Callable[[Event], None] | None) -> None:
-        """Tell `observer` from now on."""
+        """Call `observer` with each event from now on."""
         self._observer = observer
 
     def record(self, kind: EventKind, by: Side, detail: str = "", *, alert: Alert | None = None) -> float:
-        """Add an event, now; return when that is."""
+        """Add an event at the current time; return that time."""
         at = self.now()
         event = Event(kind, by, at, detail, alert=alert, until=at)
         self._end_run()
@@ -76,12 +76,12 @@ class Timeline:
         return at
 
     def mention(self, kind: EventKind, by: Side, detail: str) -> None:
-        """Tell the observer of something too small to keep."""
+        """Pass an event to the observer that is too small to keep."""
         if self._observer:
             self._observer(Event(kind, by, self.now(), detail))
 
     def data(self, *, sent: int = 0, received: int = 0) -> None:
-        """Count application bytes, and fold them into the run of data that is going on."""
+        """Count application bytes, and add them to the current run of data."""
         self.last_data_at = now = self._clock()
         at = now - self._began
         self.sent += sent
@@ -99,7 +99,7 @@ class Timeline:
             self._observer(Event(EventKind.DATA, by, at, sent=sent, received=received, until=at))
 
     def more_data(self, received: int) -> None:
-        """Count application bytes that came in the same moment as the last: for them the clock stands still."""
+        """Count application bytes that came at the same time as the last: the clock is not read for them."""
         run = self._run
         if run is None or self.quiet or self._observer:
             self.data(received=received)
@@ -109,7 +109,7 @@ class Timeline:
         run.count += 1
 
     def events(self) -> tuple[Event, ...]:
-        """The timeline so far."""
+        """Return the timeline so far."""
         tail = () if self._run is None else (self._run.event(),)
         return (*self._first, *self._last, *tail)
 
@@ -138,7 +138,7 @@ class Timeline:
 
 
 class _Run:
-    """A run of data that is still growing."""
+    """A run of data that still grows."""
 
     __slots__ = ("at", "count", "exchange", "received", "sent", "until")
 
@@ -155,10 +155,10 @@ class _Run:
 
 
 def _same(a: Event, b: Event) -> bool:
-    """A flood of one thing is one line with a count."""
+    """Tell whether `a` and `b` are the same, so that many of them in a row become one event with a count."""
     return a.kind is b.kind is not EventKind.DATA and (a.by, a.detail, a.alert) == (b.by, b.detail, b.alert)
 
 
 def _again(event: Event, at: float) -> Event:
-    """The same, with what came again `at` that time."""
+    """Return `event` with its repetition at the time `at` counted."""
     return Event(event.kind, event.by, event.at, event.detail, count=event.count + 1, until=at, alert=event.alert)

@@ -1,4 +1,4 @@
-"""How to talk a server into TLS: the plain-text dialogues before the handshake, sans-IO.
+"""The change to TLS by STARTTLS: the plain-text dialogues before the handshake, sans-IO.
 
 A dialogue is a generator. It yields a `Step`, is sent the bytes that were read (``b""`` for a `Send`), and returns
 when TLS may begin:
@@ -12,12 +12,12 @@ when TLS may begin:
             break  # agreed
         answer = carry_out(step)
 
-What the driver owes:
+The driver has to do this:
 
-* It reads nothing beyond a step on the dialogue's behalf. What has come from the server when the dialogue returns,
-  and before the handshake, is plain text that somebody injected: refuse it (CVE-2011-0411).
+* It reads nothing beyond a step for the dialogue. Bytes that have come from the server when the dialogue returns,
+  before the handshake, are injected plain text: refuse them (CVE-2011-0411).
 * A `ReadUntil` whose limit is reached without a separator is answered with the bytes so far.
-* The end of input and deadlines are its own: it closes the dialogue and raises.
+* The end of input and deadlines are its own task: it closes the dialogue and raises.
 
 A dialogue reads no more than its replies, each within a limit; it raises `StartTLSError` when the server does not
 offer TLS, refuses it, or speaks another protocol.
@@ -41,17 +41,17 @@ __all__ = [
     "FOR_A_DOMAIN",
     "PROTOCOLS",
     "Dialogue",
-    "Protocol",
     "ReadExactly",
     "ReadUntil",
     "Send",
     "StartTLSName",
+    "StartTLSProtocol",
     "Step",
     "dialogue",
 ]
 
-# RFC 5321 section 4.1.3: a client without a name says its address. It is the server's word that matters here, so
-# the loopback one does, and tells nobody what this machine is called.
+# RFC 5321 section 4.1.3: a client without a name gives its address. Only the server's answer matters here, so the
+# loopback address does, and does not reveal the name of this machine.
 _NAMELESS = "[127.0.0.1]"
 
 StartTLSName = Literal[
@@ -60,24 +60,22 @@ StartTLSName = Literal[
 ]  # fmt: skip
 """A protocol that can change to TLS: a key of `bowout.STARTTLS`."""
 
-#: These tell the server which of its domains is wanted. It is the one that the certificate has to be for, wherever the
-#: connection goes (RFC 6120 section 13.7.2).
+#: Protocols in which the client names the wanted domain of the server. The certificate has to be for that domain,
+#: whatever the connected host is (RFC 6120 section 13.7.2).
 FOR_A_DOMAIN: Final = frozenset({"xmpp", "xmpp-server"})
 
 
 @dataclass(frozen=True, slots=True)
-class Protocol:
+class StartTLSProtocol:
     """One protocol that can change to TLS.
 
     Attributes:
-        port: where its servers listen for plain text.
+        port: the TCP port on which its servers listen in plain text.
         description: one line for people.
-        factory: makes the dialogue, from the host and from the name to present, None for a default.
     """
 
     port: int
     description: str
-    factory: Callable[[str, str | None], Dialogue]
 
 
 def dialogue(protocol: str, *, host: str, name: str | None = None) -> Dialogue:
@@ -90,20 +88,20 @@ def dialogue(protocol: str, *, host: str, name: str | None = None) -> Dialogue:
     Args:
         protocol: a key of `PROTOCOLS`.
         host: the server.
-        name: what to present: to SMTP and LMTP our own name, to XMPP the domain that is wanted (`host` where there
-            is none). Other protocols present nothing, and ignore it.
+        name: the name to send: our own name in SMTP and LMTP, the wanted domain in XMPP (None: `host`). Other protocols
+            ignore it.
 
     Raises:
-        TypeError, ValueError: the protocol is unknown, or it cannot say that name.
+        TypeError, ValueError: the protocol is unknown, or it cannot carry that name.
     """
     check_choice("starttls", protocol, PROTOCOLS)
     if name is not None and not isinstance(name, str):
         raise TypeError(f"starttls_name must be a str, not {type(name).__name__}")
-    return PROTOCOLS[protocol].factory(host, name)
+    return _DIALOGUES[protocol](host, name)
 
 
 def _ours(start: Callable[[str], Dialogue]) -> Callable[[str, str | None], Dialogue]:
-    """We present our own name."""
+    """Begin a dialogue in which we give our own name."""
 
     def factory(_host: str, name: str | None) -> Dialogue:
         return start(_checked(_NAMELESS if name is None else name, ascii_name))
@@ -112,7 +110,7 @@ def _ours(start: Callable[[str], Dialogue]) -> Callable[[str, str | None], Dialo
 
 
 def _theirs(start: Callable[[str], Dialogue]) -> Callable[[str, str | None], Dialogue]:
-    """We present the name of what we want to reach."""
+    """Begin a dialogue in which we give the name of the wanted server."""
 
     def factory(host: str, name: str | None) -> Dialogue:
         return start(_checked(host if name is None else name, _domainpart))
@@ -121,19 +119,19 @@ def _theirs(start: Callable[[str], Dialogue]) -> Callable[[str, str | None], Dia
 
 
 def _domainpart(name: str) -> str:
-    """A domain as XMPP writes it: in Unicode, an IPv6 address in brackets and without its zone (RFC 7622 section 3.2).
+    """Return a domain in XMPP's form: Unicode, an IPv6 address in brackets without its zone (RFC 7622 section 3.2).
 
     Raises:
-        ValueError: it is a whole address, with somebody or something at that domain.
+        ValueError: `name` is a whole XMPP address, with a local part or a resource.
     """
     if "@" in name or "/" in name:
-        raise ValueError("XMPP is told the domain alone, without what stands before @ and after /")
+        raise ValueError("XMPP needs the domain alone, without the parts before @ and after /")
     address = without_zone(name)
     return f"[{address}]" if ipv6(address) is not None else unicode_name(name)
 
 
 def _none(start: Callable[[], Dialogue]) -> Callable[[str, str | None], Dialogue]:
-    """We present no name."""
+    """Begin a dialogue in which we give no name."""
 
     def factory(_host: str, _name: str | None) -> Dialogue:
         return start()
@@ -142,10 +140,10 @@ def _none(start: Callable[[], Dialogue]) -> Callable[[str, str | None], Dialogue
 
 
 def _checked(name: str, form: Callable[[str], str]) -> str:
-    """`name` in the form that its protocol wants, if it is one word: a line break in it would be another command.
+    """Return `name` in its protocol's form, if it is one word: a line break in it would be another command.
 
     Raises:
-        ValueError: it is not.
+        ValueError: `name` is not one word, or has no such form.
     """
     try:
         presented = form(name)
@@ -156,22 +154,40 @@ def _checked(name: str, form: Callable[[str], str]) -> str:
     return presented
 
 
-#: By the names that ``openssl s_client -starttls`` knows.
-PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
+#: The protocols, by their names in ``openssl s_client -starttls``.
+PROTOCOLS: Mapping[str, StartTLSProtocol] = MappingProxyType(
     {
-        "ftp": Protocol(21, "FTP, AUTH TLS (RFC 4217)", _none(lines.ftp)),
-        "imap": Protocol(143, "IMAP, STARTTLS (RFC 9051)", _none(lines.imap)),
-        "irc": Protocol(6667, "IRC, STARTTLS (IRCv3 tls)", _none(lines.irc)),
-        "ldap": Protocol(389, "LDAP, the StartTLS operation (RFC 4511)", _none(binary.ldap)),
-        "lmtp": Protocol(24, "LMTP, STARTTLS after LHLO (RFC 2033, 3207)", _ours(lines.lmtp)),
-        "mysql": Protocol(3306, "MySQL and MariaDB, SSLRequest", _none(binary.mysql)),
-        "nntp": Protocol(119, "NNTP, STARTTLS (RFC 4642)", _none(lines.nntp)),
-        "pop3": Protocol(110, "POP3, STLS (RFC 2595)", _none(lines.pop3)),
-        "postgres": Protocol(5432, "PostgreSQL, SSLRequest", _none(binary.postgres)),
-        "sieve": Protocol(4190, "ManageSieve, STARTTLS (RFC 5804)", _none(lines.sieve)),
-        "smtp": Protocol(25, "SMTP, STARTTLS after EHLO (RFC 3207)", _ours(lines.smtp)),
-        "telnet": Protocol(23, "telnet, START_TLS (draft-altman-telnet-starttls)", _none(binary.telnet)),
-        "xmpp": Protocol(5222, "XMPP for clients, <starttls/> (RFC 6120)", _theirs(xmpp.client)),
-        "xmpp-server": Protocol(5269, "XMPP between servers, <starttls/> (RFC 6120)", _theirs(xmpp.server)),
+        "ftp": StartTLSProtocol(21, "FTP, AUTH TLS (RFC 4217)"),
+        "imap": StartTLSProtocol(143, "IMAP, STARTTLS (RFC 9051)"),
+        "irc": StartTLSProtocol(6667, "IRC, STARTTLS (IRCv3 tls)"),
+        "ldap": StartTLSProtocol(389, "LDAP, the StartTLS operation (RFC 4511)"),
+        "lmtp": StartTLSProtocol(24, "LMTP, STARTTLS after LHLO (RFC 2033, 3207)"),
+        "mysql": StartTLSProtocol(3306, "MySQL and MariaDB, SSLRequest"),
+        "nntp": StartTLSProtocol(119, "NNTP, STARTTLS (RFC 4642)"),
+        "pop3": StartTLSProtocol(110, "POP3, STLS (RFC 2595)"),
+        "postgres": StartTLSProtocol(5432, "PostgreSQL, SSLRequest"),
+        "sieve": StartTLSProtocol(4190, "ManageSieve, STARTTLS (RFC 5804)"),
+        "smtp": StartTLSProtocol(25, "SMTP, STARTTLS after EHLO (RFC 3207)"),
+        "telnet": StartTLSProtocol(23, "telnet, START_TLS (draft-altman-telnet-starttls)"),
+        "xmpp": StartTLSProtocol(5222, "XMPP for clients, <starttls/> (RFC 6120)"),
+        "xmpp-server": StartTLSProtocol(5269, "XMPP between servers, <starttls/> (RFC 6120)"),
     }
 )
+
+#: How to begin each dialogue, from the host and the name to send, None for a default.
+_DIALOGUES: Final[Mapping[str, Callable[[str, str | None], Dialogue]]] = {
+    "ftp": _none(lines.ftp),
+    "imap": _none(lines.imap),
+    "irc": _none(lines.irc),
+    "ldap": _none(binary.ldap),
+    "lmtp": _ours(lines.lmtp),
+    "mysql": _none(binary.mysql),
+    "nntp": _none(lines.nntp),
+    "pop3": _none(lines.pop3),
+    "postgres": _none(binary.postgres),
+    "sieve": _none(lines.sieve),
+    "smtp": _ours(lines.smtp),
+    "telnet": _none(binary.telnet),
+    "xmpp": _theirs(xmpp.client),
+    "xmpp-server": _theirs(xmpp.server),
+}

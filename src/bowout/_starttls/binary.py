@@ -1,4 +1,4 @@
-"""The protocols that talk in bytes: LDAP, PostgreSQL, MySQL, telnet."""
+"""The binary protocols: LDAP, PostgreSQL, MySQL, telnet."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import struct
 from bowout._starttls.steps import Dialogue, ReadExactly, Send, not_offered, refused, turned_away, unexpected
 from bowout.errors import StartTLSError
 
-#: The longest message accepted. All that we ask for are some hundred bytes long.
+#: Maximum length of an accepted message, in bytes. All expected ones have a few hundred bytes.
 MESSAGE_LIMIT = 8192
 
 # LDAP: BER tags (RFC 4511 appendix B) and names.
@@ -28,7 +28,7 @@ _MAX_COMMANDS = 64
 
 
 def ldap() -> Dialogue:
-    """LDAP (RFC 4511 section 4.14): the StartTLS extended operation."""
+    """Speak LDAP (RFC 4511 section 4.14): the StartTLS extended operation."""
     request = _ber(_SEQUENCE, _ber(_INTEGER, b"\x01") + _ber(0x77, _ber(0x80, _LDAP_START_TLS)))
     yield Send(request)
     head = yield ReadExactly(2)
@@ -74,15 +74,15 @@ def _ldap_answer(body: bytes) -> None:
 
 
 def _ber(tag: int, value: bytes) -> bytes:
-    """An element whose value is shorter than 128 bytes, as all of ours are."""
+    """Encode an element whose value is shorter than 128 bytes, as all of ours are."""
     return bytes([tag, len(value)]) + value
 
 
 def _ber_take(data: bytes, tag: int) -> tuple[bytes, bytes]:
-    """The value of the element at the start of `data`, and what follows it.
+    """Return the value of the element at the start of `data`, and what follows it.
 
     Raises:
-        ValueError: it is not a `tag`, or it is longer than `data`.
+        ValueError: the element's tag is not `tag`, or it is longer than `data`.
     """
     if len(data) < 2 or data[0] != tag or tag & 0x1F == 0x1F:
         raise ValueError(f"no element with the tag 0x{tag:02x}")
@@ -90,7 +90,7 @@ def _ber_take(data: bytes, tag: int) -> tuple[bytes, bytes]:
     if size & 0x80:
         start += size & 0x7F
         if start == 2 or start > len(data):
-            raise ValueError("a length that is not definite, or cut off")
+            raise ValueError("a length that is not definite, or incomplete")
         size = int.from_bytes(data[2:start])
     end = start + size
     if end > len(data):
@@ -101,20 +101,20 @@ def _ber_take(data: bytes, tag: int) -> tuple[bytes, bytes]:
 
 
 def postgres() -> Dialogue:
-    """PostgreSQL (its manual's "SSL Session Encryption"): SSLRequest, answered by one byte."""
+    """Speak PostgreSQL (its manual's "SSL Session Encryption"): SSLRequest, answered by one byte."""
     yield Send(struct.pack(">II", 8, 80877103))
     answer = yield ReadExactly(1)
     if answer == b"N":
         raise not_offered("PostgreSQL", answer)
     if answer == b"E":
-        # The text that follows is not read: nothing vouches for it (CVE-2024-10977).
+        # The text that follows is not read: it is not authenticated (CVE-2024-10977).
         raise StartTLSError("PostgreSQL: the server answered the SSLRequest with an error message")
     if answer != b"S":
         raise unexpected("PostgreSQL", "S or N", answer)
 
 
 def mysql() -> Dialogue:
-    """MySQL and MariaDB (Protocol::SSLRequest): the server greets, we ask; TLS starts without a further answer."""
+    """Speak MySQL and MariaDB (Protocol::SSLRequest): greeting, our request; TLS starts without a further answer."""
     head = yield ReadExactly(4)
     size = int.from_bytes(head[:3], "little")
     if head[3] != 0 or not 0 < size <= MESSAGE_LIMIT:
@@ -122,7 +122,7 @@ def mysql() -> Dialogue:
     greeting = yield ReadExactly(size)
     if greeting[0] == 0xFF:
         raise turned_away("MySQL", greeting[3:])  # It has not been asked for TLS yet.
-    # Version 10, the server's version up to a NUL, then 4 + 8 + 1 bytes, then the capabilities' lower half.
+    # Version 10, the server's version up to a NUL, then 4 + 8 + 1 bytes, then the lower half of the capabilities.
     version, nul, rest = greeting[1:].partition(b"\0")
     if greeting[0] != 10 or not nul or len(rest) < 15:
         raise unexpected("MySQL", "a greeting of protocol version 10", greeting)
@@ -134,10 +134,9 @@ def mysql() -> Dialogue:
 
 
 def telnet() -> Dialogue:
-    """Telnet (draft-altman-telnet-starttls): DO START_TLS, WILL START_TLS, FOLLOWS from both sides.
+    """Speak telnet (draft-altman-telnet-starttls): DO START_TLS, WILL START_TLS, FOLLOWS from both sides.
 
-    The server has to begin with it. Other options that it offers before are declined: they are to be negotiated
-    inside TLS.
+    The server has to begin. Options that it offers before are declined: they are to be negotiated inside TLS.
     """
     offered = False
     for _ in range(_MAX_COMMANDS):
@@ -160,6 +159,6 @@ def telnet() -> Dialogue:
         elif option == _START_TLS and command[1] in (_WONT, _DONT):
             raise refused("telnet", command + bytes([option]))
         elif not offered and command[1] in (_DO, _WILL):
-            # After FOLLOWS nothing more may be sent in the clear, so then it stays unanswered.
+            # After FOLLOWS nothing more may be sent in plain text, so it then stays unanswered.
             yield Send(bytes([_IAC, _WONT if command[1] == _DO else _DONT, option]))
-    raise StartTLSError("telnet: the server negotiates without end, and not START_TLS")
+    raise StartTLSError("telnet: the server keeps negotiating, but not START_TLS")

@@ -1,4 +1,4 @@
-"""The protocols that talk in lines: SMTP, LMTP, POP3, IMAP, FTP, NNTP, ManageSieve, IRC."""
+"""The protocols of text lines: SMTP, LMTP, POP3, IMAP, FTP, NNTP, ManageSieve, IRC."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from bowout._starttls.steps import (
 _Lines = Generator[Step, bytes, list[bytes]]
 
 _REPLY = re.compile(rb"[1-6][0-9]{2}(?:[ -].*)?", re.DOTALL)
-#: SMTP and FTP: the service is not available, and the connection is closed, whatever was asked for.
+#: SMTP and FTP: the service is not available, and the connection is closed, whatever the command was.
 _CLOSING = b"421"
 #: NNTP: the service is not available, or not to us (RFC 3977 section 5.1.1).
 _NNTP_CLOSING = (b"400", b"502")
@@ -34,12 +34,12 @@ _LITERAL = re.compile(rb"\{([0-9]{1,9})\+?\}$")
 
 
 def smtp(name: str) -> Dialogue:
-    """SMTP (RFC 3207): greeting, EHLO, STARTTLS."""
+    """Speak SMTP (RFC 3207): greeting, EHLO, STARTTLS."""
     return _mail("SMTP", b"EHLO", name)
 
 
 def lmtp(name: str) -> Dialogue:
-    """LMTP (RFC 2033): as SMTP, but the greeting is LHLO."""
+    """Speak LMTP (RFC 2033): like SMTP, but the greeting is LHLO."""
     return _mail("LMTP", b"LHLO", name)
 
 
@@ -49,7 +49,7 @@ def _mail(protocol: str, hello: bytes, name: str) -> Dialogue:
     offer = yield from _mail_reply(protocol)
     if offer[0].startswith(b"4"):  # Not now; a server that does not know EHLO says 5 (RFC 5321 section 4.2.1).
         raise turned_away(protocol, offer[0])
-    # The first line is the server's name, which is not a keyword even where it reads like one.
+    # The first line is the server's name, which is not a keyword even if it looks like one.
     keywords = {line[4:].split(b" ")[0].upper() for line in offer[1:]}
     if offer[0][:3] != b"250" or b"STARTTLS" not in keywords:
         raise not_offered(protocol, b", ".join(offer))
@@ -62,7 +62,7 @@ def _mail(protocol: str, hello: bytes, name: str) -> Dialogue:
 
 
 def _mail_reply(protocol: str) -> _Lines:
-    """One reply; each of its lines repeats the code, and all but the last have a hyphen (RFC 5321 section 4.2.1)."""
+    """Read one reply; each line repeats the code, and all but the last have a hyphen (RFC 5321 section 4.2.1)."""
     lines: list[bytes] = []
     for _ in range(MAX_LINES):
         line = yield from read_line(protocol)
@@ -75,10 +75,10 @@ def _mail_reply(protocol: str) -> _Lines:
 
 
 def ftp() -> Dialogue:
-    """FTP (RFC 4217): greeting, AUTH TLS.
+    """Speak FTP (RFC 4217): greeting, AUTH TLS.
 
-    FEAT is not asked: it is younger than many servers and may be refused before login, while AUTH's own reply is
-    what decides (RFC 4217 section 4.1).
+    FEAT is not sent: many servers are older than it, and it may be refused before login; AUTH's own reply decides (RFC
+    4217 section 4.1).
     """
     _greeting("FTP", (yield from _ftp_reply()))
     yield Send(b"AUTH TLS\r\n")
@@ -92,7 +92,7 @@ def ftp() -> Dialogue:
 
 
 def _ftp_reply() -> _Lines:
-    """One reply; between its first line and its last anything may stand (RFC 959 section 4.2)."""
+    """Read one reply; any lines may come between its first and its last (RFC 959 section 4.2)."""
     lines = [(yield from read_line("FTP"))]
     code = lines[0][:3]
     if not _REPLY.fullmatch(lines[0]):
@@ -107,7 +107,7 @@ def _ftp_reply() -> _Lines:
 
 
 def pop3() -> Dialogue:
-    """POP3 (RFC 2595 section 4): greeting, CAPA, STLS."""
+    """Speak POP3 (RFC 2595 section 4): greeting, CAPA, STLS."""
     greeting = yield from read_line("POP3")
     if greeting.upper().startswith(b"-ERR"):
         raise turned_away("POP3", greeting)
@@ -119,7 +119,7 @@ def pop3() -> Dialogue:
         _require("POP3", b"STLS", (yield from _until_dot("POP3")))
     elif not answer.upper().startswith(b"-ERR"):
         raise unexpected("POP3", "+OK or -ERR", answer)
-    # A server that does not know CAPA may know STLS all the same; then its answer to STLS decides.
+    # A server that does not know CAPA may nevertheless know STLS; then its answer to STLS decides.
     yield Send(b"STLS\r\n")
     answer = yield from read_line("POP3")
     if not answer.upper().startswith(b"+OK"):
@@ -127,7 +127,7 @@ def pop3() -> Dialogue:
 
 
 def nntp() -> Dialogue:
-    """NNTP (RFC 4642): greeting, CAPABILITIES, STARTTLS."""
+    """Speak NNTP (RFC 4642): greeting, CAPABILITIES, STARTTLS."""
     greeting = yield from read_line("NNTP")
     if greeting[:3] in _NNTP_CLOSING:
         raise turned_away("NNTP", greeting)
@@ -151,7 +151,7 @@ def nntp() -> Dialogue:
 
 
 def _until_dot(protocol: str) -> _Lines:
-    """The lines of a list that a single dot ends."""
+    """Read the lines of a list, up to a single dot."""
     lines: list[bytes] = []
     for _ in range(MAX_LINES):
         line = yield from read_line(protocol)
@@ -167,7 +167,7 @@ def _require(protocol: str, keyword: bytes, offer: list[bytes]) -> None:
 
 
 def _greeting(protocol: str, reply: list[bytes]) -> None:
-    # FTP's 120 asks to come back in some minutes.
+    # FTP's 120 asks the client to come back in some minutes.
     if reply[0].startswith((b"4", b"5", b"120")):
         raise turned_away(protocol, reply[0])
     if reply[0][:3] != b"220":
@@ -175,7 +175,7 @@ def _greeting(protocol: str, reply: list[bytes]) -> None:
 
 
 def imap() -> Dialogue:
-    """IMAP (RFC 9051 section 6.2.1): greeting, CAPABILITY, STARTTLS."""
+    """Speak IMAP (RFC 9051 section 6.2.1): greeting, CAPABILITY, STARTTLS."""
     greeting = yield from read_line("IMAP")
     if greeting.upper().startswith(b"* PREAUTH"):
         # RFC 9051 section 11.1: nothing protected this login, and STARTTLS is not valid after it.
@@ -196,7 +196,7 @@ def imap() -> Dialogue:
 
 
 def _imap_reply(tag: bytes) -> _Lines:
-    """The untagged lines, and last the one with our `tag`."""
+    """Read the untagged lines and the one with our `tag`, which is the last."""
     lines: list[bytes] = []
     for _ in range(MAX_LINES):
         line = yield from read_line("IMAP")
@@ -211,7 +211,7 @@ def _imap_reply(tag: bytes) -> _Lines:
 
 
 def sieve() -> Dialogue:
-    """ManageSieve (RFC 5804 section 2.2): the greeting is the capabilities; STARTTLS."""
+    """Speak ManageSieve (RFC 5804 section 2.2): the greeting is the capabilities; STARTTLS."""
     *offer, done = yield from _sieve_reply()
     if not done.upper().startswith(b"OK"):
         raise turned_away("ManageSieve", done)
@@ -225,7 +225,7 @@ def sieve() -> Dialogue:
 
 
 def _sieve_reply() -> _Lines:
-    """The capability lines, and last the OK, NO or BYE."""
+    """Read the capability lines, up to and including OK, NO or BYE."""
     lines: list[bytes] = []
     for _ in range(MAX_LINES):
         line = yield from _sieve_line()
@@ -238,7 +238,7 @@ def _sieve_reply() -> _Lines:
 
 
 def _sieve_line() -> Generator[Step, bytes, bytes]:
-    """One line with its literals, each as a quoted string: the two are the same thing (RFC 5804 section 4)."""
+    """Read one line, each literal as a quoted string: the two are equivalent (RFC 5804 section 4)."""
     line = yield from read_line("ManageSieve")
     while literal := _LITERAL.search(line):
         count = int(literal[1])
@@ -251,9 +251,9 @@ def _sieve_line() -> Generator[Step, bytes, bytes]:
 
 
 def irc() -> Dialogue:
-    """IRC (the IRCv3 "tls" extension): STARTTLS, answered by 670 or 691.
+    """Speak IRC (the IRCv3 "tls" extension): STARTTLS, answered by 670 or 691.
 
-    CAP is not asked: what a server answers to STARTTLS before registration says the same in one round trip less.
+    CAP is not sent: the answer to STARTTLS before registration tells the same with one round trip less.
     """
     yield Send(b"STARTTLS\r\n")
     for _ in range(MAX_LINES):

@@ -1,16 +1,17 @@
-"""What a dialogue may ask of its driver, and the two helpers that every dialogue shares."""
+"""The steps that a dialogue may yield to its driver, and the helpers that every dialogue shares."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
 
-from bowout._escape import escape
+from bowout._text import escape
 from bowout.errors import StartTLSError
 
-#: The longest line accepted. The RFCs allow 512 bytes or so; real capability lists are longer than that.
+#: Maximum length of an accepted line, in bytes. The RFCs allow about 512; real capability lists are longer.
 LINE_LIMIT = 8192
-#: The most lines accepted as one reply. No capability list comes near it; an endless one must not keep us busy.
+#: Maximum number of lines accepted as one reply. No capability list comes near it; an endless one must not keep us
+#: busy.
 MAX_LINES = 256
 
 _QUOTE_LIMIT = 120
@@ -27,7 +28,7 @@ class Send:
 class ReadUntil:
     """Read up to and including the first `separator`, and not a byte more.
 
-    Where `limit` bytes hold no separator, answer with those bytes: the dialogue words the refusal.
+    If `limit` bytes hold no separator, answer with those bytes: the dialogue makes the error.
     """
 
     separator: bytes
@@ -46,7 +47,7 @@ Dialogue = Generator[Step, bytes, None]
 
 
 def quote(data: bytes) -> str:
-    r"""What the server said, safe to show: escaped, in quotation marks, shortened.
+    r"""Quote the server's bytes so that they are safe to show: escaped, in quotation marks, shortened.
 
     Example:
         >>> quote(b"550 go away\r\n")
@@ -59,7 +60,7 @@ def quote(data: bytes) -> str:
 def read_line(protocol: str) -> Generator[Step, bytes, bytes]:
     """Read one line; return it without its end.
 
-    It is read up to LF, not CRLF: a server that ends its lines with a bare LF would otherwise never be heard.
+    It is read up to LF, not CRLF: otherwise the line of a server that sends a bare LF would never end.
 
     Raises:
         StartTLSError: the line is longer than `LINE_LIMIT`.
@@ -71,28 +72,28 @@ def read_line(protocol: str) -> Generator[Step, bytes, bytes]:
 
 
 def too_many_lines(protocol: str) -> StartTLSError:
-    """The refusal of a reply that does not end."""
+    """Make the error for a reply that does not end."""
     return StartTLSError(f"{protocol}: the server's reply has more than {MAX_LINES} lines")
 
 
 def not_offered(protocol: str, answer: bytes) -> StartTLSError:
-    """The refusal where the server's capabilities lack STARTTLS."""
+    """Make the error for a server whose capabilities lack STARTTLS."""
     said = f"; it said {quote(answer)}" if answer else ""
     return _because("not offered", f"{protocol}: the server does not offer STARTTLS{said}")
 
 
 def refused(protocol: str, answer: bytes) -> StartTLSError:
-    """The refusal where the server offered STARTTLS, or may have, and then declined it."""
+    """Make the error for a server that offered STARTTLS, or may have, and then declined it."""
     return _because("refused", f"{protocol}: the server refused STARTTLS: {quote(answer)}")
 
 
 def turned_away(protocol: str, answer: bytes) -> StartTLSError:
-    """The refusal where the server speaks the protocol, and refuses the connection as such: it is too busy, say."""
+    """Make the error for a server that speaks the protocol but refuses the connection: it is too busy, for example."""
     return _because("turned away", f"{protocol}: the server turned the connection away: {quote(answer)}")
 
 
 def unexpected(protocol: str, wanted: str, answer: bytes) -> StartTLSError:
-    """The refusal of an answer that this protocol does not know at this point."""
+    """Make the error for an answer that this protocol does not allow at this point."""
     return _because("not spoken", f"{protocol}: expected {wanted}, but the server said {quote(answer)}")
 
 

@@ -1,4 +1,4 @@
-"""XMPP (RFC 6120 section 5.4): open a stream, find <starttls/> among its features, ask, be told to proceed."""
+"""XMPP (RFC 6120 section 5.4): open a stream, find <starttls/> among its features, request it, await <proceed/>."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _TLS = "urn:ietf:params:xml:ns:xmpp-tls"
 
 
 def client(domain: str) -> Dialogue:
-    """A client's stream to the server of `domain`."""
+    """Open a client's stream to the server of `domain`."""
     return _stream("jabber:client", domain)
 
 
 def server(domain: str) -> Dialogue:
-    """A server's stream to the server of `domain`."""
+    """Open a server's stream to the server of `domain`."""
     return _stream("jabber:server", domain)
 
 
@@ -44,7 +44,7 @@ def _stream(namespace: str, domain: str) -> Dialogue:
         f"<?xml version='1.0'?><stream:stream xmlns='{namespace}' xmlns:stream='{_STREAMS}' "
         f"to='{escape(domain)}' version='1.0'>".encode()
     )
-    # A server of another protocol is known by its first byte; waiting for ">" might mean waiting for ever.
+    # The first byte identifies a server of another protocol; a wait for ">" might never end.
     first = yield ReadExactly(1)
     if first != b"<":
         raise unexpected("XMPP", "an XML stream", first)
@@ -87,7 +87,7 @@ def _element(parser: _Parser) -> Generator[Step, bytes, _Element]:
 
 
 class _Parser:
-    """The server's half of the stream; namespaces and quoting are expat's business."""
+    """Parser of the server's half of the stream; expat handles namespaces and quoting."""
 
     def __init__(self) -> None:
         self._depth = 0
@@ -98,11 +98,12 @@ class _Parser:
         self._expat.EndElementHandler = self._end
         self._expat.StartDoctypeDeclHandler = self._doctype
         if hasattr(self._expat, "SetReparseDeferralEnabled"):
-            # Else expat may hold back a tag that came in two pieces until more arrives, and we wait for each other.
+            # Without this, expat may hold back a tag that came in two pieces until more arrives, and both sides would
+            # wait.
             self._expat.SetReparseDeferralEnabled(False)  # noqa: FBT003 expat names no arguments
 
     def feed(self, data: bytes) -> _Element | None:
-        """Parse `data`, which ends with the only ">" in it; return the stream's child that it finished, if it did."""
+        """Parse `data`, which ends with the only ">" in it; return the stream's child that it completes, or None."""
         self._finished = None
         try:
             self._expat.Parse(data)
@@ -116,7 +117,7 @@ class _Parser:
             if name != f"{_STREAMS} stream":
                 raise unexpected("XMPP", "an XML stream", name.encode())
             if "version" not in attributes:
-                # RFC 6120 section 4.7.5: then the server knows no features, and none will come.
+                # RFC 6120 section 4.7.5: the server then does not support features, and none will come.
                 raise not_offered("XMPP", b"a stream without a version")
         elif self._depth == 2:
             self._current = _Element(name)
@@ -131,5 +132,5 @@ class _Parser:
             raise turned_away("XMPP", b"it closed the stream")
 
     def _doctype(self, *_: object) -> NoReturn:
-        # RFC 6120 section 11.1 forbids it, and it is where entity bombs come from.
+        # RFC 6120 section 11.1 forbids it, and entity bombs need it.
         raise StartTLSError("XMPP: the server sent a document type declaration")

@@ -10,39 +10,39 @@ import signal
 import sys
 import threading
 
-from bowout.cli import _say
+from bowout.cli.console import output
 
 _NEEDED = ("typer", "rich")
 
 
 def main() -> int:
-    """Run the command line with the arguments of this process; give its exit status."""
+    """Run the command line with the arguments of this process; return its exit status."""
     _open_what_is_closed()
     try:
         if any(importlib.util.find_spec(name) is None for name in _NEEDED):
-            _say.error("the command line needs typer and rich", "pip install 'bowout[cli]'")
-            return _say.USAGE
+            output.error("the command line needs typer and rich", "pip install 'bowout[cli]'")
+            return output.USAGE
         from bowout.cli.app import run  # noqa: PLC0415  (its dependencies are an extra)
 
         return run(sys.argv[1:])
     except KeyboardInterrupt:
-        _say.interrupted()
-        return _say.INTERRUPTED
+        output.interrupted()
+        return output.INTERRUPTED
     except BrokenPipeError:
-        _say.silence(sys.stdout)  # Whoever read it has seen enough, as of `bowout --help | head`.
-        return _say.HERE
+        output.silence(sys.stdout)  # The reader has closed the pipe, as in `bowout --help | head`.
+        return output.HERE
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        _say.silence(sys.stdout)
-        _say.error(f"cannot write to stdout: {error.strerror}")
-        return _say.HERE
+        output.silence(sys.stdout)
+        output.error(f"cannot write to stdout: {error.strerror}")
+        return output.HERE
     finally:
         _heed_signals_no_more()
 
 
 def _heed_signals_no_more() -> None:
-    """All is told: what comes now ends us at once, and not with a traceback out of the interpreter that ends, too."""
+    """Restore the default of signals: all is reported, and a late signal must not show a traceback at the exit."""
     if threading.current_thread() is threading.main_thread():
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
             number = getattr(signal, name, None)
@@ -51,9 +51,9 @@ def _heed_signals_no_more() -> None:
 
 
 def _open_what_is_closed() -> None:
-    """Occupy the standard descriptors that our parent closed, lest the next socket take one of these numbers.
+    """Open the standard descriptors that our parent closed, so that no socket gets one of these numbers.
 
-    Stdin then is empty and stderr goes nowhere. Stdout is opened for reading: writing to it fails, which is noticed.
+    Stdin is then empty, and stderr is discarded. Stdout is opened for reading, so that a write to it fails.
     """
     for number, mode in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):
         try:
@@ -64,7 +64,7 @@ def _open_what_is_closed() -> None:
                 os.dup2(opened, number)
                 os.close(opened)
             os.set_inheritable(number, True)
-    # The interpreter made no streams of them.
+    # The interpreter has made no streams for them.
     sys.stdin = sys.stdin or io.TextIOWrapper(io.FileIO(0, closefd=False), "utf-8")
     sys.stdout = sys.stdout or io.StringIO()
     sys.stderr = sys.stderr or io.StringIO()

@@ -1,4 +1,4 @@
-"""The commands, and how their usage errors are told."""
+"""The commands, and how their usage errors are reported."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 import typer
 
 import bowout
-from bowout.cli import _say
-from bowout.cli._command import StrictCommand
-from bowout.cli._optional import with_values
-from bowout.cli._usage import UsageError
-from bowout.cli.connect import connect
-from bowout.cli.demo import demo
-from bowout.cli.serve import SERVE_STATUSES, serve
+from bowout.cli.connect.command import connect
+from bowout.cli.console import output
+from bowout.cli.demo.command import demo
+from bowout.cli.serve.command import SERVE_STATUSES, serve
+from bowout.cli.shared.optional_values import with_values
+from bowout.cli.shared.strict_command import StrictCommand
+from bowout.cli.shared.usage import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _P = ParamSpec("_P")
 
-_STATUSES = "\n".join(["Exit status:", *_say.EXIT_STATUSES])
+_STATUSES = "\n".join(["Exit status:", *output.EXIT_STATUSES])
 
 
 def _paragraphs(command: Callable[..., Any]) -> str:
-    """The help of `command`: its docstring, with each paragraph as one line for the terminal to break."""
+    """Return the help of `command`: its docstring, with each paragraph as one line for the terminal to wrap."""
     paragraphs = (command.__doc__ or "").split("\n\n")
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
@@ -40,17 +40,17 @@ def _show_version(wanted: bool) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Status:
-    """What a command gave. A bare number is typer's: 130 where it heard Ctrl-C itself, which it tells nobody."""
+    """The status that a command returned. A bare number is typer's: 130, for a Ctrl-C that typer handled silently."""
 
     number: int
 
 
 class _Interrupted(Exception):
-    """A Ctrl-C in a command, on its way through typer."""
+    """A Ctrl-C in a command, passed through typer."""
 
 
 def _ending(command: Callable[_P, int]) -> Callable[_P, _Status]:
-    """Let the status and a Ctrl-C of `command` pass through typer as they are."""
+    """Wrap `command` so that its status and a Ctrl-C pass through typer unchanged."""
 
     @functools.wraps(command)
     def run_command(*args: _P.args, **kwargs: _P.kwargs) -> _Status:
@@ -64,7 +64,7 @@ def _ending(command: Callable[_P, int]) -> Callable[_P, _Status]:
 
 app: typer.Typer = typer.Typer(
     name="bowout",
-    help="TLS connections that end well, and that tell how they ended.",
+    help="TLS connections that end well, and that report how they ended.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -88,12 +88,12 @@ def _options(
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command; give its exit status. What is wrong with the command itself is told on stderr."""
+    """Run one command; return its exit status. Report usage errors on stderr."""
     try:
         result: Any = app(with_values(arguments), prog_name="bowout", standalone_mode=False)
     except UsageError as error:
-        _say.error(str(error), error.hint)
-        return _say.USAGE
+        output.error(str(error), error.hint)
+        return output.USAGE
     except (typer.Abort, _Interrupted):
         raise KeyboardInterrupt from None
     except Exception as error:
@@ -101,16 +101,16 @@ def run(arguments: Sequence[str]) -> int:
         if not hasattr(error, "format_message"):
             raise
         if text := error.format_message():
-            _say.error(text.replace("Value error, ", ""), _hint(text, arguments))
-        return _say.USAGE
-    if not isinstance(result, _Status) and result == _say.INTERRUPTED:
+            output.error(text.replace("Value error, ", ""), _hint(text, arguments))
+        return output.USAGE
+    if not isinstance(result, _Status) and result == output.INTERRUPTED:
         raise KeyboardInterrupt
-    sys.stdout.flush()  # What cannot be written is to be noticed here, and not by the interpreter that ends.
+    sys.stdout.flush()  # A write error must be found here, not at the interpreter's exit.
     return result.number if isinstance(result, _Status) else int(result or 0)
 
 
 def _hint(text: str, arguments: Sequence[str]) -> str:
     if "extra argument" in text and "serve" not in arguments:
-        return "HOST:PORT is one word, and a file joins its option by a =, unless it ends in .svg, .txt or .json"
+        return "HOST:PORT is one word, and a file is written as --option=FILE, unless it ends in .svg, .txt or .json"
     commands = [word for word in arguments if word in ("connect", "demo", "serve")]
     return " ".join(["bowout", *commands[:1], "--help"])

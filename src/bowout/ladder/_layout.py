@@ -1,32 +1,32 @@
-"""From an `Ending` to the rows of its picture: one story, told the same in every medium."""
+"""From an `Ending` to the rows of its picture, the same for every medium."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from bowout._escape import escape
+from bowout._summary import what_goes_on
+from bowout._text import clip, clock, escape, size, step
 from bowout.ending import Ending, Event, EventKind, How, Inbound, Outbound, Role, Side
 from bowout.ladder._rows import Arrow, Band, Break, Exchange, Fate, Ladder, Note, Party, Row, Tone
-from bowout.ladder._words import clip, clock, size, step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-#: No peer may fill the page: its texts are clipped here, in columns.
+#: Maximum length of a peer's text, in columns: no peer may fill the page.
 _DETAIL_ROOM: Final = 240
 _VERDICT_ROOM: Final = 600
 _NAME_ROOM: Final = 120
-#: A wait this long, in seconds, is a fact of its own.
+#: Duration, in seconds, from which a wait is shown as an event of its own.
 _LONG_WAIT: Final = 1.0
-#: From here on, in seconds, times are told in whole seconds.
+#: Duration of a connection, in seconds, from which times are shown in whole seconds.
 _LONG_LIFE: Final = 100.0
-#: A run of data shorter than this, in seconds, does not say how long it took.
+#: Duration, in seconds, below which a run of data does not show its duration.
 _LONG_RUN: Final = 0.0005
 
 
 def lay_out(ending: Ending) -> Ladder:
-    """Turn an ending into rows; all text in them is escaped and of bounded length."""
+    """Convert an ending to rows; all text in them is escaped and of limited length."""
     how, _, story = _said(str(ending), _VERDICT_ROOM).partition(": ")
     their_role = Role.SERVER if ending.role is Role.CLIENT else Role.CLIENT
     return Ladder(
@@ -77,7 +77,7 @@ def _rows(ending: Ending) -> Iterator[Row]:
 
 
 def _when(at: float, before: float) -> str:
-    """Late in a long life, what counts is the time since the line above."""
+    """Format a time; late in a long connection, as the time since the line above."""
     return step(at - before) if before >= _LONG_LIFE and 0 <= at - before < 1 else clock(at)
 
 
@@ -93,7 +93,7 @@ def _omission(ending: Ending) -> Break:
 
 
 def _missing(ending: Ending) -> list[tuple[int, Row]]:
-    """What somebody owed and never sent, each with the index of the event before which it was due."""
+    """Return what a side had to send and never sent, each with the index of the event before which it was due."""
     if ending.how is How.FAILED_HANDSHAKE:
         if any(event.kind is EventKind.HANDSHAKE_DONE for event in ending.events):
             return []
@@ -135,7 +135,7 @@ def _sent_close_notify(ending: Ending, side: Side) -> bool:
 
 
 def _due(ending: Ending, side: Side) -> int:
-    """Before its FIN or RST, else when we gave up waiting for it, else at the end."""
+    """Return the index: before the side's FIN or RST, else when we gave up waiting for it, else at the end."""
     ended = _first(ending, frozenset({EventKind.FIN, EventKind.RST}), side)
     if ended < len(ending.events):
         return ended
@@ -157,7 +157,7 @@ def _blame(ending: Ending) -> Tone:
 
 @dataclass(frozen=True, slots=True)
 class _Moment:
-    """An event where it stands in the timeline, with what is shown of it."""
+    """An event at its position in the timeline, with the texts to show."""
 
     ending: Ending
     index: int
@@ -176,13 +176,13 @@ class _Moment:
         return _said(self.event.detail)
 
     def counted(self, label: str) -> str:
-        """The label, with how often it came in a row."""
+        """Return the label, with the number of repetitions."""
         count = self.event.count
         return f"{label} \N{MULTIPLICATION SIGN}{count:,}" if count > 1 else label
 
 
 def _is_superseded(ending: Ending, event: Event) -> bool:
-    """A close_notify that left is drawn when it left, not when it was queued."""
+    """Tell whether the event is not drawn: a close_notify that was sent is drawn at that time, not when queued."""
     return event.kind is EventKind.CLOSE_NOTIFY_QUEUED and _sent_close_notify(ending, event.by)
 
 
@@ -191,7 +191,7 @@ def _row(moment: _Moment) -> Row:
 
 
 def _connected(moment: _Moment) -> Row:
-    # The peer's address stands in the header.
+    # The peer's address is in the header.
     detail = "" if moment.event.detail == moment.ending.peer else moment.detail
     return Band(moment.when, "TCP connected", detail)
 
@@ -251,7 +251,7 @@ def _fin(moment: _Moment) -> Row:
 
 
 def _fatal_before(ending: Ending, index: int) -> bool:
-    """After a fatal alert nobody owes a close_notify (RFC 8446 section 6.2)."""
+    """Tell whether a fatal alert came before: then neither side has to send close_notify (RFC 8446 section 6.2)."""
     return any(event.alert is not None and event.alert.level != 1 for event in ending.events[:index])
 
 
@@ -276,7 +276,7 @@ def _error(moment: _Moment) -> Row:
 
 
 def _released(moment: _Moment) -> Row:
-    label = "TLS ended, TCP connection goes on" if moment.ending.unwrapped else "descriptor closed"
+    label = f"TLS ended, {what_goes_on(moment.ending)} goes on" if moment.ending.unwrapped else "descriptor closed"
     return Note(moment.when, moment.by, label, moment.detail, Tone.DIM)
 
 

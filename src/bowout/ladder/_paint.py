@@ -1,4 +1,4 @@
-"""What an SVG picture is made of: its colours, its shapes, and a guess of how wide a text will be."""
+"""The elements of an SVG picture: its colours, its shapes, and an estimate of the width of a text."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _COLORS: Final = {
     "bad-edge": ("#ffc4c0", "#8e3631"),
 }
 
-#: Half of what a head or a cross takes across, and a zigzag up and down.
+#: Half the size of a head or a cross, in pixels; the path of a zigzag, and its width.
 _HEAD: Final = 5
 _ZIGZAG: Final = "l5 -6 l7 12 l7 -12 l7 12 l5 -6"
 _ZIGZAG_WIDTH: Final = 31
 
 
 def opening(wide: float, high: float) -> str:
-    """The tag that opens the document."""
+    """Make the tag that opens the document."""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{wide:g}" height="{high:g}" viewBox="0 0 {wide:g} {high:g}" '
         f'class="bowout" role="img" font-family="{_FONT}">'
@@ -45,7 +45,7 @@ def opening(wide: float, high: float) -> str:
 
 
 def style() -> str:
-    """The dark look; the light one stands in the shapes themselves, for renderers that read no styles."""
+    """Make the dark look; the light one is in the shapes themselves, for renderers that ignore styles."""
     rules = "".join(
         f".bowout .f-{name}{{fill:{dark}}}.bowout .s-{name}{{stroke:{dark}}}" for name, (_, dark) in _COLORS.items()
     )
@@ -53,7 +53,7 @@ def style() -> str:
 
 
 def width(text: str, size: float, *, bold: bool = False) -> float:
-    """How wide a text may be, in pixels: as in the widest of the usual fonts, for the reader's is not known."""
+    """Estimate the width of a text, in pixels: in the widest of the usual fonts, since the reader's is unknown."""
     return size * (1.1 if bold else 1.0) * sum(map(_advance, text))
 
 
@@ -64,14 +64,14 @@ def _advance(char: str) -> float:
         return 1.0
     if char.isascii():
         return 0.8 if char.isupper() or char in "+<>=~#^" else 0.62
-    # A ligature or an abbreviation is as wide as what it stands for.
+    # A ligature or an abbreviation is as wide as its full form.
     return max(1.0, 0.62 * len(unicodedata.normalize("NFKD", char)))
 
 
 def box(
     x: float, y: float, wide: float, high: float, *, radius: int, fill: str, stroke: str, dashed: bool = False
 ) -> str:
-    """A rectangle with round corners."""
+    """Draw a rectangle with round corners."""
     return (
         f'<rect x="{x:g}" y="{y:g}" width="{wide:g}" height="{high:g}" rx="{radius}" '
         f'class="f-{fill} s-{stroke}" fill="{_light(fill)}" stroke="{_light(stroke)}"'
@@ -80,7 +80,7 @@ def box(
 
 
 def dot(x: float, y: float, color: str) -> str:
-    """A mark on a lifeline."""
+    """Draw a mark on a lifeline."""
     return (
         f'<circle cx="{x:g}" cy="{y:g}" r="4.5" class="f-{color} s-ground" '
         f'fill="{_light(color)}" stroke="{_light("ground")}" stroke-width="2"/>'
@@ -88,13 +88,13 @@ def dot(x: float, y: float, color: str) -> str:
 
 
 def line(path: str, color: str, *, wide: float = 1.6, dashes: str = "") -> str:
-    """An open path."""
+    """Draw an open path."""
     dashed = f' stroke-dasharray="{dashes}" stroke-linecap="round"' if dashes else ""
     return f'<path d="{path}" class="s-{color}" fill="none" stroke="{_light(color)}" stroke-width="{wide:g}"{dashed}/>'
 
 
 def text(x: float, y: float, words: str, color: str, *, size: float, anchor: str = "start", bold: bool = False) -> str:
-    """A line of text at a baseline."""
+    """Draw a line of text at a baseline."""
     looks = ' font-weight="600"' if bold else ""
     if anchor != "start":
         looks += f' text-anchor="{anchor}"'
@@ -105,7 +105,7 @@ def text(x: float, y: float, words: str, color: str, *, size: float, anchor: str
 
 
 def shaft(start: float, end: float, y: float, color: str, fate: Fate) -> list[str]:
-    """A line from one lifeline to the other, or as far as it comes, and its head."""
+    """Draw a line between the lifelines, or as far as it goes, and its head."""
     way = 1 if end > start else -1
     tip = end - 2 * way
     if fate is Fate.NEVER_LEFT:
@@ -118,7 +118,7 @@ def shaft(start: float, end: float, y: float, color: str, fate: Fate) -> list[st
         return [line(f"M{start:g} {y:g}H{back:g}", color, dashes="0.1 7", wide=2), _head(tip, y, way, color, "ground")]
     middle = ""
     if fate is Fate.TORN:
-        # Beside the label, which stands in the middle.
+        # Beside the label, which is in the middle.
         tear = start + (end - start) * 0.8 - _ZIGZAG_WIDTH / 2 * way
         middle = f"H{tear:g}" + (_ZIGZAG if way > 0 else _ZIGZAG.replace("l", "l-"))
     return [line(f"M{start:g} {y:g}{middle}H{tip - way:g}", color), _head(tip, y, way, color, color)]

@@ -1,4 +1,4 @@
-"""The rows of a picture: what there is to draw, whatever the medium."""
+"""The rows of a picture: what to draw, in any medium."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Tone(enum.Enum):
-    """How a thing looks, by what it means."""
+    """The look of an element, by its meaning."""
 
     PLAIN = "plain"
     DIM = "dim"
@@ -22,22 +22,22 @@ class Tone(enum.Enum):
 
 
 class Fate(enum.Enum):
-    """What became of the thing that an arrow stands for."""
+    """The fate of what an arrow stands for."""
 
     ARRIVED = "arrived"
     #: A FIN without the close_notify that should have come before it.
     TORN = "torn"
     #: An RST.
     CRASHED = "crashed"
-    #: Queued, and never taken by the kernel.
+    #: Queued, but never taken by the kernel.
     NEVER_LEFT = "never left"
-    #: Owed, and never sent.
+    #: Due, but never sent.
     MISSING = "missing"
 
 
 @dataclass(frozen=True, slots=True)
 class Arrow:
-    """From one side to the other; `when` is empty for what never was."""
+    """An arrow from one side to the other; `when` is empty for what never happened."""
 
     when: str
     by: Side
@@ -49,7 +49,7 @@ class Arrow:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A run of data both ways."""
+    """A run of data in both directions."""
 
     when: str
     sent: str
@@ -59,7 +59,7 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """What both sides take part in; a `missing` one never came about."""
+    """An event of both sides; a `missing` one never happened."""
 
     when: str
     label: str
@@ -69,7 +69,7 @@ class Band:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What happened at one side."""
+    """An event at one side."""
 
     when: str
     side: Side
@@ -80,7 +80,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """Events that were left out, or time that went by."""
+    """Events that were left out, or time that passed."""
 
     label: str
 
@@ -94,7 +94,7 @@ class Party:
 
     name: str
     role: str
-    #: It ended the connection first.
+    #: Whether this party ended the connection first.
     started: bool
 
 
@@ -113,7 +113,7 @@ class Ladder:
 
 
 def narrate(row: Row) -> str:
-    """Say a row in words, for who cannot see it."""
+    """Describe a row in words, for readers who cannot see it."""
     match row:
         case Break():
             return row.label

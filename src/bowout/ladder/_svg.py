@@ -6,11 +6,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, assert_never
 from xml.sax.saxutils import escape as quoted
 
+from bowout._text import clip, flow, wrap
 from bowout.ending import Side
 from bowout.ladder import _paint as paint
 from bowout.ladder._layout import lay_out
 from bowout.ladder._rows import Arrow, Band, Break, Exchange, Fate, Note, narrate
-from bowout.ladder._words import clip, flow, wrap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 _WIDTH: Final = 720
 _EDGE: Final = 20
-#: Where the times end, and where the two lifelines stand.
+#: Right end of the times, and positions of the two lifelines, in pixels.
 _TIME: Final = 86
 _WE: Final = 110
 _PEER: Final = 684
 _MIDDLE: Final = (_WE + _PEER) / 2
-#: What a party's box reaches over its lifeline.
+#: Horizontal distance from a party's lifeline to the edge of its box, in pixels.
 _OVER: Final = 16
 _BOX: Final = 272
 _BOX_HEIGHT: Final = 50
@@ -33,9 +33,9 @@ _NAME: Final = 14
 _TEXT: Final = 13
 _SMALL: Final = 11.5
 _LEADING: Final = 17
-#: The room for a label between the lifelines.
+#: Room for a label between the lifelines, in pixels.
 _ROOM: Final = _PEER - _WE - 48
-#: From the top of a row to the baseline of its first text, and from its last to the line beneath.
+#: Distances from the top of a row to the baseline of its first text, and from its last to the line beneath, in pixels.
 _RISE: Final = 20
 _DROP: Final = 8
 
@@ -45,11 +45,11 @@ def render_svg(ending: Ending) -> str:
 
         >>> Path("ending.svg").write_text(render_svg(stream.ending), encoding="utf-8")
 
-    The document stands alone: no scripts, fonts or links. It follows the reader's light or dark scheme, and is light
-    where a renderer knows no schemes. The same ending always gives the same text. Text from the peer is escaped.
+    The document is self-contained: no scripts, fonts or links. It follows the reader's light or dark scheme, and is
+    light if a renderer supports no schemes. The same ending always gives the same text. Text from the peer is escaped.
 
     Args:
-        ending: what to draw.
+        ending: the ending to draw.
 
     Returns:
         An SVG document, which ends with a newline.
@@ -109,7 +109,7 @@ def _verdict(ladder: Ladder, y: float) -> tuple[float, list[str]]:
     return at, [panel, *shapes]
 
 
-# Rows: from its top, each gives its bottom and its shapes
+# Rows: each method gets the top of a row, and returns its bottom and its shapes.
 
 
 def _row(row: Row, y: float) -> tuple[float, list[str]]:
@@ -138,7 +138,7 @@ def _arrow(row: Arrow, y: float) -> tuple[float, list[str]]:
 
 
 def _stuck(row: Arrow, y: float) -> tuple[float, list[str]]:
-    """An arrow of ours that does not arrive, with what kept it at its end."""
+    """Draw our arrow that does not arrive, with its obstacle at its end."""
     color = row.tone.value
     at = y + _RISE + _DROP
     end = _WE + 32 + paint.width(row.label, _TEXT, bold=True)
@@ -166,11 +166,11 @@ def _exchange(row: Exchange, y: float) -> tuple[float, list[str]]:
 
 
 def _label(label: str, detail: str, color: str, y: float) -> tuple[float, list[str]]:
-    """Text over a line, the detail beside the label where it fits; give where the line belongs, too."""
+    """Draw text over a line, the detail beside the label if it fits; return the position of the line, too."""
     at = y + _RISE
     wide, beside = paint.width(label, _TEXT, bold=True), paint.width(detail, _TEXT)
     if detail and wide + beside + 8 <= _ROOM:
-        # Both begin at one seam, so that a wrong guess of a width moves them, and never makes them overlap.
+        # Both begin at one seam, so that a wrong estimate of a width moves them, but never makes them overlap.
         seam = round(_MIDDLE + (wide - beside) / 2, 1)
         shapes = [
             paint.text(seam - 4, at, label, color, size=_TEXT, anchor="end", bold=True),

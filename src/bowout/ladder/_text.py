@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, assert_never
 
-from bowout._escape import escape
+from bowout._text import clip, columns, escape, flow, wrap
 from bowout.ending import Side
 from bowout.ladder._layout import lay_out
 from bowout.ladder._rows import Arrow, Band, Break, Exchange, Fate, Ladder, Note, Tone
-from bowout.ladder._words import clip, columns, flow, wrap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,18 +17,18 @@ if TYPE_CHECKING:
     from bowout.ladder._rows import Row
 
 _NARROWEST: Final = 40
-#: Longer arrows are harder to read, however wide the terminal.
+#: Maximum width, in columns: longer arrows are harder to read.
 _WIDEST: Final = 100
-#: The margin of the times, and the space after it.
+#: Width of the times in the margin, and of the space after it, in columns.
 _MARGIN: Final = 9
-#: So much line an arrow keeps at each end of its label.
+#: Minimum length of line at each end of an arrow's label, in columns.
 _STUB: Final = 2
-#: The same of an arrow that does not arrive, at most.
+#: Maximum length of the same for an arrow that does not arrive, in columns.
 _STUCK: Final = 6
 
 _SGR: Final = {Tone.DIM: "2", Tone.DATA: "36", Tone.GOOD: "32", Tone.WARN: "33", Tone.BAD: "31"}
 _MARKS: Final = {Tone.GOOD: "✓", Tone.WARN: "!", Tone.BAD: "✗"}
-#: What a line is made of, and its heads at the left and at the right end.
+#: The character of a line, and its heads at the left and at the right end.
 _STROKES: Final = {
     Fate.ARRIVED: ("─", "◄", "►"),
     Fate.TORN: ("╍", "◄", "►"),
@@ -56,7 +55,7 @@ _TO_ASCII: Final = str.maketrans(
 
 @dataclass(frozen=True, slots=True)
 class _Span:
-    """A piece of a line in one look."""
+    """A piece of a line in one style."""
 
     text: str
     tone: Tone = Tone.PLAIN
@@ -68,7 +67,7 @@ _Line = list[_Span]
 
 @dataclass(frozen=True, slots=True)
 class _Shaft:
-    """A line from lifeline to lifeline; `tips` says at which it has an arrow's head."""
+    """A line from lifeline to lifeline; `tips` tells which ends have an arrow's head."""
 
     when: str
     label: str
@@ -83,14 +82,14 @@ def render_text(ending: Ending, *, width: int = 80, color: bool = False, unicode
 
         >>> print(render_text(stream.ending, width=60))
 
-    We are on the left, the peer on the right, time runs down. What was owed and never came is drawn as a dotted line.
-    Text from the peer is escaped: nothing in the result moves a cursor or turns a line around.
+    We are on the left, the peer on the right, time runs down. What was due and never came is drawn as a dotted line.
+    Text from the peer is escaped: nothing in the result moves a cursor or reverses a line.
 
     Args:
-        ending: what to draw.
-        width: columns that no line exceeds; less than 40 counts as 40.
-        color: add ANSI SGR codes.
-        unicode: draw with Unicode characters; otherwise the whole result is ASCII.
+        ending: the ending to draw.
+        width: maximum line length, in columns; less than 40 counts as 40.
+        color: whether to add ANSI SGR codes.
+        unicode: whether to draw with Unicode characters; if not, the whole result is ASCII.
 
     Returns:
         Lines that each end with a newline.
@@ -107,7 +106,7 @@ def _styled(span: _Span, *, color: bool) -> str:
 
 
 class _Page:
-    """Sets rows into lines of a given width."""
+    """Formats rows as lines of a given width."""
 
     def __init__(self, width: int, *, ascii_only: bool) -> None:
         self._width = width
@@ -115,7 +114,7 @@ class _Page:
         self._ascii = ascii_only
 
     def lines(self, ladder: Ladder) -> Iterator[_Line]:
-        """The whole picture, line by line."""
+        """Yield the whole picture, line by line."""
         yield from self._header(ladder)
         yield self._between([])
         for row in ladder.rows:
@@ -180,7 +179,7 @@ class _Page:
                 assert_never(row)
 
     def _across(self, shaft: _Shaft) -> Iterator[_Line]:
-        """A line across, its label in the middle; what does not fit there goes above, the detail below."""
+        """Draw a line across, with its label in the middle; a label that does not fit goes above, the detail below."""
         label, detail, bold = self._fold(shaft.label), self._fold(shaft.detail), shaft.tone is not Tone.DIM
         room = self._inner - sum(shaft.tips)
         most = room - 2 * (_STUB + 1)
@@ -211,7 +210,7 @@ class _Page:
         return self._between(line, when=shaft.when, ends=("│" if tip_left else "├") + ("│" if tip_right else "┤"))
 
     def _stuck(self, row: Arrow) -> Iterator[_Line]:
-        """An arrow of ours that does not arrive."""
+        """Draw our arrow that does not arrive."""
         label, detail = self._fold(row.label), self._fold(row.detail)
         dashes = self._fold("─") * max(1, min(_STUCK, (self._inner - columns(label) - 16) // 2))
         line = [
@@ -236,7 +235,7 @@ class _Page:
             yield self._between([_Span(text, row.tone)], when=when, align="<" if we else ">")
 
     def _between(self, spans: _Line, *, when: str = "", ends: str = "││", align: str = "<") -> _Line:
-        """One line: the time, the left lifeline, what is between, the right lifeline."""
+        """Make one line: the time, the left lifeline, the spans between, the right lifeline."""
         gap = self._inner - sum(columns(span.text) for span in spans)
         before = {"<": 0, "^": gap // 2, ">": gap}[align]
         return [

@@ -1,4 +1,4 @@
-"""Peers that end TLS connections in every wrong way, to test a client or a server with.
+"""Peers that end TLS connections in every wrong way, for tests of a client or a server.
 
     from bowout.testing import Peer
 
@@ -11,13 +11,14 @@ It needs the packages of the extra: ``pip install 'bowout[testing]'``.
 """
 
 try:
-    import cryptography  # noqa: F401  (looked for here, so that whoever lacks it hears of the extra)
+    import cryptography  # noqa: F401  (imported here, so that its absence names the extra)
     import trustme  # noqa: F401
 except ModuleNotFoundError as _error:
     raise ModuleNotFoundError(
         f"bowout.testing needs the package {_error.name}: pip install 'bowout[testing]'", name=_error.name
     ) from _error
 
+from bowout._scripted.connection import HandshakeStage
 from bowout.testing._act import Act
 from bowout.testing._catalogue import Entry, Expect, Outcome, PeerRole, Script, You
 from bowout.testing._define import GREETING, LATE
@@ -36,6 +37,7 @@ __all__ = [
     "Entry",
     "Expect",
     "ExpectationFailed",
+    "HandshakeStage",
     "Opening",
     "Outcome",
     "Peer",

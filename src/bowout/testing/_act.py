@@ -1,4 +1,4 @@
-"""The script language: what a peer can do, as calls on one object."""
+"""The script language: a peer's verbs, as methods of one object."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bowout.testing._wire import Gone, Stopped
 
 
 class Act(Sending, Receiving):
-    """One connection, seen by the script that acts on it.
+    """One connection, as its script uses it.
 
         def my_ending(act: Act) -> None:
             act.handshake()
@@ -18,20 +18,20 @@ class Act(Sending, Receiving):
             act.cut_record(b"a message", at=7)
             act.fin()
 
-    Verbs that send return when the kernel has the bytes. Verbs that receive take note of all that comes: data, alerts,
+    Verbs that send return when the kernel has the bytes. Verbs that receive record all that arrives: data, alerts,
     close_notify, FIN, RST. No verb waits longer than the peer's ``timeout``, or much longer than the test. A verb that
     cannot go on, since the other side has left or the time is over, ends the script; ``report.error`` says where.
-    A script that returns leaves the connection open, and the peer reads on until the other side has left.
+    When a script returns, the connection stays open, and the peer reads on until the other side has left.
 
     Attributes:
-        role: the part of this peer, ``"server"`` or ``"client"``.
-        number: which of the peer's connections this is, from 0.
+        role: the role of this peer, ``"server"`` or ``"client"``.
+        number: the index of this connection among the peer's connections, from 0.
     """
 
     # -- the test -----------------------------------------------------------------------------------------------
 
     def ready(self) -> None:
-        """Tell the test, which waits in `Peer.wait_ready`."""
+        """Wake a test that waits in `Peer.wait_ready`."""
         self._signals.ready.set()
 
     def wait_for_go(self) -> None:
@@ -42,11 +42,11 @@ class Act(Sending, Receiving):
     # -- how it is done -----------------------------------------------------------------------------------------
 
     def finish(self) -> None:
-        """After the script: see how the other side leaves. The peer's own verb."""
+        """Read on after the script, to see how the other side leaves. The peer calls it, not a script."""
         if self._wire.closed:
             return
         if not self._reading:
             self._wire.wait_left()
         with contextlib.suppress(Gone, Stopped):
-            while not self._witness.rst and self._session.read():
+            while not self._recorder.rst and self._driver.read():
                 pass

@@ -1,24 +1,21 @@
-"""What a script's author may say to a verb, looked at before it is done."""
+"""Checks of the arguments of a script's verbs."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal
 
-from bowout.ending import ALERT_NAMES
+from bowout._tls_numbers import ALERT_CODES, LEVEL_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 Level = Literal["warning", "fatal"]
 
-CLOSE_NOTIFY: Final = 0
-
-_LEVELS: Final = {"warning": 1, "fatal": 2}
-_CODES: Final = {name: code for code, name in ALERT_NAMES.items()}
+_LEVELS: Final = {name: level for level, name in LEVEL_NAMES.items()}
 
 
 def octets(data: object, verb: str) -> bytes:
-    """What is to be sent or read, as bytes; a bytearray and a memoryview will do.
+    """Return `data` as bytes; it may be bytes, a bytearray or a memoryview.
 
     Raises:
         TypeError: it is something else.
@@ -26,38 +23,38 @@ def octets(data: object, verb: str) -> bytes:
     if isinstance(data, bytes | bytearray | memoryview):
         return bytes(data)
     hint = "encode it first, as with data.encode()" if isinstance(data, str) else "give it bytes"
-    raise TypeError(f"{verb} is for bytes, and not for {type(data).__name__}: {hint}")
+    raise TypeError(f"{verb} takes bytes, not {type(data).__name__}: {hint}")
 
 
 def one_byte(number: int, what: str) -> int:
-    """A number that has one byte on the wire.
+    """Return `number`, which has one byte on the wire.
 
     Raises:
         ValueError: it needs more.
     """
     if not 0 <= number <= 0xFF:
-        raise ValueError(f"{what} {number}: it has one byte on the wire, so 0 to 255")
+        raise ValueError(f"{what} {number}: it has one byte on the wire, so it must be 0 to 255")
     return number
 
 
 def alert_level(level: Level | int) -> int:
-    """The number of an alert's level."""
+    """Return the number of an alert's level."""
     if isinstance(level, int):
         return one_byte(level, "alert level")
     if level not in _LEVELS:
-        raise ValueError(f"there is no level {level!r}: known are {listed(_LEVELS)}, and numbers")
+        raise ValueError(f"level={level!r}: it must be one of {listed(_LEVELS)}, or a number")
     return _LEVELS[level]
 
 
 def alert_code(name: str | int) -> int:
-    """The number of an alert."""
+    """Return the number of the alert `name`."""
     if isinstance(name, int):
         return one_byte(name, "alert")
-    if name not in _CODES:
+    if name not in ALERT_CODES:
         raise ValueError(f"there is no alert {name!r} in RFC 8446; use its number")
-    return _CODES[name]
+    return ALERT_CODES[name]
 
 
 def listed(names: Iterable[str]) -> str:
-    """What there is to choose from, for a message."""
+    """Return `names` as a list for a message."""
     return ", ".join(names)

@@ -1,4 +1,4 @@
-"""What an entry of the catalogue of endings is."""
+"""The type of the catalogue's entries."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ if TYPE_CHECKING:
     from bowout.testing._identity import TLSVersion
 
 Script = Callable[["Act"], object]
-"""What a peer does on one connection."""
+"""The behaviour of a peer on one connection."""
 
 PeerRole = Literal["server", "client"]
 
 
 class You(enum.StrEnum):
-    """What the code under test has to do, so that it meets the ending.
+    """The action of the code under test that leads to the ending.
 
-    Where it closes by itself, it first receives ``entry.sends``, and nothing more.
+    If it closes by itself, it first receives ``entry.sends``, and nothing more.
     """
 
-    #: No TLS connection comes of it.
+    #: No TLS connection is established.
     HANDSHAKE = "connect or accept; the handshake fails"
     #: Leave while the peer keeps the handshake waiting.
     LEAVE_HANDSHAKE = "close, or run into the handshake's deadline, while the peer is silent in the handshake"
     READ = "receive to the end, then close"
-    #: As READ, and what is sent in between has to arrive.
+    #: As READ, and the data sent in between has to arrive.
     REPLY = "receive to the end, send something, then close"
     CLOSE = "close"
-    #: With a deadline of its own, for the peer makes it run into that one.
+    #: With a short deadline, since the peer makes the close run into it.
     CLOSE_IN_TIME = "close with a short deadline"
     HALF_CLOSE = "half-close, receive to the end, then close"
-    #: From inside whatever reacts to the data: situation 1.
+    #: From inside the code that reacts to the data: situation 1.
     CLOSE_IN_READ = "close from inside the reaction to what was received"
     #: Situation 2.
     CANCEL_READ = "begin to receive, cancel that, then close"
@@ -50,7 +50,7 @@ class You(enum.StrEnum):
 
 
 class Outcome(enum.StrEnum):
-    """What whoever receives must meet in the end."""
+    """The result that a receiver must get in the end."""
 
     EOF = "the end of the stream"
     TRUNCATED = "a truncation"
@@ -58,23 +58,23 @@ class Outcome(enum.StrEnum):
     ALERT = "the peer's alert"
     VIOLATION = "a protocol error"
     HANDSHAKE_ERROR = "a handshake error"
-    #: The code under test closed by itself: nobody receives any more.
+    #: The code under test closed by itself, and receives no more.
     CLOSED = "nothing: it has closed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expect:
-    """What a good application sees of an ending, and the peer of it.
+    """The correct result of an ending, for the application and for its peer.
 
     Attributes:
-        how: the verdicts of a `bowout.Ending` that are right; mostly there is one.
-        outcome: what whoever receives meets in the end.
+        how: the correct verdicts of a `bowout.Ending`; mostly there is one.
+        outcome: the result that a receiver gets in the end.
         data: all application data that must have been received by then.
         inbound: how the peer's direction must have ended, where that says more than `outcome`.
-        alert: the name of the peer's alert that the application should hear of.
-        discarded: at least so many bytes of application data come after the close, for nobody.
-        plaintext: what follows the peer's close_notify in plain, and is for whoever goes on with the TCP connection.
-        close_notify: how many of the application's the peer may see; None where the peer has stopped looking.
+        alert: the name of the peer's alert that the application should be told of.
+        discarded: the least number of bytes of application data that arrive after the close and are discarded.
+        plaintext: the plain text after the peer's close_notify, for the next user of the TCP connection.
+        close_notify: the numbers of close_notify that the peer may see; None if the peer no longer reads.
     """
 
     how: frozenset[How]
@@ -88,7 +88,7 @@ class Expect:
 
     @property
     def never_clean(self) -> bool:
-        """Whoever calls this a clean end is wrong."""
+        """Whether it is wrong to call this a clean end."""
         return How.CLEAN not in self.how
 
 
@@ -98,14 +98,14 @@ class Entry:
 
     Attributes:
         name: as `Peer` takes it.
-        row: of the thirty endings, 1 to 30.
-        summary: what the peer does, in a sentence.
-        rfc: the section that decides what is right.
-        you: what the code under test has to do.
-        sends: application data that the peer sends first of all.
-        connections: with how many connections at once it makes sense.
-        script: what the peer does.
-        expectations: what is right, for each version of TLS and each role *of the peer* for which the ending exists.
+        row: its number among the thirty endings, 1 to 30.
+        summary: the peer's behaviour, in a sentence.
+        rfc: the section that decides what is correct.
+        you: the action of the code under test.
+        sends: application data that the peer sends first.
+        connections: the number of simultaneous connections that the ending is meant for.
+        script: the peer's behaviour.
+        expectations: the correct result, for each version of TLS and role *of the peer* for which the ending exists.
     """
 
     name: str
@@ -119,16 +119,16 @@ class Entry:
     expectations: Mapping[tuple[TLSVersion, PeerRole], Expect] = field(repr=False, hash=False)
 
     def exists(self, tls: TLSVersion, role: PeerRole) -> bool:
-        """There is such an ending with this version of TLS, and the peer in this role."""
+        """Return whether the ending exists with this version of TLS, and the peer in this role."""
         return (tls, role) in self.expectations
 
     def cases(self) -> Iterator[tuple[TLSVersion, PeerRole, Expect]]:
-        """All that there are: version, role of the peer, and what is right."""
+        """Yield each case: the version, the role of the peer, and the correct result."""
         for (tls, role), expect in self.expectations.items():
             yield tls, role, expect
 
     def expect(self, tls: TLSVersion, role: PeerRole) -> Expect:
-        """What is right for this version of TLS and this role of the peer.
+        """Return the correct result for this version of TLS and this role of the peer.
 
         Raises:
             ValueError: the ending does not exist there.

@@ -1,4 +1,4 @@
-"""How an entry of the catalogue is written: a script under a decorator, with its first line for the summary."""
+"""The notation for entries of the catalogue: a decorated script, whose docstring's first line is the summary."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
     from bowout.testing._act import Act
 
-#: What most peers send first.
+#: The data that most peers send first.
 GREETING: Final = b"hello, and well met\n"
-#: What some send when they should not any more.
+#: The data that some peers send after they should have stopped.
 LATE: Final = b"one more thing\n"
-#: What goes on in plain, after TLS.
+#: The plain text that some peers send after TLS.
 PLAIN: Final = b"220 in plain again\r\n"
 
 RFC13: Final = "RFC 8446 section 6.1"
@@ -29,7 +29,7 @@ _ROLES: Final[tuple[PeerRole, ...]] = get_args(PeerRole)
 
 
 def expect(how: How | Iterable[How], outcome: Outcome, **facts: Any) -> Expect:
-    """What is right, with the usual data; `close_notify` may be one number or several."""
+    """Return a correct result with the usual data; `close_notify` may be one number or several."""
     hows = frozenset({how} if isinstance(how, How) else how)
     if "close_notify" in facts:
         seen = facts["close_notify"]
@@ -40,7 +40,7 @@ def expect(how: How | Iterable[How], outcome: Outcome, **facts: Any) -> Expect:
 CLEAN: Final = expect(How.CLEAN, Outcome.EOF)
 CLOSED: Final = expect(How.CLEAN, Outcome.CLOSED)
 UNANSWERED: Final = expect(How.UNANSWERED, Outcome.CLOSED)
-#: RFC 8446 has close_notify sent unless an error alert was, and a truncation may be told by one.
+#: RFC 8446 requires close_notify unless an error alert was sent, and a truncation may be reported by such an alert.
 TRUNCATED: Final = expect(How.TRUNCATED, Outcome.TRUNCATED, close_notify={0, 1})
 INSIDE: Final = dataclasses.replace(TRUNCATED, inbound=Inbound.TRUNCATED_INSIDE_RECORD)
 AT_BOUNDARY: Final = dataclasses.replace(TRUNCATED, inbound=Inbound.TRUNCATED_AT_BOUNDARY)
@@ -60,7 +60,7 @@ def ending(
     roles: tuple[PeerRole, ...] = _ROLES,
     otherwise: dict[tuple[TLSVersion, PeerRole], Expect] | None = None,
 ) -> Callable[[Script], Entry]:
-    """Make an entry of a script: `right` is what is right for all `tls` and `roles`, but for those in `otherwise`."""
+    """Make an entry of a script: `right` is correct for all `tls` and `roles`, except those in `otherwise`."""
     if sends != GREETING and right.data == GREETING:
         right = dataclasses.replace(right, data=sends)
     expectations = {(version, role): right for version in tls for role in roles} | (otherwise or {})
@@ -82,18 +82,18 @@ def ending(
 
 
 def begin(act: Act) -> None:
-    """Shake hands, and say hello."""
+    """Perform the handshake, and send the greeting."""
     act.handshake()
     act.send(GREETING)
 
 
 def begin_closing(act: Act) -> None:
-    """The same, and wait for the other side's close_notify."""
+    """Do the same, and wait for the other side's close_notify."""
     begin(act)
     act.wait_for("close_notify")
 
 
 def end(act: Act) -> None:
-    """End both layers."""
+    """End TLS and TCP: send close_notify and FIN."""
     act.close_notify()
     act.fin()

@@ -21,10 +21,10 @@ ENDINGS: Final[Mapping[str, Entry]] = MappingProxyType(
 
 
 def find(name: str) -> Entry:
-    """The entry of this name; hyphens do as well as underscores.
+    """Return the entry called `name`; hyphens may stand for underscores.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no such entry.
     """
     entry = ENDINGS.get(name.replace("-", "_"))
     if entry is None:

@@ -1,4 +1,4 @@
-"""Who the peers are: one certificate authority, made when it is first needed, and contexts that go with it."""
+"""The identity of the peers: one certificate authority, made when it is first needed, and its contexts."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Final, Literal
 
 import trustme
 
+from bowout._tls_numbers import VERSION_PINS
+
 TLSVersion = Literal["1.2", "1.3"]
 
-#: The names that the certificates of `server_context` are good for.
+#: The names in the certificates of `server_context`.
 NAMES: Final = ("localhost", "127.0.0.1", "::1", "peer.test")
 
-VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
-
-#: What `bowout.testing._records` can write; TLS 1.3 has nothing else by default.
+#: The cipher suites that `bowout._scripted.records` can write; TLS 1.3 has no others by default.
 _CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 
 @functools.cache
 def default_ca() -> trustme.CA:
-    """The authority of this process, for all peers that were given none."""
+    """Return the authority of this process, for all peers without one of their own."""
     return trustme.CA()
 
 
@@ -31,23 +31,23 @@ def _certificate(ca: trustme.CA) -> trustme.LeafCert:
 
 
 def client_context(ca: trustme.CA, tls: TLSVersion | None = None) -> ssl.SSLContext:
-    """A client's context that trusts the authority and nobody else."""
+    """Return a client's context that trusts only the authority `ca`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     ca.configure_trust(context)
     return pinned(context, tls)
 
 
 def server_context(ca: trustme.CA, tls: TLSVersion | None = None) -> ssl.SSLContext:
-    """A server's context with a certificate of the authority for `NAMES`."""
+    """Return a server's context with a certificate of the authority `ca` for `NAMES`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _certificate(ca).configure_cert(context)
     return pinned(context, tls)
 
 
 def peer_context(ca: trustme.CA, role: Literal["client", "server"], tls: TLSVersion | None) -> ssl.SSLContext:
-    """A context for a misbehaving peer.
+    """Return a context for a misbehaving peer.
 
-    A client among them does not look at certificates: how a connection ends is what is tested, not how it begins.
+    A client's context does not check certificates: the tests are about the end of a connection, not its beginning.
     """
     if role == "server":
         context = server_context(ca, tls)
@@ -60,7 +60,7 @@ def peer_context(ca: trustme.CA, role: Literal["client", "server"], tls: TLSVers
 
 
 def pinned(context: ssl.SSLContext, tls: TLSVersion | None) -> ssl.SSLContext:
-    """Allow `context` one version of TLS, or leave it as it is."""
+    """Restrict `context` to the version `tls`; None leaves it as it is."""
     if tls is not None:
-        context.minimum_version = context.maximum_version = VERSIONS[tls]
+        context.minimum_version = context.maximum_version = VERSION_PINS[tls]
     return context

@@ -1,4 +1,4 @@
-"""The secrets of a connection, as OpenSSL logs them for its context (the format of SSLKEYLOGFILE)."""
+"""The key log of a context, shared by the peers that share the context."""
 
 from __future__ import annotations
 
@@ -9,48 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from bowout._scripted.keylog import KeyLog
+
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterator
 
 
-class KeyLog:
-    """A context's key log, in a file that is read back.
-
-    Args:
-        context: its ``keylog_filename`` is set, unless it has one already.
-        path: a file in a directory that nobody else can look into; the context keeps it open.
-    """
-
-    def __init__(self, context: ssl.SSLContext, path: Path) -> None:
-        self._context = context
-        self._ours = context.keylog_filename is None
-        if self._ours:
-            context.keylog_filename = str(path)
-        self._path = context.keylog_filename
-
-    def close(self) -> None:
-        """Let the file go, if it was ours."""
-        if self._ours:
-            # CPython closes the file then, whatever typeshed thinks of None.
-            self._context.keylog_filename = None  # type: ignore[assignment]
-
-    def secrets(self, client_random: bytes) -> dict[str, bytes]:
-        """What was logged for the connection whose ClientHello has this random, by label."""
-        wanted = client_random.hex()
-        found = {}
-        with open(self._path, encoding="ascii") as file:  # noqa: PTH123  (whatever the context says, a str or a path)
-            for line in file:
-                label, _, rest = line.partition(" ")
-                random, _, secret = rest.strip().partition(" ")
-                if random == wanted:
-                    found[label] = bytes.fromhex(secret)
-        return found
-
-
 @dataclass(slots=True)
 class _Shared:
-    """A key log, how many peers read it, and what goes when the last of them does."""
+    """A key log, the number of peers that read it, and the resources to release after the last of them."""
 
     log: KeyLog
     users: int = 0
@@ -63,7 +31,7 @@ _shared: Final[dict[ssl.SSLContext, _Shared]] = {}
 
 @contextlib.contextmanager
 def keylog_of(context: ssl.SSLContext) -> Iterator[KeyLog]:
-    """The key log of a context, in a folder that only we can look into. Peers that share a context share it."""
+    """Provide the key log of `context`, in a folder that only we can read. Peers that share a context share it."""
     with _lock:
         shared = _shared.get(context) or _opened(context)
         _shared[context] = shared

@@ -14,7 +14,7 @@ from bowout.testing import _identity
 from bowout.testing._catalogue import Entry
 from bowout.testing._endings import find
 from bowout.testing._keylog import keylog_of
-from bowout.testing._runner import Part, Runner
+from bowout.testing._runner import PartPlayer, PeerPart
 
 if TYPE_CHECKING:
     import socket
@@ -33,46 +33,46 @@ _DATA_CAP: Final = 1 << 20
 
 
 class Peer:
-    """A peer that ends its TLS connections as a script says, on loopback, in threads of its own.
+    """A peer that ends its TLS connections as a script says, on loopback, in its own threads.
 
         with Peer("fin_inside_record") as peer:
             with pytest.raises(ssl.SSLEOFError):
                 download(peer.host, peer.port, context=peer.client_context())
         assert peer.report.close_notify == 0
 
-    The code under test may be of any framework, synchronous too. Leaving the block ends the peer: what the other side
-    has sent by then is still seen, every descriptor is closed, every thread has ended.
+    The code under test may use any framework, also a blocking one. The end of the block ends the peer: it receives
+    what the other side has sent by then, closes every descriptor, and ends every thread.
 
     Args:
         script: the name of an entry of `ENDINGS`, an entry, or a function that takes an `Act`.
         role: ``"server"``: it listens at `host` and `port`. ``"client"``: it connects to `connect_to`.
         tls: the one version of TLS that it speaks; None leaves that to `context`.
-        host, port: where a server listens; port 0 is any that is free, and then the attribute `port` has it.
-        connect_to: where a client connects to: host and port of the code under test, which listens already.
-        opening: what the peer says in plain before TLS begins, such as a server's part of STARTTLS: a function that
+        host, port: the address of a listening server; port 0 is any free one, then found in the attribute `port`.
+        connect_to: the address to which a client connects: host and port of the code under test, which listens already.
+        opening: the peer's part in plain text before TLS begins, such as a server's part of STARTTLS: a function that
             takes an `Opening`. It is called on every connection, before the script.
-        sock: a connected socket, for one connection of either role; it is the peer's from then on.
-        connections: how many connections a server takes, or a client makes, each in its own thread with the same
-            script. None: a server takes any number until the block is left.
-        context: how the peer does TLS instead of with a certificate by `ca`. On it, session tickets are switched off
-            and ``keylog_filename`` is set for the time of the block, for that is how the peer gets its keys. Peers may
-            share one.
+        sock: a connected socket, for one connection of either role; from then on the peer owns it.
+        connections: the number of connections that a server accepts, or a client makes, each in its own thread with the
+            same script. None: a server accepts any number until the end of the block.
+        context: the TLS context of the peer, instead of one with a certificate by `ca`. For the time of the block, the
+            peer switches its session tickets off and sets ``keylog_filename``, from which it gets its keys. Peers may
+            share a context.
         ca: the authority for the contexts; None for one that all peers of the process share.
-        server_hostname: what a client asks for by SNI.
-        timeout: seconds that any connection can last, and that a peer waits for its first; it is no time that a test
-            takes, but the end of a hang.
+        server_hostname: the name that a client sends by SNI.
+        timeout: seconds that a connection can last, and that a peer waits for its first connection. It only ends a
+            hang; a test normally takes less.
         byte_by_byte: hand all that is sent to the kernel one byte at a time.
-        data_cap: how many bytes of received data a report keeps.
+        data_cap: the number of bytes of received data that a report keeps.
 
     Attributes:
-        host, port: where it listens; None for a client.
-        entry: the entry of the catalogue, or None for a script of one's own.
+        host, port: the address of a listening server; a client does not use them.
+        entry: the entry of the catalogue, or None for a script of your own.
 
     Raises:
-        ValueError: there is no such entry, or not for this role and version; or an argument makes no sense.
-        TypeError: the script is none.
-        ExpectationFailed: on leaving the block: an ``expect_…`` of the script was not met. Other exceptions of the
-            script itself come out there, too. Neither replaces an error of the block.
+        ValueError: there is no such entry, or not for this role and version; or an argument is not valid.
+        TypeError: the script is not a name, an `Entry` or a function.
+        ExpectationFailed: at the end of the block: an ``expect_…`` of the script was not met. Other exceptions of the
+            script are raised there, too. Neither replaces an error of the block.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Peer:
         self._ca = ca if ca is not None else _identity.default_ca()
         self._context = context if context is not None else _identity.peer_context(self._ca, role, tls)
         self._connect_to, self._sock, self._connections, self._timeout = connect_to, sock, connections, timeout
-        self._part = Part(
+        self._part = PeerPart(
             script=self.entry.script if self.entry is not None else cast("Script", script),
             opening=opening,
             name=self.entry.name if self.entry is not None else getattr(script, "__name__", "script"),
@@ -123,13 +123,13 @@ class Peer:
         )
         self.host: str = host
         self.port: int = port
-        self._runner: Runner | None = None
+        self._runner: PartPlayer | None = None
 
     # -- for the code under test --------------------------------------------------------------------------------
 
     @property
     def name(self) -> str:
-        """Of the script."""
+        """The script's name."""
         return self._part.name
 
     @property
@@ -138,16 +138,16 @@ class Peer:
         return self.host, self.port
 
     def client_context(self) -> ssl.SSLContext:
-        """A fresh context for a client under test: it trusts the peer's authority, and nobody else."""
+        """Return a fresh context for a client under test, which trusts only the peer's authority."""
         return _identity.client_context(self._ca)
 
     def server_context(self) -> ssl.SSLContext:
-        """A fresh context for a server under test, with a certificate for localhost and the loopback addresses."""
+        """Return a fresh context for a server under test, for localhost and the loopback addresses."""
         return _identity.server_context(self._ca)
 
     @property
     def ca_file(self) -> Path:
-        """The authority's certificate as a PEM file, for who wants a path; it exists while in the block."""
+        """The authority's certificate as a PEM file, for clients that need a path; it exists inside the block."""
         self._entered()
         return self._folder / _CA_FILE
 
@@ -155,33 +155,33 @@ class Peer:
 
     @property
     def report(self) -> Report:
-        """What the peer saw on its first connection.
+        """The report of the peer's first connection.
 
         Raises:
-            RuntimeError: that is not over; leave the block first, or call `wait`.
+            RuntimeError: that connection is not over; leave the block first, or call `wait`.
         """
         reports = self.reports
         if not reports:
-            raise RuntimeError("the peer is still at it: leave its block first, or call wait()")
+            raise RuntimeError("the peer is still running: leave its block first, or call wait()")
         return reports[0]
 
     @property
     def reports(self) -> tuple[Report, ...]:
-        """Those of all connections that are over, in the order in which they were made."""
+        """The reports of all connections that are over, in the order in which they were made."""
         return self._entered().reports()
 
     def wait(self, timeout: float | None = None) -> Report:
         """Wait, in the block, until all connections are over: the script's part, and that of the code under test.
 
         Args:
-            timeout: seconds; None for what the peer's own allows.
+            timeout: seconds; None for twice the peer's own.
 
         Returns:
-            The first report.
+            The report of the first connection.
 
         Raises:
-            TimeoutError: they are not.
-            ExpectationFailed: as on leaving the block.
+            TimeoutError: they are not over by then.
+            ExpectationFailed: as at the end of the block.
         """
         __tracebackhide__ = True
         runner = self._entered()
@@ -191,7 +191,7 @@ class Peer:
         return self.report
 
     def go(self) -> None:
-        """Let a script that waits in `Act.wait_for_go` go on."""
+        """Let a script that waits in `Act.wait_for_go` continue."""
         self._entered().signals.go.set()
 
     def wait_ready(self, timeout: float | None = None) -> None:
@@ -201,7 +201,7 @@ class Peer:
             timeout: seconds; None for the peer's own.
 
         Raises:
-            TimeoutError: it did not.
+            TimeoutError: the script did not call it by then.
         """
         if not self._entered().signals.ready.wait(self._timeout if timeout is None else timeout):
             raise TimeoutError("the script did not get ready")
@@ -216,8 +216,10 @@ class Peer:
             self._ca.cert_pem.write_to_path(folder / _CA_FILE)
             keylog = stack.enter_context(keylog_of(self._context))
             if self._part.role is Role.SERVER:
-                self._context.num_tickets = 0  # a ticket of OpenSSL's would take the first number of our records
-            runner = Runner(self._part, keylog)
+                self._context.num_tickets = (
+                    0  # a ticket from OpenSSL would take the first sequence number of our records
+                )
+            runner = PartPlayer(self._part, keylog)
             stack.callback(runner.close)
             if self._sock is not None:
                 runner.adopt(self._sock)
@@ -240,7 +242,7 @@ class Peer:
         if error is None:
             runner.raise_failure()
 
-    def _entered(self) -> Runner:
+    def _entered(self) -> PartPlayer:
         if self._runner is None:
             raise RuntimeError("the block of the Peer was not entered")
         return self._runner
@@ -248,23 +250,23 @@ class Peer:
 
 def _check_numbers(connections: int | None, timeout: float) -> None:
     if connections is not None and connections < 1:
-        raise ValueError(f"connections={connections}: one at least, or None for any number")
+        raise ValueError(f"connections={connections}: it must be at least one, or None for any number")
     if timeout <= 0:
-        raise ValueError(f"timeout={timeout}: it has to be more than no time")
+        raise ValueError(f"timeout={timeout}: it must be more than 0 seconds")
 
 
 def _check_part(role: str, tls: object, context: ssl.SSLContext | None) -> None:
     if role not in ("server", "client"):
-        raise ValueError(f"role={role!r}: known are 'server' and 'client'")
+        raise ValueError(f"role={role!r}: it must be 'server' or 'client'")
     if tls is not None and tls not in get_args(_identity.TLSVersion):
-        raise ValueError(f"tls={tls!r}: known are '1.2' and '1.3', and None leaves it to the context")
+        raise ValueError(f"tls={tls!r}: it must be '1.2' or '1.3', or None to leave it to the context")
     wrong = {"server": ssl.PROTOCOL_TLS_CLIENT, "client": ssl.PROTOCOL_TLS_SERVER}[role]
     if context is not None and context.protocol is wrong:
-        raise ValueError(f"the peer is a {role}, and its context is of {wrong.name}")
+        raise ValueError(f"the peer is a {role}, but its context is for {wrong.name}")
 
 
 def _check_callable(function: object, what: str) -> None:
     if not callable(function):
-        raise TypeError(f"{what}, and not {function!r}")
+        raise TypeError(f"{what}, not {function!r}")
     if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
-        raise TypeError(f"{what}, and no coroutine or generator: it runs in a thread of its own, and may block")
+        raise TypeError(f"{what}, not a coroutine or a generator: it runs in its own thread, and may block")

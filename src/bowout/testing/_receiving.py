@@ -1,11 +1,12 @@
-"""The verbs of a script that read: they receive, wait, and expect."""
+"""The reading verbs of a script: they receive, wait, and expect."""
 
 from __future__ import annotations
 
 import contextlib
 from typing import TYPE_CHECKING, Literal
 
-from bowout.testing._arguments import CLOSE_NOTIFY, alert_code, listed, octets
+from bowout._tls_numbers import CLOSE_NOTIFY
+from bowout.testing._arguments import alert_code, listed, octets
 from bowout.testing._verbs import Verbs
 from bowout.testing._wire import Gone, Stopped
 
@@ -16,36 +17,36 @@ Sight = Literal["close_notify", "fin", "rst", "alert", "end"]
 
 
 class ExpectationFailed(AssertionError):
-    """The code under test did not do what the script expects. It is raised where the block of the `Peer` is left."""
+    """The code under test did not do what the script expects. It is raised at the end of the block of the `Peer`."""
 
-    __module__ = "bowout.testing"  # where it is found, for who reads a traceback
+    __module__ = "bowout.testing"  # the public name, for tracebacks
 
 
 class Receiving(Verbs):
-    """They take note of all that comes, and wait until the peer's time or the test is over, at most."""
+    """The reading verbs: they record all that is received. A wait ends with the peer's timeout, or with the test."""
 
     # -- receiving ----------------------------------------------------------------------------------------------
 
     def receive(self) -> bytes:
-        """The next application data; ``b""`` at the other side's close_notify.
+        """Return the next application data; ``b""`` at the other side's close_notify.
 
-        A FIN or an RST before either ends the script.
+        A FIN or an RST before that ends the script.
         """
-        self._read_while(lambda: not self._session.inbox and not self.close_notify_seen, "receive()")
-        return self._take(len(self._session.inbox))
+        self._read_while(lambda: not self._connection.inbox and not self.close_notify_seen, "receive()")
+        return self._take(len(self._connection.inbox))
 
     def read_exactly(self, count: int) -> bytes:
-        """The next `count` bytes of application data; its end before that ends the script."""
+        """Return the next `count` bytes of application data; an earlier end of the data ends the script."""
         self._read_while(
-            lambda: len(self._session.inbox) < count and not self.close_notify_seen, f"read_exactly({count})"
+            lambda: len(self._connection.inbox) < count and not self.close_notify_seen, f"read_exactly({count})"
         )
-        if len(self._session.inbox) < count:
-            raise Gone(f"close_notify came after {len(self._session.inbox)} of {count} bytes")
+        if len(self._connection.inbox) < count:
+            raise Gone(f"close_notify came after {len(self._connection.inbox)} of {count} bytes")
         return self._take(count)
 
     def read_until(self, separator: bytes) -> bytes:
-        """Application data up to and with the next `separator`; its end before that ends the script."""
-        inbox, separator = self._session.inbox, octets(separator, "read_until()")
+        """Return application data up to and including `separator`; an earlier end of the data ends the script."""
+        inbox, separator = self._connection.inbox, octets(separator, "read_until()")
         self._read_while(lambda: separator not in inbox and not self.close_notify_seen, f"read_until({separator!r})")
         found = inbox.find(separator)
         if found < 0:
@@ -53,23 +54,23 @@ class Receiving(Verbs):
         return self._take(found + len(separator))
 
     def wait_for(self, sight: Sight) -> bool:
-        """Read on until something is seen of the other side, now or before.
+        """Read on until `sight` is seen of the other side, now or before.
 
         Args:
             sight: ``"close_notify"``; ``"alert"``: any alert but that; ``"fin"``; ``"rst"``; ``"end"``: any end of its
                 direction, with or without close_notify.
 
         Returns:
-            False if it has left, or the test or the time was over, without it.
+            Whether it was seen; False when the other side has left, or the test or the time is over, without it.
         """
         return self._see(sight, f"wait_for({sight!r})")
 
     def silence(self, seconds: float | None = None) -> None:
-        """Say nothing.
+        """Send nothing for `seconds`.
 
         Args:
-            seconds: None until the other side has reset the connection, or the test is over: after its FIN, too, the
-                TCP connection stays open. What it sends is read, unless after `stop_reading`.
+            seconds: None: until the other side has reset the connection, or the test is over. The TCP connection stays
+                open after the other side's FIN, too. Its data is read, except after `stop_reading`.
         """
         if seconds is not None:
             self._wire.pause(seconds)
@@ -82,31 +83,31 @@ class Receiving(Verbs):
             self._wire.wait_left()
 
     def stop_reading(self) -> None:
-        """Read nothing from here on, so that the other side's sends block as soon as the kernels' buffers are full."""
-        # The receive buffer stays as it is: under a window of less than a segment, the end could take seconds to come.
+        """Read nothing from now on, so that the other side's sends block as soon as the kernels' buffers are full."""
+        # The receive buffer stays as it is: with a window smaller than a segment, the end could take seconds to arrive.
         self._reading = False
-        self._witness.did("stops reading")
+        self._recorder.did("stops reading")
 
     def wait_for_arrival(self) -> None:
-        """Wait until something of the other side has arrived, and leave it unread."""
+        """Wait until data of the other side has arrived, and leave it unread."""
         self._not_in_segment("wait_for_arrival()")
         self._wire.wait_readable()
 
     # -- expectations -------------------------------------------------------------------------------------------
 
     def expect_data(self, data: bytes) -> None:
-        """Read as many bytes of application data, which must be these.
+        """Read as many bytes of application data as `data` has, and compare them with it.
 
         Raises:
-            ExpectationFailed: they are others, or fewer.
+            ExpectationFailed: they differ, or there are fewer.
         """
         __tracebackhide__ = True
         data = octets(data, "expect_data()")
         with contextlib.suppress(Gone, Stopped):
             self._read_while(
-                lambda: len(self._session.inbox) < len(data) and not self.close_notify_seen, "expect_data()"
+                lambda: len(self._connection.inbox) < len(data) and not self.close_notify_seen, "expect_data()"
             )
-        got = self._take(min(len(data), len(self._session.inbox)))
+        got = self._take(min(len(data), len(self._connection.inbox)))
         if got != data:
             raise ExpectationFailed(f"expected {_shown(data)}, and got {_shown(got)}")
 
@@ -131,7 +132,7 @@ class Receiving(Verbs):
             raise ExpectationFailed(f"expected FIN, and {self._how_it_left()}")
 
     def expect_alert(self, name: str | int) -> None:
-        """Read on until this alert has come, now or before.
+        """Read on until the alert `name` has come, now or before.
 
         Raises:
             ExpectationFailed: it did not come.
@@ -140,9 +141,9 @@ class Receiving(Verbs):
         code = alert_code(name)
         self._not_in_segment("expect_alert()")
         with contextlib.suppress(Gone, Stopped):
-            while not self._witness.left and all(alert.code != code for alert in self._witness.alerts):
-                self._session.read()
-        if all(alert.code != code for alert in self._witness.alerts):
+            while not self._recorder.left and all(alert.code != code for alert in self._recorder.alerts):
+                self._driver.read()
+        if all(alert.code != code for alert in self._recorder.alerts):
             raise ExpectationFailed(f"expected the alert {name}, and {self._how_it_left()}")
 
     # -- how it is done -----------------------------------------------------------------------------------------
@@ -150,29 +151,29 @@ class Receiving(Verbs):
     def _see(self, sight: Sight, verb: str) -> bool:
         sights = self._sights()
         if sight not in sights:
-            raise ValueError(f"there is no sight {sight!r}: known are {listed(sights)}")
+            raise ValueError(f"sight={sight!r}: it must be one of {listed(sights)}")
         self._not_in_segment(verb)
         seen = sights[sight]
         with contextlib.suppress(Gone, Stopped):
             while not seen():
-                if self._witness.left or not self._session.read():
+                if self._recorder.left or not self._driver.read():
                     break
         return seen()
 
     def _sights(self) -> dict[Sight, Callable[[], bool]]:
-        witness = self._witness
+        recorder = self._recorder
         return {
-            "close_notify": lambda: witness.close_notify > 0,
-            "alert": lambda: any(alert.code != CLOSE_NOTIFY for alert in witness.alerts),
-            "fin": lambda: witness.fin,
-            "rst": lambda: witness.rst,
-            "end": lambda: witness.close_notify > 0 or witness.left,
+            "close_notify": lambda: recorder.close_notify > 0,
+            "alert": lambda: any(alert.code != CLOSE_NOTIFY for alert in recorder.alerts),
+            "fin": lambda: recorder.fin,
+            "rst": lambda: recorder.rst,
+            "end": lambda: recorder.close_notify > 0 or recorder.left,
         }
 
     def _how_it_left(self) -> str:
-        if self._witness.rst:
+        if self._recorder.rst:
             return "RST came"
-        if self._witness.fin:
+        if self._recorder.fin:
             return "FIN came"
         return "nothing came before the test or the time was over"
 
@@ -180,12 +181,12 @@ class Receiving(Verbs):
         self._needs_handshake(verb)
         self._not_in_segment(verb)
         while wanting():
-            if self._witness.left or not self._session.read():
+            if self._recorder.left or not self._driver.read():
                 raise Gone(f"the other side left, and the script was in {verb}")
 
     def _take(self, count: int) -> bytes:
-        taken = bytes(self._session.inbox[:count])
-        del self._session.inbox[:count]
+        taken = bytes(self._connection.inbox[:count])
+        del self._connection.inbox[:count]
         return taken
 
 

@@ -1,11 +1,11 @@
-"""What a misbehaving peer saw of the code under test: a plain value."""
+"""The report of a misbehaving peer about the code under test: a plain value."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bowout._escape import escape
+from bowout._text import escape
 
 if TYPE_CHECKING:
     from bowout.ending import Alert, Ending, Event, Role
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What one peer saw of the code under test on one connection, in the order in which it read it.
+    """The report of one peer about the code under test on one connection, in the order of reading.
 
         >>> with Peer("close_notify_then_fin") as peer:
         ...     ...
@@ -24,26 +24,26 @@ class Report:
     bowout gives for such a connection.
 
     Attributes:
-        name: of the script.
-        role: the part of the peer; the code under test had the other.
-        number: which of the peer's connections it was, from 0.
-        connected: there was a TCP connection at all.
-        tls_version, cipher: as the handshake agreed; None where it was not done.
-        close_notify: how many close_notify came. A good application sends one, and never two.
-        fin: its FIN came.
-        rst: its RST came, or nothing more could be sent to it.
-        received: how many bytes of application data came; no message of a handshake is among them, encrypted or not.
+        name: the script's name.
+        role: the role of the peer; the code under test had the other.
+        number: the index of the connection among the peer's connections, from 0.
+        connected: whether there was a TCP connection at all.
+        tls_version, cipher: as the handshake agreed; None if it was not completed.
+        close_notify: the number of close_notify received. A good application sends one, and never two.
+        fin: whether its FIN was received.
+        rst: whether its RST was received, or nothing more could be sent to it.
+        received: the number of bytes of application data received; handshake messages do not count, encrypted or not.
         data: the first of them, up to the peer's ``data_cap``.
-        alerts: every alert that came, close_notify among them, in order; the first hundred.
-        after_close_notify: how many records came after its first close_notify. There should be none.
-        plaintext: what came in plain after its close_notify, once TLS had ended; capped like `data`.
-        undecryptable: how many records could not be decrypted, those that came in plain after the handshake among them.
-        finished: the script ran to its end.
-        error: why it did not: an expectation that was not met, the code under test that left early, a mistake in it.
+        alerts: every alert received, including close_notify, in order; the first hundred.
+        after_close_notify: the number of records received after its first close_notify. There should be none.
+        plaintext: the bytes received in plain text after its close_notify, once TLS had ended; capped like `data`.
+        undecryptable: the number of records that could not be decrypted, including plain text after the handshake.
+        finished: whether the script ran to its end.
+        error: why it did not: an expectation that was not met, an early end by the code under test, a mistake in it.
         duration: seconds from the TCP connection to the end of the peer.
-        ending: the `Ending` as it looked on the wire from the side of the code under test. What the application there
-            read, or was told, nobody can see from here: of ``how``, trust *clean*, *unanswered* and *failed handshake*
-            as facts of the wire, and no more.
+        ending: the `Ending` as it looked on the wire from the side of the code under test. The peer cannot see what the
+            application there read, or was told: of ``how``, trust only *clean*, *unanswered* and *failed handshake*,
+            as facts of the wire.
         events: everything in order, with times in seconds since the connection; data is folded into runs.
     """
 
@@ -69,12 +69,12 @@ class Report:
 
     @property
     def events(self) -> tuple[Event, ...]:
-        """Everything in order."""
+        """All events, in order."""
         return self.ending.events
 
     @property
     def handshake(self) -> bool:
-        """The handshake was done."""
+        """Whether the handshake was completed."""
         return self.tls_version is not None
 
     def __str__(self) -> str:
@@ -84,7 +84,7 @@ class Report:
 
     def _clauses(self) -> list[str]:
         if not self.connected:
-            return [escape(self.error or "nobody came")]
+            return [escape(self.error or "no connection")]
         said = [("handshake", self.handshake), ("no handshake", not self.handshake)]
         clauses = [words for words, holds in said if holds]
         if self.received:
@@ -105,7 +105,7 @@ class Report:
         return clauses
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; of the data only the sizes, and the bytes in hexadecimal."""
+        """Return plain JSON values; the data is in hexadecimal."""
         return {
             "name": self.name,
             "role": self.role.value,
@@ -134,5 +134,5 @@ class Report:
         return self.ending.ladder(width=width, color=color, unicode=unicode)
 
     def ladder_svg(self) -> str:
-        """The same as a self-contained SVG document."""
+        """Draw the same as a self-contained SVG document."""
         return self.ending.ladder_svg()

@@ -1,4 +1,4 @@
-"""Endings in which every record is legal, and what is wrong is the order, the time, or that something is missing."""
+"""Endings in which every record is legal, but the order or the time is wrong, or something is missing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from bowout.testing._define import (
 if TYPE_CHECKING:
     from bowout.testing._act import Act
 
-#: More than is taken in the time that a peer has.
+#: Bytes of a flood: more than the other side can receive within a peer's timeout.
 _FLOOD: int = 1 << 40
 _DRIP: int = 1 << 20
 _PROGRESS: bytes = b"so far so good\n" * 4096
@@ -73,7 +73,7 @@ def close_notify_then_reads_on(act: Act) -> None:
 
 @ending(3, You.CLOSE, CLOSED)
 def close_notify_crossing(act: Act) -> None:
-    """It sends close_notify by itself while you close, so that the two cross; FIN when it has read yours."""
+    """It sends close_notify while you close, so that the two cross, and FIN when it has read yours."""
     begin(act)
     act.close_notify()
     act.wait_for("close_notify")
@@ -136,7 +136,7 @@ def rst_answers_close_notify(act: Act) -> None:
 
 @ending(6, You.READ, expect({How.CLEAN, How.RESET}, Outcome.EOF, close_notify=None))
 def rst_right_after_close_notify(act: Act) -> None:
-    """It sends close_notify and resets the connection at once, whatever you still have to say."""
+    """It sends close_notify and resets the connection at once, whatever you still have to send."""
     begin(act)
     act.close_notify()
     act.rst()
@@ -144,7 +144,7 @@ def rst_right_after_close_notify(act: Act) -> None:
 
 @ending(6, You.READ, CLEAN)
 def rst_after_close_notify(act: Act) -> None:
-    """It sends close_notify, reads yours, and resets the connection: all was said."""
+    """It sends close_notify, reads yours, and resets the connection when both are exchanged."""
     begin(act)
     act.close_notify()
     act.wait_for("close_notify")
@@ -203,7 +203,7 @@ def data_after_half_close(act: Act) -> None:
 
 @ending(10, You.CLOSE, expect(How.CLEAN, Outcome.CLOSED, discarded=len(LATE)), rfc=_BOTH)
 def data_after_our_close_notify(act: Act) -> None:
-    """It reads close_notify, and sends data that nobody wants any more before its own."""
+    """It reads close_notify, and sends data before its own, although you have closed."""
     begin_closing(act)
     act.send(LATE)
     end(act)
@@ -230,7 +230,7 @@ def drips_after_close_notify(act: Act) -> None:
 
 
 def _in_handshake(act: Act) -> None:
-    """As far as the other side waits for us: of a client's handshake in TLS 1.3, only its Finished is missing then."""
+    """Stop where the other side waits for us. In TLS 1.3, only a client's Finished is missing then."""
     act.handshake(stop_at="hello" if act.role == "server" else "flight")
 
 
@@ -265,7 +265,7 @@ def close_notify_in_handshake(act: Act) -> None:
 
 @ending(22, You.LEAVE_HANDSHAKE, NO_HANDSHAKE, sends=b"")
 def silent_in_handshake(act: Act) -> None:
-    """It falls silent in the middle of the handshake, so that it is you who leaves."""
+    """It falls silent in the middle of the handshake, so that you have to leave."""
     _in_handshake(act)
     act.silence()
 
@@ -298,7 +298,7 @@ def close_notify_byte_by_byte(act: Act) -> None:
 
 @ending(24, You.UPLOAD, CLOSED)
 def last_flight_unread(act: Act) -> None:
-    """It tells its progress while you send, and nobody reads that: all that you sent has to arrive all the same."""
+    """It sends its progress while you send, and you do not read it: all that you sent has to arrive nevertheless."""
     begin(act)
     act.send(_PROGRESS)
     act.wait_for("close_notify")
@@ -319,7 +319,7 @@ def answers_when_told(act: Act) -> None:
 
 @ending(27, You.CANCEL_READ, CLOSED)
 def idle_until_closed(act: Act) -> None:
-    """It says nothing while you wait for it, and answers your close_notify."""
+    """It sends nothing while you wait for it, and answers your close_notify."""
     begin_closing(act)
     end(act)
 
@@ -348,7 +348,7 @@ def every_second_is_silent(act: Act) -> None:
 
 @ending(30, You.UNWRAP, expect(How.CLEAN, Outcome.EOF, plaintext=PLAIN), rfc=_BOTH)
 def close_notify_then_plaintext(act: Act) -> None:
-    """It sends close_notify, and goes on in plain on the same TCP connection, in the same segment."""
+    """It sends close_notify, and goes on in plain text on the same TCP connection, in the same segment."""
     begin(act)
     with act.one_segment():
         act.close_notify()

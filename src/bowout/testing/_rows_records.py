@@ -1,9 +1,11 @@
-"""Endings with records that no TLS library writes for you: illegal ones, odd ones, and too many of them."""
+"""Endings with records that no TLS library sends on request: illegal ones, unusual ones, and too many of them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bowout._core.records import record_header
+from bowout._tls_numbers import APPLICATION_DATA
 from bowout.ending import How
 from bowout.testing._catalogue import Outcome, You
 from bowout.testing._define import (
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 _ALERTS: str = "RFC 8446 section 6"
 _ERRORS: str = "RFC 8446 section 6.2"
 _RECORDS: str = "RFC 8446 section 5.1"
-_GARBAGE: bytes = b"\x17\x03\x03\x00\x40" + b"\x5a" * 64
+_GARBAGE: bytes = record_header(APPLICATION_DATA, 64) + b"\x5a" * 64
 
 # -- row 12
 
@@ -42,7 +44,7 @@ def data_after_close_notify(act: Act) -> None:
 
 @ending(12, You.READ, CLEAN)
 def garbage_after_close_notify(act: Act) -> None:
-    """It sends a record that nobody can decrypt after its close_notify."""
+    """It sends a record that cannot be decrypted after its close_notify."""
     begin(act)
     act.close_notify()
     act.send_raw(_GARBAGE)
@@ -93,7 +95,7 @@ def warning_alert(act: Act) -> None:
 
 @ending(14, You.READ, VIOLATION, rfc="RFC 5246 section 7.2.2", tls=("1.2",))
 def warning_alert_storm(act: Act) -> None:
-    """It sends warnings without end, more than anybody has to bear."""
+    """It sends warnings without end, more than a receiver has to accept."""
     begin(act)
     for _ in range(100):
         act.alert("warning", "unrecognized_name")
@@ -124,7 +126,7 @@ def user_canceled_then_fin(act: Act) -> None:
 
 @ending(16, You.READ, expect(How.ALERT, Outcome.ALERT, alert="unknown_alert_200", close_notify=0), rfc=_ERRORS)
 def unknown_alert(act: Act) -> None:
-    """It sends a fatal alert that no RFC knows."""
+    """It sends a fatal alert that no RFC defines."""
     begin(act)
     act.alert("fatal", 200)
     act.fin()
@@ -173,7 +175,7 @@ def empty_alert(act: Act) -> None:
 
 @ending(18, You.READ, VIOLATION, rfc="RFC 8446 section 5.2")
 def plaintext_close_notify(act: Act) -> None:
-    """Somebody on the path injects a close_notify that is not encrypted."""
+    """An attacker on the path injects a close_notify that is not encrypted."""
     begin(act)
     act.plaintext_close_notify()
     act.fin()
@@ -230,7 +232,7 @@ def key_update_then_data(act: Act) -> None:
 
 @ending(20, You.READ, CLEAN, rfc=_KEYS, tls=("1.3",))
 def key_update_requested_then_close_notify(act: Act) -> None:
-    """It changes its keys, wants you to do the same, and sends close_notify."""
+    """It changes its keys, asks you to do the same, and sends close_notify."""
     begin(act)
     act.key_update(request=True)
     end(act)
@@ -238,7 +240,7 @@ def key_update_requested_then_close_notify(act: Act) -> None:
 
 @ending(20, You.CLOSE, CLOSED, rfc=_KEYS, tls=("1.3",))
 def key_update_after_our_close_notify(act: Act) -> None:
-    """It reads close_notify, wants you to change your keys, and sends its own; nothing may follow yours."""
+    """It reads close_notify, asks you to change your keys, and sends its own; nothing may follow yours."""
     begin_closing(act)
     act.key_update(request=True)
     end(act)
@@ -288,7 +290,7 @@ def empty_records_before_close_notify(act: Act) -> None:
 
 @ending(25, You.READ, VIOLATION, rfc=_RECORDS)
 def empty_record_storm(act: Act) -> None:
-    """It sends records without data, more than anybody has to bear."""
+    """It sends records without data, more than a receiver has to accept."""
     begin(act)
     act.empty_record(1000)
     act.silence()

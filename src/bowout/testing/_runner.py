@@ -1,7 +1,7 @@
-"""The threads of a peer: one that accepts, and one for each connection. None of them outlives the peer's block.
+"""The threads of a peer: one that accepts, and one for each connection. All of them end with the peer's block.
 
-A thread waits only in `Wire` and `accept`, which end when the test is over. A script that blocks by itself is left
-behind as a daemon with its socket closed, and is told of.
+A thread waits only in `PeerSocket` and `accept`, which end when the test is over. A script that blocks by itself
+is left behind as a daemon thread with its socket closed, and is reported.
 """
 
 from __future__ import annotations
@@ -13,30 +13,31 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from bowout._scripted.connection import HandshakeFailed, ScriptedConnection
 from bowout.testing._act import Act
+from bowout.testing._driver import BlockingDriver
 from bowout.testing._opening import Opening
 from bowout.testing._receiving import ExpectationFailed
-from bowout.testing._session import TLS, HandshakeFailed, Session
-from bowout.testing._wire import Gone, Signals, Stopped, Wire, accept
-from bowout.testing._witness import Witness
+from bowout.testing._recorder import Recorder
+from bowout.testing._wire import Gone, PeerSignals, PeerSocket, Stopped, accept
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
+    from bowout._scripted.keylog import KeyLog
     from bowout.ending import Role
     from bowout.testing._catalogue import Script
-    from bowout.testing._keylog import KeyLog
     from bowout.testing._report import Report
 
-#: Seconds that a peer may take to the end of its script when the test is over, unless it has less time anyway.
-_LAST_CALL: Final = 5.0
+#: Seconds that a script may still run when the test is over, unless its own timeout is shorter.
+LAST_CALL: Final = 5.0
 _BACKLOG: Final = 128
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """What to play on each connection; the fields are the arguments of `Peer`."""
+class PeerPart:
+    """The script of each connection, and how to run it; the fields are the arguments of `Peer`."""
 
     script: Script
     opening: Callable[[Opening], object] | None
@@ -49,19 +50,19 @@ class Part:
     data_cap: int
 
 
-class Runner:
-    """Plays a part on some connections.
+class PartPlayer:
+    """Runs a part on its connections.
 
     Attributes:
-        signals: what the test tells the threads.
+        signals: the test's signals to the threads.
     """
 
-    def __init__(self, part: Part, keylog: KeyLog) -> None:
+    def __init__(self, part: PeerPart, keylog: KeyLog) -> None:
         self._part, self._keylog = part, keylog
-        self.signals = Signals()
+        self.signals = PeerSignals()
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
-        self._wires: list[Wire] = []
+        self._wires: list[PeerSocket] = []
         self._reports: dict[int, Report] = {}
         self._failures: list[BaseException] = []
         self._sockets: list[socket.socket] = []
@@ -69,7 +70,7 @@ class Runner:
     # -- beginning ----------------------------------------------------------------------------------------------
 
     def listen(self, host: str, port: int, connections: int | None) -> tuple[str, int]:
-        """Take so many connections, or any number; where they can be made."""
+        """Listen for `connections` connections (None: unlimited); return (host, port)."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
         self._sockets.append(listener)
@@ -78,12 +79,12 @@ class Runner:
         return bound_to, bound_port
 
     def connect(self, address: tuple[str, int], connections: int) -> None:
-        """Make so many connections."""
+        """Make `connections` connections to `address`."""
         for number in range(connections):
             self._start(lambda number=number: self._connect(address, number), str(number))  # type: ignore[misc]
 
     def adopt(self, sock: socket.socket) -> None:
-        """Take over a connection."""
+        """Take over the connection of `sock`."""
         self._start(lambda: self._play(sock, 0), "0")
 
     def _start(self, target: Callable[[], None], name: str) -> None:
@@ -105,71 +106,73 @@ class Runner:
                 self._start(lambda sock=sock, number=number: self._play(sock, number), str(number))  # type: ignore[misc]
                 number += 1
         if number == 0:
-            self._nobody("nobody connected", 0)
+            self._report_absence("no client connected", 0)
 
     def _connect(self, address: tuple[str, int], number: int) -> None:
         try:
             sock = socket.create_connection(address, timeout=self._part.timeout)
         except OSError as error:
-            self._nobody(f"no connection to the code under test: {error}", number)
+            self._report_absence(f"no connection to the code under test: {error}", number)
         else:
             self._play(sock, number)
 
-    def _nobody(self, error: str, number: int) -> None:
-        witness = self._witness(number)
-        witness.error = error
-        self._done(number, witness)
+    def _report_absence(self, error: str, number: int) -> None:
+        recorder = self._recorder(number)
+        recorder.error = error
+        self._done(number, recorder)
 
-    def _witness(self, number: int) -> Witness:
-        return Witness(self._part.name, self._part.role, number, self._part.data_cap)
+    def _recorder(self, number: int) -> Recorder:
+        return Recorder(self._part.name, self._part.role, number, self._part.data_cap)
 
-    def _done(self, number: int, witness: Witness) -> None:
+    def _done(self, number: int, recorder: Recorder) -> None:
         with self._lock:
-            self._reports[number] = witness.draw_up()
+            self._reports[number] = recorder.build()
 
     def _play(self, sock: socket.socket, number: int) -> None:
-        part, witness = self._part, self._witness(number)
-        wire = Wire(sock, self.signals, time.monotonic() + part.timeout, byte_by_byte=part.byte_by_byte)
+        part, recorder = self._part, self._recorder(number)
+        wire = PeerSocket(sock, self.signals, time.monotonic() + part.timeout, byte_by_byte=part.byte_by_byte)
         with self._lock:
             self._wires.append(wire)
         try:
-            witness.connect(part.name)
-            tls = TLS(part.context, part.role, part.server_hostname)
-            session = Session(wire, witness, tls, keylog=self._keylog, role=part.role)
-            act = Act(session, wire, witness, signals=self.signals, role=part.role, number=number)
-            opening = Opening(wire, witness, role=part.role, number=number)
-            self._run(opening, act, witness)
+            recorder.connect(part.name)
+            connection = ScriptedConnection(
+                part.context, part.role, server_hostname=part.server_hostname, secrets=self._keylog.secrets
+            )
+            driver = BlockingDriver(connection, wire, recorder)
+            act = Act(connection, driver, wire, recorder, signals=self.signals, role=part.role, number=number)
+            opening = Opening(wire, recorder, role=part.role, number=number)
+            self._run(opening, act, recorder)
             act.finish()
-        except BaseException as error:  # noqa: BLE001  (it is raised again where the block is left)
+        except BaseException as error:  # noqa: BLE001  (it is raised again at the end of the block)
             self._failures.append(error)
         finally:
             wire.close()
-            self._done(number, witness)
+            self._done(number, recorder)
 
-    def _run(self, opening: Opening, act: Act, witness: Witness) -> None:
-        """Run the script. It ends early without being wrong where the other side leaves, or the test does."""
+    def _run(self, opening: Opening, act: Act, recorder: Recorder) -> None:
+        """Run the script. It may end early without an error, when the other side leaves or the test ends."""
         __tracebackhide__ = True
         try:
             if self._part.opening is not None:
                 self._part.opening(opening)
                 opening.finish()
             self._part.script(act)
-            witness.finished = True
+            recorder.finished = True
         except (Gone, Stopped, HandshakeFailed) as stop:
-            witness.error = str(stop)
+            recorder.error = str(stop)
         except ExpectationFailed as failed:
-            witness.error = str(failed)
+            recorder.error = str(failed)
             self._failures.append(failed)
         except BaseException as error:
-            witness.error = f"{type(error).__name__}: {error}"
+            recorder.error = f"{type(error).__name__}: {error}"
             raise
 
     # -- ending -------------------------------------------------------------------------------------------------
 
     def join(self, timeout: float) -> bool:
-        """Wait for the threads; whether all have ended."""
+        """Wait for the threads at most `timeout` seconds; return whether all have ended."""
         deadline = time.monotonic() + timeout
-        while running := self._running():  # the one that accepts may still start others
+        while running := self._running():  # the accepting thread may still start others
             running[0].join(max(0.0, deadline - time.monotonic()))
             if running[0].is_alive():
                 return False
@@ -180,7 +183,7 @@ class Runner:
             return [thread for thread in self._threads if thread.is_alive()]
 
     def end(self) -> None:
-        """The test is over: let the threads see what there still is to see, and wait for them.
+        """End the test: let the threads receive what has been sent, and wait for them.
 
         Raises:
             RuntimeError: a script blocks by itself.
@@ -188,13 +191,13 @@ class Runner:
         self.signals.end()
         with self._lock:
             for wire in self._wires:
-                wire.deadline = min(wire.deadline, time.monotonic() + _LAST_CALL)
-        if not self.join(_LAST_CALL + 1):
+                wire.deadline = min(wire.deadline, time.monotonic() + LAST_CALL)
+        if not self.join(LAST_CALL + 1):
             names = ", ".join(thread.name for thread in self._running())
-            raise RuntimeError(f"a script goes on though its test is over: {names}")
+            raise RuntimeError(f"a script still runs after the end of its test: {names}")
 
     def close(self) -> None:
-        """Let every descriptor go."""
+        """Close every descriptor."""
         self.signals.end()
         for sock in self._sockets:
             sock.close()
@@ -204,12 +207,12 @@ class Runner:
         self.signals.close()
 
     def reports(self) -> tuple[Report, ...]:
-        """Those of the connections that are over, in their order."""
+        """Return the reports of the connections that are over, in their order."""
         with self._lock:
             return tuple(report for _, report in sorted(self._reports.items()))
 
     def raise_failure(self) -> None:
-        """Raise what went wrong first in a script, if anything did."""
+        """Raise the first failure of a script, if there is one."""
         __tracebackhide__ = True
         if self._failures:
             raise self._failures[0]

@@ -1,4 +1,4 @@
-"""A peer's socket: every wait has a deadline, and ends early when the test is over.
+"""A peer's socket: every wait has a deadline, and ends earlier when the test is over.
 
 The invariant: no call here blocks beyond the connection's deadline, nor beyond `GRACE` once the test is over.
 """
@@ -9,38 +9,36 @@ import contextlib
 import select
 import selectors
 import socket
-import struct
-import sys
 import threading
 import time
 from typing import Final
 
-#: When the test is over, the other side's last bytes may still be on their way from kernel to kernel: so long, in
-#: seconds, they are waited for.
+from bowout._backends.sockets import reset_on_close, unacknowledged_bytes
+
+#: Seconds to wait for the other side's last bytes when the test is over: they may still be on their way from kernel to
+#: kernel.
 GRACE: Final = 0.25
 
 _CHUNK: Final = 1 << 16
-#: Seconds between two looks whether everything has arrived.
+#: Interval, in seconds, at which `PeerSocket.rst` polls for unacknowledged bytes.
 _TICK: Final = 0.001
-#: The ioctl that tells how many bytes the other side's kernel has not acknowledged.
-_SIOCOUTQ: Final = 0x5411
 
 #: A selector without a descriptor of its own.
 _Selector: Final = getattr(selectors, "PollSelector", selectors.SelectSelector)
-#: The other side's FIN, whatever is unread before it; Linux has it.
+#: The poll event for the other side's FIN, even with unread data before it; only Linux has it.
 _POLLRDHUP: Final = getattr(select, "POLLRDHUP", 0)
 
 
 class Stopped(Exception):
-    """The script has nothing more to wait for: the test is over, or its time is."""
+    """The script need not wait any more: the test or the peer's time is over."""
 
 
 class Gone(Exception):
-    """The other side has left: its RST was met, or its FIN where more was wanted."""
+    """The other side has left: its RST came, or its FIN where more data was expected."""
 
 
-class Signals:
-    """What a test and its peers tell each other, over threads."""
+class PeerSignals:
+    """The events by which a test and its peers signal each other, across threads."""
 
     def __init__(self) -> None:
         self.over: threading.Event = threading.Event()
@@ -50,51 +48,53 @@ class Signals:
 
     @property
     def wake(self) -> socket.socket:
-        """Readable as soon as the test is over."""
+        """A socket that is readable as soon as the test is over."""
         return self._wake
 
     def end(self) -> None:
-        """The test is over."""
+        """Signal that the test is over."""
         self.over.set()
         self.go.set()
         with contextlib.suppress(OSError):
             self._waker.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
-        """Let the descriptors go."""
+        """Close the descriptors."""
         self._wake.close()
         self._waker.close()
 
 
-class Wire:
+class PeerSocket:
     """One connected socket.
 
     Args:
-        sock: it is the wire's from now on.
-        signals: of the peer.
-        deadline: by `time.monotonic`.
+        sock: the connected socket; from now on this object owns it.
+        signals: the peer's signals.
+        deadline: the end of every wait, by `time.monotonic`.
         byte_by_byte: hand the kernel one byte at a time.
     """
 
-    def __init__(self, sock: socket.socket, signals: Signals, deadline: float, *, byte_by_byte: bool = False) -> None:
+    def __init__(
+        self, sock: socket.socket, signals: PeerSignals, deadline: float, *, byte_by_byte: bool = False
+    ) -> None:
         sock.settimeout(0)
         if sock.family in {socket.AF_INET, socket.AF_INET6}:
-            # Else an RST may overtake what was written before it, and single bytes would be put together.
+            # Otherwise an RST may overtake data that was written before it, and single bytes would be merged.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock = sock
         self._signals = signals
         self.deadline = deadline
         self.byte_by_byte = byte_by_byte
         self.closed: bool = False
-        #: Nothing more could be sent: an RST must have come, whatever can still be read from before it.
+        #: Nothing more could be sent: an RST must have come, even if data from before it can still be read.
         self.lost: bool = False
 
     def put(self, data: bytes) -> None:
-        """Send all of it.
+        """Send all of `data`.
 
         Raises:
             Gone: the other side has reset the connection.
-            Stopped: the other side does not read, and the test or the time is over.
+            Stopped: the other side does not read, and the test or the peer's time is over.
         """
         view = memoryview(data)
         while view:
@@ -109,10 +109,10 @@ class Wire:
                 raise Gone(f"nothing can be sent: {error}") from error
 
     def get(self, size: int = _CHUNK) -> bytes:
-        """Receive what comes next, so many bytes at most; ``b""`` is the FIN.
+        """Receive at most `size` bytes; ``b""`` is the FIN.
 
         Raises:
-            Gone: RST.
+            Gone: the other side has reset the connection.
             Stopped: nothing came before the test or the time was over.
         """
         while True:
@@ -126,7 +126,7 @@ class Wire:
                 raise Gone(f"RST: {error}") from error
 
     def wait_readable(self) -> None:
-        """Wait until something has arrived, and leave it there.
+        """Wait until data has arrived, and leave it unread.
 
         Raises:
             Stopped: nothing came before the test or the time was over.
@@ -142,7 +142,7 @@ class Wire:
         self._wait_end(0)
 
     def _wait_end(self, mask: int) -> None:
-        """Wait for the end of TCP both ways, which poll always tells, or for what is in `mask`."""
+        """Wait for the end of TCP in both directions, which poll always reports, or for an event of `mask`."""
         if self.closed:
             return
         if _POLLRDHUP:
@@ -154,7 +154,7 @@ class Wire:
             self._signals.over.wait(self._remaining())
 
     def pause(self, seconds: float) -> bool:
-        """Wait, at most until the test or the time is over; True if either is."""
+        """Wait for `seconds`, at most until the test or the time is over; return whether either is over."""
         return self._signals.over.wait(min(seconds, self._remaining())) or not self._remaining()
 
     def fin(self) -> None:
@@ -166,30 +166,18 @@ class Wire:
             raise Gone(f"no FIN can be sent: {error}") from error
 
     def rst(self) -> None:
-        """Reset the connection, when what was sent has arrived; its descriptor is closed."""
-        # The kernel drops what it could not send yet, such as the last of many small segments.
-        ends = time.monotonic() + GRACE  # whoever does not read gets it all the same
-        while self._unacknowledged() and time.monotonic() < ends and not self.pause(_TICK):
+        """Reset the connection when the data sent has arrived, and close the descriptor."""
+        # At a reset, the kernel drops data that it could not send yet, such as the last of many small segments.
+        ends = time.monotonic() + GRACE  # a side that does not read is reset nevertheless
+        while unacknowledged_bytes(self._sock) and time.monotonic() < ends and not self.pause(_TICK):
             pass
-        with contextlib.suppress(OSError):
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        reset_on_close(self._sock)
         self.close()
 
     def close(self) -> None:
-        """Let the descriptor go."""
+        """Close the descriptor."""
         self.closed = True
         self._sock.close()
-
-    def _unacknowledged(self) -> int:
-        """Bytes that the other side's kernel has not acknowledged; 0 where that cannot be known."""
-        if sys.platform != "linux":
-            return 0
-        import fcntl  # noqa: PLC0415  (not there on Windows)
-
-        try:
-            return int.from_bytes(fcntl.ioctl(self._sock.fileno(), _SIOCOUTQ, bytes(4)), sys.byteorder)
-        except (OSError, ValueError):
-            return 0
 
     def _remaining(self) -> float:
         return max(0.0, self.deadline - time.monotonic())
@@ -208,11 +196,11 @@ class Wire:
                 raise Stopped("the test is over")
 
 
-def accept(listener: socket.socket, signals: Signals, deadline: float | None) -> socket.socket | None:
-    """The next connection, or None when the test or the time is over. Those in the backlog are still taken."""
+def accept(listener: socket.socket, signals: PeerSignals, deadline: float | None) -> socket.socket | None:
+    """Return the next connection; None when the test or the time is over. The backlog is still accepted then."""
     listener.settimeout(0)
     while True:
-        over = signals.over.is_set()  # asked before, so that whoever came by then is in the backlog
+        over = signals.over.is_set()  # asked first, so that earlier connections are in the backlog
         try:
             return listener.accept()[0]
         except BlockingIOError:

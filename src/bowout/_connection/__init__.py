@@ -1,0 +1,1 @@
+"""One TLS connection: its bytes, its verbs, and its ways to end."""

@@ -1,0 +1,168 @@
+"""The bytes of one TLS connection, between its engine, its transport and the tasks that wait for them.
+
+The invariant of every loop here, and in the other modules of this package: use the engine without an await in between,
+pass its output to the kernel, then await exactly one thing and check the whole state again. So no lock guards the
+engine, and a cancelled wait loses nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from bowout.errors import BowoutError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bowout._backends import Transport
+    from bowout._core.engine import Engine
+
+T = TypeVar("T")
+
+#: Bytes of a thread's scratch memory for ciphertext, and of that for plaintext.
+SCRATCH_SIZE: Final = 1 << 18
+#: Minimum number of bytes that a read asks for: a full record and its frame.
+MIN_READ: Final = 17 << 10
+#: Number of waits after which one read is tried without waiting: the peer's next message may have arrived.
+_PROBE_INTERVAL: Final = 4
+
+_scratch = threading.local()
+
+
+def shared_scratch() -> tuple[memoryview, memoryview]:
+    """Return a thread's memory for ciphertext and for plaintext: all its connections use it, between two awaits."""
+    try:
+        return _scratch.views  # type: ignore[no-any-return]
+    except AttributeError:
+        _scratch.views = (memoryview(bytearray(SCRATCH_SIZE)), memoryview(bytearray(SCRATCH_SIZE)))
+        return _scratch.views  # type: ignore[no-any-return]
+
+
+def _loss(error: OSError) -> str:
+    """Return the system's error text for a lost connection; "" if it was an RST of the peer."""
+    if isinstance(error, ConnectionResetError | BrokenPipeError):
+        return ""
+    return error.strerror or type(error).__name__
+
+
+class Channel:
+    """Moves bytes between an engine and a transport.
+
+    Args:
+        dry: whether a read before the first wait is useless.
+
+    Attributes:
+        on_torn: ends the connection at once, after an exception that interrupted a move of bytes;
+            None once it has ended, so that everything is freed without the collector.
+        scratch: memory for plaintext, shared by all connections of the thread; valid until the next await.
+        received: number of bytes received from the kernel.
+        dry: whether the kernel had nothing more at the last read.
+        eager: whether to try the next read although the kernel was dry.
+        send_held_up: whether a sender waits for input.
+    """
+
+    __slots__ = (
+        "_waits",
+        "ciphertext",
+        "dry",
+        "eager",
+        "engine",
+        "on_torn",
+        "received",
+        "scratch",
+        "send_held_up",
+        "transport",
+    )
+
+    def __init__(self, engine: Engine, transport: Transport, *, dry: bool) -> None:
+        self.engine: Engine = engine
+        self.transport: Transport = transport
+        self.ciphertext: memoryview
+        self.scratch: memoryview
+        self.ciphertext, self.scratch = shared_scratch()
+        self.received: int = 0
+        self.dry: bool = dry
+        self.eager: bool = False
+        self.send_held_up: bool = False
+        self._waits = 0
+        self.on_torn: Callable[[], None] | None = None
+        transport.call_when_sent(self.flush)
+
+    def take_received(self, data: bytes | memoryview) -> None:
+        """Process ciphertext, `data`, that was read from the socket elsewhere, before any read here."""
+        self.received += len(data)
+        self.engine.receive_data(data)
+
+    def flush(self) -> bool:
+        """Pass the engine's output to the kernel, as much as it takes; return True when nothing is left."""
+        engine = self.engine
+        while (head := engine.outgoing.head()) is not None:
+            try:
+                try:
+                    count = self.transport.send(head)
+                except OSError as error:
+                    engine.send_failed(loss=_loss(error))
+                    break
+                if count is None:
+                    return False
+                engine.outgoing.taken(count)
+            except BaseException as error:
+                self.tear(error)  # It is unknown whether these bytes were sent.
+                raise
+        return True
+
+    def receive(self, limit: int) -> int | None:
+        """Move bytes from the kernel to the engine; return their number, 0 at the end of input, None if none."""
+        try:
+            count = self.receive_raw(limit)
+            if count:
+                self.engine.receive_data(self.ciphertext[:count])
+        except BaseException as error:
+            self.tear(error)
+            raise
+        return count
+
+    def receive_raw(self, limit: int) -> int | None:
+        """Receive up to `limit` bytes into `ciphertext`, like `receive`, but do not give them to the engine."""
+        try:
+            count = self.transport.receive_into(self.ciphertext[:limit])
+        except OSError as error:
+            self.engine.receive_reset(error.strerror or "", loss=_loss(error))
+            return 0
+        if count is None:
+            self.dry, self.eager = True, False
+            return None
+        # Fewer bytes than there was room for: the kernel had no more. What comes next ends a wait.
+        self.dry = 0 < count < limit
+        self.received += count
+        if not count:
+            self.engine.receive_eof()
+        if self.send_held_up:
+            self.send_held_up = False
+            self.transport.wake()  # The sender waits for it, whichever task receives it.
+        return count
+
+    def receive_some(self) -> bool:
+        """Move what has just arrived to the engine; tell whether there was anything."""
+        return self.receive(MIN_READ) is not None
+
+    def safely(self, call: Callable[[], T]) -> T:
+        """Run `call` of the engine; `tear` the connection if an exception interrupts it."""
+        try:
+            return call()
+        except BowoutError:
+            raise
+        except BaseException as error:
+            self.tear(error)
+            raise
+
+    def tear(self, error: BaseException) -> None:
+        """End the connection if `error` interrupted a move of bytes (see `Engine.tear`)."""
+        if self.engine.tear(error) and self.on_torn is not None:
+            self.on_torn()
+
+    def begin_wait(self) -> None:
+        """Count a wait for input: after several of them, one read is tried without waiting."""
+        self._waits += 1
+        self.eager = self._waits % _PROBE_INTERVAL == 0

@@ -1,0 +1,1 @@
+"""The server: accepting, serving, and ending every connection by a deadline."""

@@ -1,0 +1,1 @@
+"""``bowout connect``: a conversation with a server."""

@@ -1,0 +1,1 @@
+"""The command line's connection to its user: stdin, stdout, stderr, signals."""

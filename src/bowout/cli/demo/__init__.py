@@ -1,0 +1,1 @@
+"""``bowout demo``: the ways to leave a server, played end to end."""

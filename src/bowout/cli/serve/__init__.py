@@ -1,0 +1,1 @@
+"""``bowout serve``: a server for trying and testing."""

@@ -1,0 +1,1 @@
+"""Parts that the commands share: options, errors, hints and reports."""
