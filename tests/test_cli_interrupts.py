@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
@@ -9,11 +10,14 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from bowout.cli.console.signals import LeaveSignals
 from helpers.commands import (
     COMMAND,
     MUCH,
@@ -25,7 +29,7 @@ from helpers.commands import (
     listening,
     started,
 )
-from helpers.wire import PATIENCE, Wire
+from helpers.wire import PATIENCE, Wire, patiently
 from test_cli_terminal import EVERY_TERMINAL, SEQUENCE, spawn, status, terminal, told
 
 MIB: Final = 1 << 20
@@ -337,3 +341,35 @@ def test_a_third_gives_the_terminal_back() -> None:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # Two of one kind may come as one.
                 os.kill(int(child.match[1]), number)
             assert told(child).split()[-1] == before
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals go to the process")
+def test_a_signal_that_interrupts_no_wait_is_heard() -> None:
+    """As one that comes between the handlers' last turn and the wait: another thread takes this one."""
+    heard = threading.Event()
+
+    async def main(signals: LeaveSignals) -> bool:
+        loop = asyncio.get_running_loop()
+
+        def take_it() -> bool:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+            time.sleep(0.05)  # The loop waits by now, most of the time; otherwise there is nothing to see.
+            os.kill(os.getpid(), signal.SIGTERM)
+            try:
+                return patiently(heard)
+            finally:
+                loop.call_soon_threadsafe(signals.first.set)
+
+        with signals.heard():
+            taking = loop.run_in_executor(None, take_it)
+            await signals.first.wait()
+            heard.set()
+            return await taking
+
+    with LeaveSignals() as signals:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        try:
+            assert asyncio.run(main(signals)), "nothing woke the loop"
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    assert signals.status == 143

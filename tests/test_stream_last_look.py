@@ -16,11 +16,11 @@ from typing import Any, Final
 import pytest
 
 import bowout
-from bowout import HandshakeTimeout, How, NoCloseNotify
+from bowout import HandshakeTimeout, How, NoCloseNotify, StreamClosed
 from bowout._connection.channel import Channel
 from helpers.runners import Runner
-from helpers.tasks import jobs, settle, turn
-from helpers.wire import VERSIONS, Link, Version, Wire, peer, silent, tcp_pair
+from helpers.tasks import in_thread, jobs, turn
+from helpers.wire import VERSIONS, Link, Version, Wire, peer, silent
 
 both_versions = pytest.mark.parametrize("version", VERSIONS)
 
@@ -91,32 +91,18 @@ def unacknowledged(sock: socket.socket) -> int:
 QUIET: Final = 5
 """For how many hundredths of a second nothing comes before a peer takes it that it has read what there was."""
 
-ROOM: Final = 4 << 10
-"""How much may wait in our kernel for a small packet's turn, in bytes: the rest has room all the same."""
-
-
-def kernels_hold() -> int:
-    """How many bytes the kernels take between two small sockets, where nobody reads."""
-    ours, theirs = tcp_pair(small=True)
-    with ours, theirs:
-        ours.setblocking(False)
-        total = 0
-        while True:
-            try:
-                total += ours.send(bytes(1 << 14))
-            except BlockingIOError:
-                return total
+PIECE: Final = 4 << 10
+"""Bytes of each send. Where the peer has read everything, there is room for the rest of one."""
 
 
 def test_a_close_hands_over_the_rest_of_a_send_that_has_room_by_now(run: Runner) -> None:
     """The peer read while nothing here could run: the kernel takes the rest of the message, and close_notify."""
-    message = bytes(int(kernels_hold() * 1.4))
 
     def reads_what_is_there(wire: Wire) -> tuple[str, int]:
         wire.handshake()
         wire.link.await_go()
         quiet = 0
-        while unacknowledged(wire.link.sock) > ROOM or quiet < QUIET:
+        while unacknowledged(wire.link.sock) > PIECE or quiet < QUIET:
             if select.select([wire.sock], [], [], 0.01)[0]:
                 assert wire.pull(), "nobody could have ended the connection"
                 quiet = 0
@@ -125,18 +111,29 @@ def test_a_close_hands_over_the_rest_of_a_send_that_has_room_by_now(run: Runner)
         wire.link.ready.set()
         return wire.read_to_end(), len(wire.received)
 
-    async def main() -> tuple[object, bowout.Ending]:
+    async def main() -> tuple[int, bowout.Ending]:
         stream = link.stream(close_timeout=BRIEF)
         await stream.handshake()
+        sent = 0
+
+        async def fill() -> None:
+            nonlocal sent
+            while True:
+                await stream.send(bytes(PIECE))
+                sent += PIECE
+
         async with jobs() as group:
-            sender = group.start(stream.send, message)
-            await settle()
+            sender = group.start(fill)
+            await in_thread(link.await_full)
+            before = sent
             ending: bowout.Ending = await meanwhile(link, stream.close)
-            return await sender.ended(), ending
+            assert isinstance(await sender.ended(), StreamClosed)
+        assert sent == before + PIECE, "one send was in flight"
+        return sent, ending
 
     with peer(reads_what_is_there, small=True) as link:
-        error, ending = run(main)
-    assert (error, ending.unsent, link.result) == (None, 0, ("close_notify", len(message))), ending
+        sent, ending = run(main)
+    assert (ending.unsent, link.result) == (0, ("close_notify", sent)), ending
 
 
 @pytest.mark.parametrize("verb", ["close", "unwrap"])

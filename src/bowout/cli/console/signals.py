@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from bowout.cli.console import output
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 _NAMES: Final = ("SIGINT", "SIGTERM", "SIGHUP")
 _SHELL_BASE: Final = 128
 _LAST_WARNING: Final = 2
+_WAKEUP_BYTES: Final = 4096
 
 
 class LeaveSignals:
@@ -55,11 +57,12 @@ class LeaveSignals:
     def heard(self) -> Iterator[None]:
         """In the running loop, set the events for the signals of this block, and for earlier ones."""
         self._loop = asyncio.get_running_loop()
-        self._tell()
-        try:
-            yield
-        finally:
-            self._loop = None
+        with _waking(self._loop):
+            self._tell()
+            try:
+                yield
+            finally:
+                self._loop = None
 
     def leave(self, number: int = signal.SIGINT) -> None:
         """Count a request to leave: a signal, or a key that stands for one."""
@@ -84,6 +87,29 @@ class LeaveSignals:
             self.line_begun = output.end_echoed_line()
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._tell)
+
+
+@contextlib.contextmanager
+def _waking(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Let each signal wake `loop`; on Windows loops do so by themselves.
+
+    A Python handler alone does not: it runs between two instructions, and a signal that comes after the last one before
+    the loop waits for events does not interrupt the wait. Nor does one that the system gives to another thread.
+    """
+    if os.name == "nt":
+        yield
+        return
+    woken, waking = socket.socketpair()
+    with woken, waking:
+        woken.setblocking(False)
+        waking.setblocking(False)
+        before = signal.set_wakeup_fd(waking.fileno(), warn_on_full_buffer=False)
+        loop.add_reader(woken, woken.recv, _WAKEUP_BYTES)
+        try:
+            yield
+        finally:
+            loop.remove_reader(woken)
+            signal.set_wakeup_fd(before)
 
 
 def _modes_of_stdin() -> list[Any] | None:
