@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from bowout.cli.app import app, run
+from bowout.cli.console.output import EXIT_STATUSES
+from bowout.cli.serve.command import SERVE_STATUSES
 from bowout.cli.serve.identity import Identity
 from bowout.cli.shared import tls_options
 from helpers.commands import bowout, ca_file, environment
@@ -162,6 +164,19 @@ def test_no_port(port: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert "is not a valid port" in capsys.readouterr().err
     if port != "0":  # any free one
         assert run(["serve", "--", port]) == 2
+        assert "Input should" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["serve", "x"], ["serve", "0", "--naccept=x"], ["demo", "--only=x"]])
+def test_no_whole_number(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(words) == 2
+    assert "Input should" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("statuses", [EXIT_STATUSES, SERVE_STATUSES], ids=["connect", "serve"])
+def test_the_exit_statuses_fit_into_a_narrow_terminal(statuses: tuple[str, ...]) -> None:
+    """60 columns: the margins of the help take three."""
+    assert [line for line in statuses if len(line) > 57] == []
 
 
 # -- options that contradict each other

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 import bowout
-from bowout import How, Inbound, Outbound, Side, StreamClosed
+from bowout import EventKind, How, Inbound, Outbound, Side, StreamClosed
 from helpers.runners import Runner
 from helpers.tasks import in_thread, jobs, settle, turn
 from helpers.wire import PATIENCE, ROLES, VERSIONS, Role, Version, Wire, deaf, peer, polite
@@ -91,6 +91,31 @@ def test_the_peer_gets_a_fin_after_our_close_notify_and_no_reset(run: Runner, ve
     with peer(talkative, version=version) as link:
         run(main)
     assert link.result == ("close_notify", "FIN")
+
+
+@pytest.mark.parametrize("size", [0, 1000, 1 << 20])
+def test_what_came_first_is_told_first(run: Runner, size: int) -> None:
+    """A close may read a FIN before it has decrypted the close_notify before it."""
+
+    def talks_and_leaves(wire: Wire) -> None:
+        wire.handshake()
+        wire.read_to_end()
+        if size:
+            wire.tls.write(bytes(size))
+        wire.close_notify()
+        wire.fin()
+
+    async def main() -> bowout.Ending:
+        stream = link.stream()
+        await stream.handshake()
+        return await stream.close()
+
+    with peer(talks_and_leaves) as link:
+        ending = run(main)
+    wanted = {EventKind.DATA, EventKind.CLOSE_NOTIFY, EventKind.FIN}
+    theirs = [event.kind for event in ending.events if event.by is Side.PEER and event.kind in wanted]
+    told = [EventKind.DATA] * bool(size) + [EventKind.CLOSE_NOTIFY, EventKind.FIN]
+    assert theirs == told[: len(theirs)], ending  # A close that has all need not wait for the FIN.
 
 
 def test_a_close_ends_though_the_peer_keeps_the_tcp_connection(run: Runner) -> None:

@@ -123,7 +123,7 @@ class TestTornEngines:
 
 
 def test_an_alert_that_refuses_nothing_says_no_more(two: EnginePair) -> None:
-    two.client.receive_data(b"\x17\x03\x03\x00\x13" + bytes(19))  # It cannot be decrypted: the client sends an alert.
+    two.client.receive_data(b"\x17\x03\x03\x00\x20" + bytes(32))  # It cannot be decrypted: the client sends an alert.
     with pytest.raises(BowoutError):
         read_all(two.client)
     two.server.receive_data(take(two.client))

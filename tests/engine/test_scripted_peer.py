@@ -100,6 +100,16 @@ def test_a_warning_is_a_note_in_tls12_and_fatal_in_tls13(
     )
 
 
+def test_an_error_does_not_call_fatal_what_the_ending_calls_a_warning(ca: trustme.CA, tmp_path: Path) -> None:
+    us, pen = scribe(*contexts(ca, "1.3"), "1.3", tmp_path / "keys")
+    us.receive_data(pen.alert(1, 100))
+    _, error = read_out(us)
+    assert (
+        str(error) == "the peer ended the connection with an alert, which is fatal whatever its level: no_renegotiation"
+    )
+    assert str(us.build_ending().alert) == "warning no_renegotiation"
+
+
 def test_an_unknown_fatal_alert_has_its_number(scripted: tuple[Engine, Scribe]) -> None:
     us, pen = scripted
     us.receive_data(pen.alert(2, 200))

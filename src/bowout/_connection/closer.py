@@ -319,6 +319,7 @@ class Closer:
 
     def _read_and_write(self) -> None:
         """Move what can be moved without waiting."""
+        self._winddown.discard()  # What the wait has read came before what is read now: a FIN, perhaps.
         while (room := self._winddown.room()) and (count := self._channel.receive(room)) is not None:
             self._winddown.received(count)
             self._winddown.discard()

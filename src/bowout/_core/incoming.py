@@ -9,6 +9,7 @@ from bowout._core.buffers import ChunkKind, InputQueue
 from bowout._core.openssl_errors import alert_of_reason, words_of
 from bowout._core.records import MAX_PLAINTEXT
 from bowout._core.states import Signal
+from bowout._tls_numbers import FATAL
 from bowout.ending import Inbound, Side
 from bowout.errors import AlertReceived, BowoutError, ProtocolViolation, ReceiveInterrupted, Reset, Truncated
 
@@ -279,7 +280,8 @@ class Incoming:
             facts.apply(Signal.FATAL_ALERT)
             self._outgoing.drop()  # Nothing may follow (RFC 8446 section 6.2).
             refused = f" ({facts.ending.refused})" if facts.ending.refused else ""
-            text = f"the peer ended the connection with a fatal alert: {alert.name}{refused}"
+            kind = "a fatal alert" if alert.level == FATAL else "an alert, which is fatal whatever its level"
+            text = f"the peer ended the connection with {kind}: {alert.name}{refused}"
             facts.fail(lambda: AlertReceived(text, alert=alert))
         else:
             self._outgoing.collect(ChunkKind.FATAL_ALERT)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import re
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any, Final, ParamSpec
 
 import typer
 
@@ -24,6 +25,14 @@ if TYPE_CHECKING:
 _P = ParamSpec("_P")
 
 _STATUSES = "\n".join(["Exit status:", *output.EXIT_STATUSES])
+
+#: Errors of the library under typer, and what to say instead. Each number that is not whole is one of seconds.
+_IN_PLAIN_WORDS: Final = (
+    ("Input should be a valid integer", "a whole number"),
+    ("Input should be a valid number", "a number of seconds"),
+    (r"Input should be greater than or equal to (\d+)", r"\2 or more"),
+    (r"Input should be less than or equal to (\d+)", r"\2 or less"),
+)
 
 
 def _paragraphs(command: Callable[..., Any]) -> str:
@@ -101,12 +110,20 @@ def run(arguments: Sequence[str]) -> int:
         if not hasattr(error, "format_message"):
             raise
         if text := error.format_message():
-            output.error(text.replace("Value error, ", ""), _hint(text, arguments))
+            output.error(_plain(text), _hint(text, arguments))
         return output.USAGE
     if not isinstance(result, _Status) and result == output.INTERRUPTED:
         raise KeyboardInterrupt
     sys.stdout.flush()  # A write error must be found here, not at the interpreter's exit.
     return result.number if isinstance(result, _Status) else int(result or 0)
+
+
+def _plain(text: str) -> str:
+    """Return an error of typer in the words of this command line, where it is one that they have."""
+    for pattern, words in _IN_PLAIN_WORDS:
+        if found := re.search(rf"^Invalid value for '(.*)': {pattern}", text):
+            return f"{found[1]} needs {found.expand(words)}"
+    return text.replace("Value error, ", "")
 
 
 def _hint(text: str, arguments: Sequence[str]) -> str:

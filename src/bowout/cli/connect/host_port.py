@@ -110,7 +110,7 @@ def _port(text: str, whole: str) -> int:
         # A very long number could be more than int() accepts.
         if len(text) <= _MOST_DIGITS and 0 < int(text) <= MAX_PORT:
             return int(text)
-        raise UsageError(f"{text[:20]} is not a valid port (1-{MAX_PORT})")
+        raise UsageError(f"{text[:20]} is not a valid port (1-{MAX_PORT})", "HOST:443, for example")
     try:
         return socket.getservbyname(text, "tcp")
     except (OSError, UnicodeError):

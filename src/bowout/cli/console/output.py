@@ -50,11 +50,13 @@ NO_WAIT: Final = "a second Ctrl-C does not wait"
 #: The lines of ``--help`` about the exit statuses.
 EXIT_STATUSES: Final = (
     "  0  clean, or unanswered (the peer sent no close_notify)",
-    "  1  failed here: stdin or stdout failed, stdin was not all",
-    "     sent, a late answer may be incomplete, or we aborted",
+    "  1  failed here: stdin or stdout failed, stdin was not",
+    "     all sent, a late answer may be incomplete, or we",
+    "     aborted",
     "  2  usage: a wrong option or argument; nothing was sent",
     "  3  no connection, or no handshake",
-    "  4  truncated: FIN without close_notify; data may be missing",
+    "  4  truncated: FIN without close_notify; data may be",
+    "     missing",
     "  5  reset by the peer, or lost by the network",
     "  6  a fatal alert, ours or the peer's",
     "  7  unflushed: the peer did not read all that we sent",

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 #: The lines of ``--help`` about the exit statuses.
 SERVE_STATUSES: Final = (
     "  0  every connection was ended by its deadline",
-    "  1  the drain cut connections off, or a report or stdout failed",
+    "  1  the drain cut connections off, or a report or stdout",
+    "     failed",
     "  2  usage: a wrong option, or a file that cannot be used",
     "  3  cannot listen",
 )
