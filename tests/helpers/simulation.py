@@ -422,6 +422,9 @@ class SimulatedTransport:
     def drop(self) -> None:
         self.close()
 
+    async def catch_up(self) -> bool:
+        return False
+
     async def wait_closed(self) -> None:
         pass
 

@@ -35,6 +35,9 @@ CHUNK: Final = 1 << 16
 MOMENT: Final = 0.5
 #: Turns of the event loop that a send may take to return when its bytes have left.
 _TURNS: Final = 2
+#: Turns of the event loop without any news after which a stream has brought what the kernel had before. A layer between
+#: the kernel and us takes up to three: the loop polls the socket, calls the layer's transport, and then its reader.
+_QUIET_TURNS: Final = 12
 #: Maximum number of characters of an error's text in an ending.
 _LONGEST_TEXT: Final = 200
 
@@ -231,6 +234,15 @@ class ByteStreamTransport:
     def wake(self) -> None:
         changed, self._changed = self._changed, self._backend.event()
         changed.set()
+
+    async def catch_up(self) -> bool:
+        self._receive_ahead()
+        changed = self._changed
+        for _ in range(_QUIET_TURNS):
+            if changed.is_set():
+                break
+            await self._backend.checkpoint()
+        return changed.is_set()
 
     # -- what only some streams can do ---------------------------------------------------------------------------
 

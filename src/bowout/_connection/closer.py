@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from bowout._backends.sockets import belongs_elsewhere, is_unix
+from bowout._connection.channel import CATCH_UPS
 from bowout._core.winddown import ALERT_PATIENCE, Goal, Step, WindDown
 from bowout.ending import How, Inbound, Outbound
 from bowout.errors import BowoutError, MisuseError, NoCloseNotify, PeerClosed, StreamClosed, Truncated
@@ -296,6 +297,15 @@ class Closer:
                     await self._wait(step)
             if self.ending is None:
                 self._safely(self._read_and_write)
+            if not self._channel.transport.acts_at_once and self._backend.time() >= self._winddown.deadline:
+                await self._look()
+
+    async def _look(self) -> None:
+        """Move what has arrived and what can leave by now, over a transport that needs turns of the loop for it."""
+        for _ in range(CATCH_UPS):
+            if self._is_over() or not await self._channel.transport.catch_up() or self._is_over():
+                return
+            self._safely(self._read_and_write)
 
     async def _wait(self, step: Step) -> None:
         if step is Step.LINGER:
