@@ -111,6 +111,9 @@ class Transport(Protocol):
     def drop(self) -> None:
         """Close the descriptor soon, when nothing waits for it any more. Never raises; any thread may call it."""
 
+    def leave_to_parent(self) -> None:
+        """In a forked child: close its copy of the descriptor, if there is one, and move nothing. Never raises."""
+
     async def detach(self) -> tuple[Any, bytes]:
         """Return the socket or the stream, open, and the bytes that were received from it and not taken; forget it."""
 

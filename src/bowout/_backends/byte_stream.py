@@ -368,6 +368,11 @@ class ByteStreamTransport:
     def drop(self) -> None:
         self._backend.call_soon(self.close)
 
+    def leave_to_parent(self) -> None:
+        self._closing = True  # The stream below is the parent's: none of its calls may send or close anything.
+        self._on_sent = _nothing
+        self._closed.set()
+
     async def detach(self) -> tuple[Any, bytes]:
         await self._backend.checkpoint()  # As in `_end_tasks`.
         async with self._backend.move_on_at(self._backend.time() + MOMENT):
