@@ -6,50 +6,21 @@ import contextlib
 import fcntl
 import select
 import socket
-import ssl
 import sys
 import termios
-import time
-from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
 import bowout
 from bowout import HandshakeTimeout, How, NoCloseNotify, StreamClosed
 from bowout._connection.channel import Channel
+from helpers.blocked import BRIEF, answers, ends_tls, meanwhile, sends_its_flight
 from helpers.runners import Runner
-from helpers.tasks import in_thread, jobs, turn
-from helpers.wire import VERSIONS, Link, Version, Wire, peer, silent
+from helpers.tasks import in_thread, jobs
+from helpers.wire import VERSIONS, Version, Wire, peer, silent
 
 both_versions = pytest.mark.parametrize("version", VERSIONS)
-
-BRIEF: Final = 2.0
-"""A deadline that passes while the loop is blocked, in seconds: a busy machine must block the loop before it passes."""
-
-
-async def meanwhile(link: Link, verb: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-    """Call `verb`, block the loop while the peer does its part, until `BRIEF` is over, and give what it comes to."""
-    async with jobs() as group:
-        job = group.start(verb)
-        for _ in range(2):  # It goes as far as it can, and the deadline is still to come.
-            await turn()
-        began = time.monotonic()
-        link.go.set()
-        link.await_ready()
-        time.sleep(max(0.0, began + 1.1 * BRIEF - time.monotonic()))  # noqa: ASYNC251  (it is to block)
-    return await job.result()
-
-
-def answers(wire: Wire) -> None:
-    """Answer a close_notify, and say when the answer has been sent."""
-    wire.handshake()
-    wire.read_to_end()
-    wire.link.await_go()
-    wire.close_notify()
-    wire.fin()
-    wire.link.ready.set()
-    wire.hold()
 
 
 @both_versions
@@ -160,14 +131,6 @@ def test_a_peer_that_sends_as_fast_as_we_read_does_not_hold_up_the_end(
 
 @both_versions
 def test_an_unwrap_sees_the_answer_that_came_while_the_loop_was_blocked(run: Runner, version: Version) -> None:
-    def ends_tls(wire: Wire) -> None:
-        wire.handshake()
-        wire.read_to_end()
-        wire.link.await_go()
-        wire.close_notify()
-        wire.link.ready.set()
-        wire.hold()
-
     async def main() -> bytes:
         stream = link.stream()
         await stream.handshake()
@@ -197,16 +160,6 @@ def test_an_unwrap_without_an_answer_fails_as_ever(run: Runner) -> None:
 
 
 def test_a_handshake_sees_what_came_while_the_loop_was_blocked(run: Runner) -> None:
-    def sends_its_flight(wire: Wire) -> None:
-        wire.pull()
-        wire.link.await_go()
-        with contextlib.suppress(ssl.SSLWantReadError):
-            wire.tls.do_handshake()
-        wire.flush()
-        wire.link.ready.set()
-        wire.handshake()
-        wire.read_to_end()
-
     async def main() -> str | None:
         stream = link.stream(handshake_timeout=BRIEF)
         await meanwhile(link, stream.handshake)

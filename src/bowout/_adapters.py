@@ -90,17 +90,24 @@ def stream_options(
     Raises:
         TypeError, ValueError: invalid arguments.
     """
-    if server_side and server_hostname:
+    if server_hostname == "":
+        server_hostname = None  # For their libraries it is the same.
+    if server_side and server_hostname is not None:
         raise ValueError("server_hostname is for clients: a server's name is in its certificate")
     checked = StreamOptions(
         context=context,
         role=Role.SERVER if server_side else Role.CLIENT,
-        server_hostname=checked_server_hostname(server_hostname) if server_hostname else None,
+        server_hostname=None if server_hostname is None else checked_server_hostname(server_hostname),
         truncation="tolerate" if tolerant else "raise",
         **options,
     )
     checked.check()
     return checked
+
+
+def check_carrier(stream: object) -> None:
+    """Raise TypeError if `stream` cannot carry TLS."""
+    _carriers.adapted(stream)
 
 
 def stream_over(carrier: object, options: StreamOptions, received: bytes) -> Stream:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import math
+from collections.abc import Collection
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -44,6 +45,17 @@ def checked_timeout(name: str, seconds: Any) -> float:
     return checked
 
 
+def checked_duration(name: str, seconds: Any) -> float:
+    """Return `seconds` if it is a time in which something can be done.
+
+    Raises:
+        TypeError, ValueError: `seconds` is not a finite number above 0.
+    """
+    if (checked := checked_timeout(name, seconds)) == 0:
+        raise ValueError(f"{name} must be more than 0 seconds: nothing can be done in no time")
+    return checked
+
+
 def checked_period(name: str, seconds: Any) -> float | None:
     """Return `seconds`, a period, if it is valid; None means never.
 
@@ -61,6 +73,26 @@ def check_flag(name: str, value: Any) -> None:
     """Raise TypeError if `value` is neither True nor False: an empty string does not switch something off."""
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be a bool, not {_type(value)}")
+
+
+def check_type(name: str, value: object, kind: type | tuple[type, ...], described: str) -> None:
+    """Refuse `value` if it is not of `kind`, which is `described` in words.
+
+    Raises:
+        TypeError: it is not.
+    """
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be {described}, not {_type(value)}")
+
+
+def check_has(name: str, value: object, method: str, described: str) -> None:
+    """Refuse `value` if it has no `method`, which what is `described` in words has.
+
+    Raises:
+        TypeError: it has none.
+    """
+    if isinstance(value, type) or not callable(getattr(value, method, None)):
+        raise TypeError(f"{name} must be {described}, not {_type(value)}")
 
 
 def checked_count(name: str, value: Any, *, least: int) -> int:
@@ -148,6 +180,20 @@ def _meant(host: str, port: Any) -> str | None:
 
 def _has_other_than_name(text: str) -> bool:
     return any(char in "/@?#[]\\\x7f" or char.isspace() or char < " " for char in text)
+
+
+def check_host_names(name: str, hosts: Any) -> None:
+    """Refuse `hosts` if it is not a collection of names of hosts.
+
+    Raises:
+        TypeError, ValueError: it is none, or one of them can be no name.
+    """
+    named = isinstance(hosts, Collection) and not isinstance(hosts, str | bytes)
+    if not named or not all(isinstance(host, str) for host in hosts):
+        raise TypeError(f"{name} must be a collection of host names, such as {{'old.example.org'}}")
+    for host in hosts:
+        if not host or _has_other_than_name(host):
+            raise ValueError(f"{name} must have names of hosts alone, and one of them is {_shown(host)}")
 
 
 def checked_server_hostname(name: Any) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bowout import _backends, _carriers
 from bowout._arguments import (
+    check_flag,
     checked_bytes,
     checked_host,
     checked_local_address,
@@ -292,6 +293,7 @@ def wrapping(
     Raises:
         TypeError, ValueError: they are not valid.
     """
+    check_flag("server_side", server_side)
     if server_side and server_hostname is not None:
         raise ValueError("server_hostname is for clients: a server's name is in its certificate")
     checked = StreamOptions(

@@ -386,6 +386,7 @@ class Stream(StreamFacts):
 
         If another process holds a copy of the descriptor (by ``fork``, or sent to it), the kernel sends the RST only
         when the last copy is closed; a FIN, which every other way of ending sends, ends the connection for all copies.
+        In a forked child, this and `close` only close the child's copy.
         """
         self._drop_buffer()
         self._connection.closer.abort()
@@ -444,6 +445,8 @@ class Stream(StreamFacts):
         self, verb: str, timeout: float, *, notify: bool, late: Callable[[bytes], object] | None = None
     ) -> Ending:
         connection = self._connection
+        if connection.closer.leave_to_parent(verb):
+            return self._ended()
         if not connection.backend.is_current():
             connection.closer.leave_from_elsewhere(verb)
             return self._ended()

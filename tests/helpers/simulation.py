@@ -422,6 +422,12 @@ class SimulatedTransport:
     def drop(self) -> None:
         self.close()
 
+    def leave_to_parent(self) -> None:
+        self.closed = True
+
+    async def catch_up(self) -> bool:
+        return False
+
     async def wait_closed(self) -> None:
         pass
 

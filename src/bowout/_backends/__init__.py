@@ -70,6 +70,16 @@ class Transport(Protocol):
     def wake(self) -> None:
         """Make every pending `wait` return soon."""
 
+    async def catch_up(self) -> bool:
+        """Give the loop the turns that it needs to bring here what the kernel has, and to pass on what was sent.
+
+        It is for a last look, after a deadline: the loop may have been blocked.
+
+        Returns:
+            Whether something came or left: receive, send, and call it again. False if all is done that can be done
+            without waiting for the peer.
+        """
+
     def send_fin(self) -> bool | None:
         """End our direction. Never raises: a lost connection needs no FIN.
 
@@ -100,6 +110,9 @@ class Transport(Protocol):
 
     def drop(self) -> None:
         """Close the descriptor soon, when nothing waits for it any more. Never raises; any thread may call it."""
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: close its copy of the descriptor, if there is one, and move nothing. Never raises."""
 
     async def detach(self) -> tuple[Any, bytes]:
         """Return the socket or the stream, open, and the bytes that were received from it and not taken; forget it."""

@@ -74,7 +74,8 @@ class ReadinessTransport(SocketTransport):
         release(self._others)
 
     def close(self, *, deadline: float = 0.0) -> None:
-        self._stop_watching()
+        if self._is_ours():  # A forked child shares what the loop watches with its parent.
+            self._stop_watching()
         super().close(deadline=deadline)
 
     def drop(self) -> None:

@@ -35,6 +35,9 @@ CHUNK: Final = 1 << 16
 MOMENT: Final = 0.5
 #: Turns of the event loop that a send may take to return when its bytes have left.
 _TURNS: Final = 2
+#: Turns of the event loop without any news after which a stream has brought what the kernel had before. A layer between
+#: the kernel and us takes up to three: the loop polls the socket, calls the layer's transport, and then its reader.
+_QUIET_TURNS: Final = 12
 #: Maximum number of characters of an error's text in an ending.
 _LONGEST_TEXT: Final = 200
 
@@ -232,6 +235,15 @@ class ByteStreamTransport:
         changed, self._changed = self._changed, self._backend.event()
         changed.set()
 
+    async def catch_up(self) -> bool:
+        self._receive_ahead()
+        changed = self._changed
+        for _ in range(_QUIET_TURNS):
+            if changed.is_set():
+                break
+            await self._backend.checkpoint()
+        return changed.is_set()
+
     # -- what only some streams can do ---------------------------------------------------------------------------
 
     @property
@@ -355,6 +367,11 @@ class ByteStreamTransport:
 
     def drop(self) -> None:
         self._backend.call_soon(self.close)
+
+    def leave_to_parent(self) -> None:
+        self._closing = True  # The stream below is the parent's: none of its calls may send or close anything.
+        self._on_sent = _nothing
+        self._closed.set()
 
     async def detach(self) -> tuple[Any, bytes]:
         await self._backend.checkpoint()  # As in `_end_tasks`.

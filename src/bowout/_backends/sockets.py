@@ -147,6 +147,14 @@ class SocketCalls(abc.ABC):
         with contextlib.suppress(OSError):
             self._socket.close()
 
+    def leave_to_parent(self) -> None:
+        # No loop is told: what it watches for the parent, by epoll for example, it watches for the child, too.
+        with contextlib.suppress(OSError):
+            self._socket.close()
+
+    async def catch_up(self) -> bool:
+        return False  # A receive asks the kernel itself.
+
     async def wait_closed(self) -> None:
         return  # `close` has done it.
 

@@ -26,6 +26,9 @@ SCRATCH_SIZE: Final = 1 << 18
 MIN_READ: Final = 17 << 10
 #: Number of waits after which one read is tried without waiting: the peer's next message may have arrived.
 _PROBE_INTERVAL: Final = 4
+#: Maximum number of times that a last look lets a transport catch up: a peer that never stops must not delay the end.
+#: With 64 KiB each time, it is more than a kernel buffers for one connection.
+CATCH_UPS: Final = 256
 
 _scratch = threading.local()
 

@@ -8,7 +8,9 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from bowout._backends import forks
 from bowout._backends.sockets import belongs_elsewhere, is_unix
+from bowout._connection.channel import CATCH_UPS
 from bowout._core.winddown import ALERT_PATIENCE, Goal, Step, WindDown
 from bowout.ending import How, Inbound, Outbound
 from bowout.errors import BowoutError, MisuseError, NoCloseNotify, PeerClosed, StreamClosed, Truncated
@@ -25,6 +27,8 @@ T = TypeVar("T")
 
 #: Reason for every task that uses the stream after `Engine.tear`.
 _TORN: Final = "the stream was ended: an exception had interrupted it between two of its steps"
+#: Reason for every use of the stream in a forked child.
+_INHERITED: Final = "this stream belongs to the process that made it: in a forked child, make a connection of its own"
 #: Details of events on a transport that is no socket.
 _FIN_BY_CLOSING: Final = "by closing the stream under TLS"
 _GOES_ON: Final = "the stream under TLS goes on"
@@ -48,9 +52,11 @@ class Closer:
     Attributes:
         leaving: whether a verb was called that ends the connection: then nothing new is received or sent.
         ending: how it ended; None until the descriptor is closed.
+        inherited: whether this process is a forked child of the one that made the connection, and only has a copy.
     """
 
     __slots__ = (
+        "__weakref__",
         "_backend",
         "_began",
         "_begun",
@@ -61,6 +67,7 @@ class Closer:
         "_reason",
         "_sends",
         "ending",
+        "inherited",
         "leaving",
     )
 
@@ -77,6 +84,8 @@ class Closer:
         channel.on_torn = self.finish_now
         self.leaving: bool = False
         self.ending: Ending | None = None
+        self.inherited: bool = False
+        forks.watch(self)
 
     def note_reason(self, reason: str) -> None:
         """Record `reason` for the ending; the first one counts."""
@@ -168,7 +177,7 @@ class Closer:
 
     def leave_at_once(self, verb: str, *, notify: bool) -> None:
         """End without an await: for a task that is being cancelled."""
-        if self.ending is None:
+        if self.ending is None and not self.leave_to_parent(verb):
             self.note_reason(verb)
             try:
                 if not self.leaving:
@@ -178,7 +187,7 @@ class Closer:
 
     async def leave_soon(self, verb: str, *, notify: bool) -> None:
         """End like `leave_at_once`; only a transport that does not act at once is waited for, for a moment."""
-        if self.ending is None:
+        if self.ending is None and not self.leave_to_parent(verb):
             self.note_reason(verb)
             try:
                 if not self.leaving:
@@ -198,7 +207,7 @@ class Closer:
 
     def abort(self) -> None:
         """End at once with an RST."""
-        if self.ending is None:
+        if self.ending is None and not self.leave_to_parent("abort()"):
             self._check_thread("abort()")
             try:
                 self.leave("abort()")
@@ -215,7 +224,27 @@ class Closer:
     def drop(self) -> None:
         """Close the descriptor of a connection that was forgotten: the peer sees no close_notify."""
         self._channel.on_torn = None
-        self._channel.transport.drop()
+        if self.inherited:
+            self._channel.transport.leave_to_parent()
+        else:
+            self._channel.transport.drop()
+
+    def inherit(self) -> None:
+        """In a forked child: the connection stays its parent's. Every use is an error here, and no end sends anything.
+
+        Both processes would number their records alike, and each would read a part of what comes.
+        """
+        self.inherited = self.leaving = True
+
+    def leave_to_parent(self, verb: str) -> bool:
+        """In a forked child, close its copy of the descriptor instead of ending the connection; tell whether it is."""
+        if self.inherited and self.ending is None:
+            self.note_reason(f"{verb} in a forked child: the connection stays its parent's")
+            self._winddown.leave(verb)
+            self._winddown.release(counts_bytes=not is_unix(self._channel.transport.sock))
+            self._channel.transport.leave_to_parent()
+            self._end()
+        return self.inherited
 
     async def see_alert_off(self) -> None:
         """Wait for a moment, so that the peer can read our fatal alert."""
@@ -224,7 +253,7 @@ class Closer:
 
     def finish_now(self, *, notify: bool = False) -> None:
         """End as gracefully as is possible without waiting, and close the descriptor."""
-        if self.ending is not None:
+        if self.ending is not None or self.leave_to_parent("left"):
             return
         try:
             self._winddown.notify(allowed=notify)
@@ -243,6 +272,8 @@ class Closer:
         A transport that does not act at once gets a moment for our last flight, and another one for its own end.
         """
         transport = self._channel.transport
+        if self.leave_to_parent("left"):
+            return
         if transport.acts_at_once or isinstance(sys.exception(), GeneratorExit) or not self._backend.is_current():
             self.finish_now(notify=notify)
             return
@@ -296,6 +327,15 @@ class Closer:
                     await self._wait(step)
             if self.ending is None:
                 self._safely(self._read_and_write)
+            if not self._channel.transport.acts_at_once and self._backend.time() >= self._winddown.deadline:
+                await self._look()
+
+    async def _look(self) -> None:
+        """Move what has arrived and what can leave by now, over a transport that needs turns of the loop for it."""
+        for _ in range(CATCH_UPS):
+            if self._is_over() or not await self._channel.transport.catch_up() or self._is_over():
+                return
+            self._safely(self._read_and_write)
 
     async def _wait(self, step: Step) -> None:
         if step is Step.LINGER:
@@ -398,6 +438,8 @@ class Closer:
 
     def check_staying(self) -> None:
         """Raise if we are ending the connection, or have ended it."""
+        if self.inherited and self.ending is None:
+            raise MisuseError(_INHERITED)
         if self.leaving:
             closed = StreamClosed("we closed this stream")
             closed.ending = self.ending  # While the peer may still answer, the verdict is unknown.
@@ -413,6 +455,8 @@ class Closer:
 
     def check_loop(self) -> None:
         """Raise if the caller runs on another event loop than the stream's: it cannot wait for anything here."""
+        if self.inherited:
+            raise MisuseError(_INHERITED)
         if not self._backend.is_current():
             raise belongs_elsewhere(running=self._backend.is_running())
 

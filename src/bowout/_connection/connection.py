@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bowout._backends.lock import FifoLock
 from bowout._backends.sockets import address_of
-from bowout._connection.channel import MIN_READ, SCRATCH_SIZE, Channel
+from bowout._connection.channel import CATCH_UPS, MIN_READ, SCRATCH_SIZE, Channel
 from bowout._connection.closer import Closer
 from bowout._core.engine import Engine
 from bowout._core.timeline import Timeline
@@ -229,7 +229,7 @@ class Connection:
                     await preface()
                 await self._exchange(scope)
                 await self._flush_handshake()
-            if scope.expired and not self._finish_handshake_now():
+            if scope.expired and not await self._finish_handshake_now():
                 self._give_up_handshake(timeout)
         except StreamClosed:
             raise
@@ -271,11 +271,16 @@ class Connection:
         else:
             self._channel.flush()
 
-    def _finish_handshake_now(self) -> bool:
+    async def _finish_handshake_now(self) -> bool:
         """Try once more: the missing bytes may have come while the loop was blocked. Tell whether it is done."""
+        looks = CATCH_UPS
         while not self.engine.handshake():
             if not self._channel.receive_some():
-                return False
+                self._channel.flush()
+                looks -= 1
+                if not looks or not await self._transport.catch_up():
+                    return False
+                self.closer.check_staying()
         return self._channel.flush() or not self._transport.acts_at_once
 
     # -- data ----------------------------------------------------------------------------------------------------

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from ipaddress import IPv4Address, IPv6Address
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.abc
 
 from bowout._adapters import check_keywords
+from bowout._arguments import check_flag, check_has, checked_port
 from bowout._backends.sockets import HAPPY_EYEBALLS_DELAY
 from bowout._client import connect, default_context
 from bowout.anyio._stream import TRUNCATION, TLSStream, handshake_translated, wrap_options
 
 if TYPE_CHECKING:
     import ssl
-    from ipaddress import IPv4Address, IPv6Address
     from typing import Unpack
 
     from bowout._adapters import StreamKeywords
@@ -60,16 +61,18 @@ async def connect_tcp(
     Cancelling it leaves no descriptor open.
     """
     check_keywords(options, TRUNCATION)
+    check_flag("tls", tls)
+    check_flag("tls_standard_compatible", tls_standard_compatible)
     if not tls:
         raise ValueError("bowout.anyio.connect_tcp() always speaks TLS: anyio.connect_tcp() makes plain connections")
-    if local_port and local_host is None:
+    if local_port is not None and checked_port(local_port, least=0) and local_host is None:
         raise ValueError("local_port needs local_host: give the address that the port belongs to, too")
     connecting = connect(
-        str(remote_host),
+        _as_text(remote_host),
         remote_port,
         context=ssl_context,
-        server_hostname=tls_hostname or None,
-        local_address=None if local_host is None else (str(local_host), local_port or 0),
+        server_hostname=None if tls_hostname == "" else tls_hostname,
+        local_address=None if local_host is None else (_as_text(local_host), 0 if local_port is None else local_port),
         happy_eyeballs_delay=happy_eyeballs_delay,
         connect_timeout=connect_timeout,
         truncation="raise" if tls_standard_compatible else "tolerate",
@@ -77,6 +80,11 @@ async def connect_tcp(
     )
     with handshake_translated:
         return TLSStream.from_stream(await connecting, standard_compatible=tls_standard_compatible)
+
+
+def _as_text(host: Any) -> Any:
+    """Return an address of the module `ipaddress` as text; anything else stays for the check."""
+    return str(host) if isinstance(host, IPv4Address | IPv6Address) else host
 
 
 class TLSConnectable(anyio.abc.ByteStreamConnectable):
@@ -103,6 +111,7 @@ class TLSConnectable(anyio.abc.ByteStreamConnectable):
         standard_compatible: bool = True,
         **options: Unpack[StreamKeywords],
     ) -> None:
+        check_has("connectable", connectable, "connect", "a connectable of anyio")
         self.connectable: anyio.abc.AnyByteStreamConnectable = connectable
         self.hostname: str | None = hostname
         self.ssl_context: ssl.SSLContext = default_context() if ssl_context is None else ssl_context

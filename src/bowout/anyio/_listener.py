@@ -10,7 +10,8 @@ import anyio
 import anyio.abc
 from anyio.streams.tls import TLSAttribute
 
-from bowout._arguments import checked_timeout
+from bowout._arguments import check_has, checked_timeout
+from bowout._server.handlers import check_handler
 from bowout._text import escape
 from bowout.anyio._stream import TLSStream, wrap_options
 from bowout.errors import HandshakeError
@@ -53,6 +54,7 @@ class TLSListener(anyio.abc.Listener[TLSStream]):
         handshake_timeout: float = 30.0,
         **options: Unpack[EndKeywords],
     ) -> None:
+        check_has("listener", listener, "serve", "a listener of anyio")
         wrap_options(
             server_side=True,
             hostname=None,
@@ -92,6 +94,7 @@ class TLSListener(anyio.abc.Listener[TLSStream]):
             handler: coroutine function; the stream is its own, to close or to give away.
             task_group: for the tasks; None for one that ends with this call.
         """
+        check_handler(handler)
 
         @wraps(handler)
         async def handle(stream: anyio.abc.AnyByteStream) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import anyio
@@ -12,6 +13,7 @@ from anyio.streams.tls import TLSAttribute
 from bowout._adapters import (
     ErrorTranslation,
     StreamKeywords,
+    check_carrier,
     check_keywords,
     checked_stream,
     leave_block,
@@ -19,13 +21,13 @@ from bowout._adapters import (
     stream_over,
     stream_sharing,
 )
+from bowout._arguments import check_flag, check_type
 from bowout._carriers.tls import StreamFace
 from bowout._client import default_context
 from bowout.ending import Role
 from bowout.errors import HandshakeReset, HandshakeTruncated
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable, Mapping
     from types import TracebackType
     from typing import Unpack
@@ -128,8 +130,9 @@ class TLSStream(StreamFace, anyio.abc.ByteStream):
 
         Cancelling it closes the stream.
         """
+        check_carrier(transport_stream)
         checked = wrap_options(
-            server_side=not hostname if server_side is None else server_side,
+            server_side=server_side,
             hostname=hostname,
             ssl_context=ssl_context,
             standard_compatible=standard_compatible,
@@ -157,6 +160,7 @@ class TLSStream(StreamFace, anyio.abc.ByteStream):
         Raises:
             TypeError: `stream` is none.
         """
+        check_flag("standard_compatible", standard_compatible)
         return cls(checked_stream(stream), None, standard_compatible=standard_compatible)
 
     def __repr__(self) -> str:
@@ -288,7 +292,7 @@ class TLSStream(StreamFace, anyio.abc.ByteStream):
 
 def wrap_options(
     *,
-    server_side: bool,
+    server_side: bool | None,
     hostname: str | None,
     ssl_context: ssl.SSLContext | None,
     standard_compatible: bool,
@@ -300,6 +304,14 @@ def wrap_options(
         TypeError, ValueError: invalid arguments.
     """
     check_keywords(options, TRUNCATION)
+    check_flag("standard_compatible", standard_compatible)
+    if hostname is not None:
+        check_type("hostname", hostname, str, "a str")
+    if server_side is None:
+        server_side = not hostname
+        if server_side and getattr(ssl_context, "protocol", None) is ssl.PROTOCOL_TLS_CLIENT:
+            raise ValueError("a client needs hostname; without one, set server_side=False and check_hostname = False")
+    check_flag("server_side", server_side)
     if ssl_context is None:
         if server_side:
             raise ValueError(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from bowout._backends import forks
 from bowout._backends.sockets import is_unix
 from bowout._connection.channel import shared_scratch
 from bowout._core.records import MAX_PLAINTEXT
@@ -128,6 +130,8 @@ class BlockingCloser:
 
         `late` gets what is unread, and what still arrives.
         """
+        if self.alone(partial(self._leave_to_parent, verb)):
+            return
         try:
             self.alone(partial(self._begin_close, verb, deadline, notify=notify, late=late))
             self._run()
@@ -200,7 +204,7 @@ class BlockingCloser:
         """End without waiting."""
         if self.ending is not None:
             self._monitor.close()  # An exception may have interrupted the end after the ending was built.
-        else:
+        elif not self.alone(partial(self._leave_to_parent, verb)):
             self.note_reason(verb)
             try:
                 if not self.leaving:
@@ -213,7 +217,7 @@ class BlockingCloser:
         self.alone(self._abort)
 
     def _abort(self) -> None:
-        if self.ending is None:
+        if self.ending is None and not self._leave_to_parent("abort()"):
             try:
                 self._leave("abort()")
                 self._engine.sent_rst()
@@ -226,6 +230,21 @@ class BlockingCloser:
         self._channel.on_torn = None
         self._transport.drop()
         self._monitor.close()
+
+    def _leave_to_parent(self, verb: str) -> bool:
+        """In a forked child that has not used the connection, close its copy of the descriptor; tell whether it was so.
+
+        A child that has received or sent something has taken the connection over: it ends it as any process does.
+        """
+        since, timeline = forks.seconds_since(), self._engine.timeline
+        if self.ending is not None or since == math.inf or timeline.now() - timeline.events()[-1].until < since:
+            return False
+        self.note_reason(f"{verb} in a forked child: the connection stays its parent's")
+        self._leave(verb)
+        self._winddown.release(counts_bytes=not is_unix(self._transport.sock))
+        self._transport.leave_to_parent()
+        self._end()
+        return True
 
     def see_alert_off(self) -> None:
         """Wait for a moment, so that the peer can read our fatal alert."""
@@ -309,6 +328,8 @@ class BlockingCloser:
         """End as gracefully as is possible without waiting, within the monitor."""
         if self.ending is not None:
             self._monitor.close()  # As in `leave_at_once`.
+            return
+        if self._leave_to_parent("left"):
             return
         try:
             self._channel.on_torn = None  # Another exception that interrupts this ends it, too.

@@ -7,7 +7,15 @@ import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from bowout._arguments import check_callable, check_choice, check_flag, checked_count, checked_timeout
+from bowout._arguments import (
+    check_callable,
+    check_choice,
+    check_flag,
+    check_host_names,
+    checked_count,
+    checked_duration,
+    checked_timeout,
+)
 from bowout._options import LINGER_BYTES, StreamOptions
 from bowout.ending import Role
 
@@ -42,9 +50,8 @@ class SocketPolicy:
     def check(self) -> None:
         """Raise TypeError or ValueError for an invalid value."""
         check_choice("truncation", self.truncation, ("raise", "tolerate"))
-        if isinstance(self.tolerant_hosts, str) or not all(isinstance(host, str) for host in self.tolerant_hosts):
-            raise TypeError("tolerant_hosts must be a collection of host names, such as {'old.example.org'}")
-        checked_timeout("handshake_timeout", self.handshake_timeout)
+        check_host_names("tolerant_hosts", self.tolerant_hosts)
+        checked_duration("handshake_timeout", self.handshake_timeout)
         checked_timeout("close_timeout", self.close_timeout)
         checked_count("linger_bytes", self.linger_bytes, least=0)
         check_choice("on_error", self.on_error, ("truncate", "close"))

@@ -303,7 +303,8 @@ class SyncStream(StreamFacts):
         """End the connection at once with an RST, without waiting: the peer sees an error. Any thread may call it.
 
         If another process holds a copy of the descriptor (by ``fork``, or sent to it), the kernel sends the RST only
-        when the last copy is closed.
+        when the last copy is closed. In a forked child that has not used the stream, this and `close` only close the
+        child's copy.
         """
         self._connection.closer.abort()
         return self._ended()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from bowout._arguments import check_choice, checked_timeout
+from bowout._arguments import check_choice, check_host_names, checked_timeout
 from bowout._client import wrap
 from bowout.ending import TruncationPolicy
 
@@ -44,7 +44,10 @@ class ConnectionPolicy:
         """Raise TypeError or ValueError for an invalid option."""
         checked_timeout("close_timeout", self.close_timeout)
         if isinstance(self.truncation, Mapping):
+            check_host_names("truncation", self.truncation)
             for host, policy in self.truncation.items():
+                if host != host.lower():
+                    raise ValueError(f"truncation must have hosts in lower case: write {host.lower()!r}, not {host!r}")
                 check_choice(f"truncation[{host!r}]", policy, _POLICIES)
         elif not callable(self.truncation):
             check_choice("truncation", self.truncation, _POLICIES)

@@ -11,6 +11,8 @@ import httpcore
 import httpx
 
 from bowout import _backends
+from bowout._arguments import check_flag, check_type, checked_count
+from bowout._core import hook
 from bowout.errors import BowoutError
 from bowout.httpcore._calls import interruption
 from bowout.httpcore._pool import WatchedPool
@@ -43,6 +45,14 @@ ERRORS: Final[dict[type, type[httpx.HTTPError]]] = {getattr(httpcore, name): get
 #: Those of `httpx.AsyncHTTPTransport`.
 LIMITS: Final = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=5.0)
 
+#: Arguments that may be None, with the types of all others, and the words for them.
+_TYPES: Final[dict[str, tuple[tuple[type, ...], str]]] = {
+    "cert": ((str, tuple), "the path of a file, or a tuple of the paths of certificate and key"),
+    "limits": ((httpx.Limits,), "an httpx.Limits"),
+    "proxy": ((str, httpx.URL, httpx.Proxy), "a URL or an httpx.Proxy"),
+    "uds": ((str,), "the path of a Unix socket"),
+}
+
 
 def make_transport(
     backend: AsyncBackend,
@@ -55,6 +65,7 @@ def make_transport(
     **options: Any,
 ) -> HTTPXTransport:
     """Make the transport of `bowout.httpcore.transport`, whose arguments these are."""
+    _check(verify=verify, cert=cert, trust_env=trust_env, limits=limits, proxy=proxy, **options)
     if proxy is not None and options["uds"] is not None:
         raise ValueError("uds and proxy exclude each other: the proxy is reached by TCP")
     if options["http2"]:
@@ -70,6 +81,22 @@ def make_transport(
         **options,
     )
     return HTTPXTransport(pool)
+
+
+def _check(*, verify: object, retries: object, **given: object) -> None:
+    """Raise TypeError or ValueError for what httpx would take for something else."""
+    for name in ("trust_env", "http1", "http2"):
+        check_flag(name, given[name])
+    if not (given["http1"] or given["http2"]):
+        raise ValueError("http1 and http2 are both switched off: leave one of them on")
+    check_type("verify", verify, (bool, str, hook.BASE), "True, an ssl.SSLContext, or False for no check at all")
+    for name, (kind, described) in _TYPES.items():
+        if given[name] is not None:
+            check_type(name, given[name], kind, described)
+    for name, value in (("verify", verify), *given.items()):
+        if value == "":
+            raise ValueError(f"{name} is empty: leave it out")
+    checked_count("retries", retries, least=0)
 
 
 def _proxy(proxy: httpx.Proxy | httpx.URL | str) -> httpcore.Proxy:

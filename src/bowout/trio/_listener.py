@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 import trio
 
 from bowout._adapters import StreamKeywords, check_keywords, stream_options
+from bowout._arguments import check_flag, check_has, check_type, checked_count, checked_port
 from bowout._backends.sockets import HAPPY_EYEBALLS_DELAY
 from bowout._client import connect
 from bowout._server.handlers import check_handler
@@ -44,7 +45,8 @@ class SSLListener(trio.abc.Listener[SSLStream[StreamT]]):
         https_compatible: bool = False,
         **options: Unpack[StreamKeywords],
     ) -> None:
-        _check_server(ssl_context, options)
+        check_has("transport_listener", transport_listener, "accept", "a listener of trio")
+        _check_server(ssl_context, options, https_compatible=https_compatible)
         self.transport_listener: trio.abc.Listener[StreamT] = transport_listener
         self._context = ssl_context
         self._https_compatible = https_compatible
@@ -102,6 +104,7 @@ async def open_ssl_over_tcp_stream(  # noqa: D417  (`bowout.connect` has the oth
     Cancelling it leaves no descriptor open.
     """
     check_keywords(options, TRUNCATION)
+    check_flag("https_compatible", https_compatible)
     connecting = connect(
         host,
         port,
@@ -133,7 +136,14 @@ async def open_ssl_over_tcp_listeners(  # noqa: D417  (trio has the other descri
         TypeError, ValueError: invalid arguments; raised before anything is opened.
         OSError: an address cannot be used.
     """
-    _check_server(ssl_context, options)
+    _check_server(ssl_context, options, https_compatible=https_compatible)
+    checked_port(port, least=0)
+    if backlog is not None:
+        checked_count("backlog", backlog, least=1)
+    if host is not None:
+        check_type("host", host, (str, bytes), "a str, or None for every address")
+        if not host:
+            raise ValueError("host is empty: give a name or an address, or None for every address")
     return [
         SSLListener(listener, ssl_context, https_compatible=https_compatible, **options)
         for listener in await trio.open_tcp_listeners(port, host=host, backlog=backlog)
@@ -169,6 +179,9 @@ async def serve_ssl_over_tcp(  # noqa: D417  (likewise)
         OSError: an address cannot be used.
     """
     check_handler(handler)
+    check_has("task_status", task_status, "started", "what a nursery's start() gives")
+    if handler_nursery is not None:
+        check_has("handler_nursery", handler_nursery, "start_soon", "a nursery of trio")
     listeners = await open_ssl_over_tcp_listeners(
         port, ssl_context, host=host, https_compatible=https_compatible, backlog=backlog, **options
     )
@@ -180,6 +193,7 @@ async def serve_ssl_over_tcp(  # noqa: D417  (likewise)
     await trio.serve_listeners(handle, listeners, handler_nursery=handler_nursery, task_status=task_status)
 
 
-def _check_server(ssl_context: ssl.SSLContext, options: StreamKeywords) -> None:
+def _check_server(ssl_context: ssl.SSLContext, options: StreamKeywords, *, https_compatible: bool) -> None:
     check_keywords(options, TRUNCATION)
+    check_flag("https_compatible", https_compatible)
     stream_options(ssl_context, server_side=True, server_hostname=None, tolerant=False, options=options)

@@ -12,12 +12,14 @@ import trio
 from bowout._adapters import (
     ErrorTranslation,
     StreamKeywords,
+    check_carrier,
     check_keywords,
     checked_stream,
     leave_block,
     stream_options,
     stream_over,
 )
+from bowout._arguments import check_flag
 from bowout._carriers.tls import StreamFace
 from bowout.errors import MisuseError
 
@@ -114,6 +116,9 @@ class SSLStream(StreamFace, trio.abc.HalfCloseableStream, Generic[StreamT]):
         **options: Unpack[StreamKeywords],
     ) -> None:
         check_keywords(options, TRUNCATION)
+        check_carrier(transport_stream)
+        check_flag("server_side", server_side)
+        check_flag("https_compatible", https_compatible)
         checked = stream_options(
             ssl_context,
             server_side=server_side,
