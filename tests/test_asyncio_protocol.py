@@ -597,6 +597,31 @@ class TestTransportEnding:
 
         run(main)
 
+    @pytest.mark.parametrize("name", ["data_received", "eof_received", "pause_writing"])
+    def test_a_cancellation_from_a_callback_is_the_callbacks_error(self, meet: Any, name: str) -> None:
+        """As in asyncio, where only KeyboardInterrupt and SystemExit pass through the loop."""
+
+        async def use(app: RecordingApp, peer: Peer) -> None:
+            def cancel(*_: object) -> None:
+                raise asyncio.CancelledError
+
+            complaints: list[Any] = []
+            asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context["message"]))
+            setattr(app, name, cancel)
+            app.transport.write(MUCH if name == "pause_writing" else b"?")
+            if name == "pause_writing":
+                app.transport.close()
+            error = await app.lost
+            assert len(complaints) == 1, complaints
+            assert name in complaints[0]
+            if name == "pause_writing":
+                assert (error, ending_of(app.transport).how) == (None, How.CLEAN)
+            else:
+                assert isinstance(error, asyncio.CancelledError)
+                assert ending_of(app.transport).reason == "left by CancelledError"
+
+        meet(answer_then(lambda act: act.close_notify()) if name != "pause_writing" else read_all, use)
+
     def test_an_interruption_in_pause_writing_tears_nothing(self, meet: Any) -> None:
         async def use(app: RecordingApp, peer: Peer) -> None:
             def interrupt() -> None:
@@ -751,6 +776,31 @@ class TestTransportEnding:
 
         meet(read_all, use, policy=Policy(on_ending=fail))
         assert caplog.messages == ["on_ending failed"]
+
+    def test_a_cancellation_from_an_observer_is_logged_too(self, meet: Any, caplog: pytest.LogCaptureFixture) -> None:
+        async def use(app: RecordingApp, peer: Peer) -> None:
+            app.transport.close()
+            assert await app.lost is None
+
+        def cancel(ending: bowout.Ending) -> None:
+            raise asyncio.CancelledError
+
+        meet(read_all, use, policy=Policy(on_ending=cancel))
+        assert caplog.messages == ["on_ending failed"]
+
+    def test_an_interruption_in_an_observer_closes_the_descriptor(self, meet: Any) -> None:
+        async def use(app: RecordingApp, peer: Peer) -> None:
+            sock = app.transport.get_extra_info("socket")
+            with pytest.raises(KeyboardInterrupt):
+                app.transport._protocol.abort()
+            assert await app.lost is None
+            assert ending_of(app.transport).how is How.ABORTED
+            await in_time(lambda: sock.fileno() < 0)
+
+        def interrupt(ending: bowout.Ending) -> None:
+            raise KeyboardInterrupt
+
+        meet(read_all, use, policy=Policy(on_ending=interrupt))
 
     def test_a_forgotten_transport_warns(self, run: Runner) -> None:
         async def main() -> None:
@@ -937,5 +987,17 @@ def test_the_ending_is_that_of_a_stream(run: Runner) -> None:
             assert stream.ending is not None
             assert facts(ending_of(app.transport)) == facts(stream.ending)
             assert ending_of(app.transport).inbound is not Inbound.OPEN
+
+    run(main)
+
+
+@pytest.mark.parametrize("port", [65536, 99999, -1])
+def test_a_port_is_not_taken_modulo_65536(run: Runner, port: int) -> None:
+    async def main() -> None:
+        with Peer(read_all) as peer:
+            with pytest.raises(ValueError, match=f"port must be from 0 to 65535, not {port}"):
+                await create_connection(RecordingApp, "127.0.0.1", port, ssl=peer.client_context())
+            with pytest.raises(ValueError, match=f"port must be from 0 to 65535, not {port}"):
+                await bowout.asyncio.create_server(RecordingApp, "127.0.0.1", port, ssl=peer.client_context())
 
     run(main)

@@ -362,9 +362,10 @@ async def main():
 def leave_a_child(writer):
     pid = os.fork()
     if pid == 0:
-        for verb, arguments in (("close", ()), ("write", (b"x",)), ("write_eof", ())):
+        verbs = {"close": (), "write": (b"x",), "write_eof": (), "pause_reading": (), "resume_reading": ()}
+        for verb, arguments in verbs.items():
             try:
-                getattr(writer, verb)(*arguments)
+                getattr(writer.transport, verb)(*arguments)
             except bowout.MisuseError as error:
                 assert "TLSTransport client 127.0.0.1" in str(error), error
                 print(verb, flush=True)
@@ -385,4 +386,6 @@ with asyncio.Runner(loop_factory=factory) as runner:
 @pytest.mark.backends("asyncio", "uvloop")
 def test_what_a_forked_child_does_with_a_writer_does_not_end_it(backend: str, tmp_path: Path) -> None:
     with program(FORKING_WRITER, *credentials(tmp_path), backend) as process:
-        assert process.rest() == "bowout.asyncio\nwrite\nwrite_eof\nbowout.asyncio\nclean\n"
+        assert (
+            process.rest() == "bowout.asyncio\nwrite\nwrite_eof\npause_reading\nresume_reading\nbowout.asyncio\nclean\n"
+        )

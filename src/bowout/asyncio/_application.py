@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
+from bowout.asyncio._errors import ENDS_PROGRAM
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -125,13 +127,13 @@ class Application:
         """Call the application; after an error of its own, report it and return `_FAILED`."""
         try:
             return call(*args)
-        except Exception as error:  # noqa: BLE001  (it is the application's, and reported)
+        except ENDS_PROGRAM as error:
+            self._interrupted(error)
+            raise
+        except BaseException as error:  # noqa: BLE001  (it is the application's, and reported)
             self._report(f"Fatal error: protocol.{name}() call failed.", error)
             self._failed(error)
             return _FAILED
-        except BaseException as error:
-            self._interrupted(error)
-            raise
 
     # -- flow control --------------------------------------------------------------------------------------------
 
@@ -163,11 +165,11 @@ class Application:
     def _tell(self, name: str, call: Callable[[], Any]) -> None:
         try:
             call()
-        except Exception as error:  # noqa: BLE001  (it is the application's, and reported)
-            self._report(f"protocol.{name}() failed", error)
-        except BaseException as error:
+        except ENDS_PROGRAM as error:
             self._interrupted(error)
             raise
+        except BaseException as error:  # noqa: BLE001  (it is the application's, and reported)
+            self._report(f"protocol.{name}() failed", error)
 
     def _report(self, message: str, error: BaseException) -> None:
         """Give an error of the application's callback to the loop's exception handler."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from typing import Any
 
+from bowout._arguments import checked_port
 from bowout._core import hook
 from bowout._core.client_hello import HelloGate
 
@@ -27,6 +28,17 @@ def positive(name: str, seconds: float | None, default: float) -> float:
     if not seconds > 0:
         raise ValueError(f"{name} should be a positive number, got {seconds}")
     return seconds
+
+
+def check_ports(where: tuple[Any, ...]) -> None:
+    """Check the ports in `where`: asyncio's loops take a number above 65535 for what is left of it in 16 bits.
+
+    Raises:
+        ValueError: one is not from 0 to 65535.
+    """
+    for each in where:
+        if isinstance(each, int):
+            checked_port(each, least=0)
 
 
 def gate_of(context: ssl.SSLContext) -> HelloGate | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from bowout._arguments import checked_server_hostname
 from bowout._core import hook
+from bowout.asyncio._arguments import check_ports
 from bowout.asyncio._protocol import TLSProtocol
 from bowout.asyncio._servers import ServerConnections, remember
 
@@ -114,6 +115,7 @@ async def client(  # noqa: D417  (the others are named there, or by their types)
     name = kwargs.pop("server_hostname", None)
     if name is None and not host:
         raise ValueError("give server_hostname: with ssl and without a host, there is no name to check")
+    check_ports(args)
     options = _options(kwargs, policy, name=host if name is None else name)
     return await _connect(loop, factory, options, lambda make: plain(make, *args, **kwargs))
 
@@ -146,6 +148,7 @@ async def server(
     """Listen with `plain`, as `client` connects."""
     if not kwargs.get("ssl"):
         return await plain(factory, *args, **kwargs)
+    check_ports(args)
     options = _options(kwargs, policy, server_side=True)
     connections = ServerConnections()
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from bowout._arguments import check_callable, check_choice, checked_count, checked_timeout
 from bowout._names import ascii_name, without_root
 from bowout._options import LINGER_BYTES
+from bowout.asyncio._errors import ENDS_PROGRAM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -72,7 +73,9 @@ class Policy:
         if self.on_ending is not None:
             try:
                 self.on_ending(ending)
-            except Exception:  # noqa: BLE001  (it is logged, and touches no connection)
+            except ENDS_PROGRAM:
+                raise
+            except BaseException:  # noqa: BLE001  (it is logged, and touches no connection)
                 _log.exception("on_ending failed")
 
 

@@ -15,8 +15,9 @@ from bowout._core.timeline import Timeline
 from bowout._tls_numbers import TLS13_NAME
 from bowout.asyncio._application import Application
 from bowout.asyncio._arguments import client_context, facts_of, gate_of, positive
-from bowout.asyncio._closer import QUIET_ROUNDS, CallbackCloser
+from bowout.asyncio._closer import CallbackCloser
 from bowout.asyncio._errors import WriteAfterEOF, as_connection_error, loss_of, lost_data
+from bowout.asyncio._handshake import HandshakeWait
 from bowout.asyncio._policy import DEFAULT_POLICY, log_tolerated
 from bowout.asyncio._sender import Sender
 from bowout.asyncio._transport import TLSTransport
@@ -70,7 +71,6 @@ class TLSProtocol(asyncio.BufferedProtocol):
         "_eof_delivered",
         "_error",
         "_extra",
-        "_handshake_timeout",
         "_host",
         "_loop",
         "_lost",
@@ -80,9 +80,8 @@ class TLSProtocol(asyncio.BufferedProtocol):
         "_sender",
         "_shutdown_timeout",
         "_timeline",
-        "_timer",
         "_underlying",
-        "_waiter",
+        "_wait",
         "ending",
     )
 
@@ -100,7 +99,7 @@ class TLSProtocol(asyncio.BufferedProtocol):
         *,
         policy: Policy = DEFAULT_POLICY,
     ) -> None:
-        self._handshake_timeout = positive("ssl_handshake_timeout", ssl_handshake_timeout, HANDSHAKE_TIMEOUT)
+        seconds = positive("ssl_handshake_timeout", ssl_handshake_timeout, HANDSHAKE_TIMEOUT)
         self._shutdown_timeout = positive("ssl_shutdown_timeout", ssl_shutdown_timeout, policy.close_timeout)
         if server_side and not sslcontext:
             raise ValueError("a server needs an SSLContext with its certificate")
@@ -119,7 +118,6 @@ class TLSProtocol(asyncio.BufferedProtocol):
             gate=gate_of(context) if server_side else None,
         )
         self._extra: dict[str, Any] = {"sslcontext": context}
-        self._waiter = waiter
         self._app = Application(
             loop, app_protocol, made=not call_connection_made, failed=self._fail, interrupted=self._engine.hand_on
         )
@@ -129,7 +127,7 @@ class TLSProtocol(asyncio.BufferedProtocol):
         self._began = time.time()
         self._underlying: UnderlyingTransport | None = None
         self._closer: CallbackCloser | None = None
-        self._timer: asyncio.Handle | None = None
+        self._wait = HandshakeWait(loop, waiter, seconds, self._give_up_handshake)
         self._error: BaseException | None = None
         self._lost: asyncio.Future[None] | None = None
         self._eof_delivered = False
@@ -193,7 +191,7 @@ class TLSProtocol(asyncio.BufferedProtocol):
             self._buffer = memoryview(bytearray(_OWN_BUFFER))  # It may be filled while others use the shared one.
         by = Side.WE if self._engine.role is Role.CLIENT else Side.PEER
         self._timeline.record(EventKind.CONNECTED, by, underlying.peer)
-        self._timer = self._loop.call_later(self._handshake_timeout, self._look_at_handshake, QUIET_ROUNDS)
+        self._wait.begin()
         self._guarded(self._go_on)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  (asyncio calls it like this)
@@ -302,38 +300,20 @@ class TLSProtocol(asyncio.BufferedProtocol):
         self._sender.flush()
         if not done:
             return False
-        self._stop_timer()
+        self._wait.stop()
         self._extra.update(facts_of(self._engine.tls))
         upgraded = self._app.made
         if not self._app.connection_made(self.transport):
             return False
-        self._wake(None)
+        self._wait.wake(None)
         if upgraded:  # start_tls() must have returned before the first data come.
             self._loop.call_soon(self._guarded, self._go_on)
         return not upgraded
 
-    def _look_at_handshake(self, rounds: int) -> None:
-        """Give up the handshake, after a last look: the loop may have been blocked."""
-        self._timer = None
-        if rounds:
-            self._timer = self._loop.call_soon(self._look_at_handshake, rounds - 1)
-            return
-        text = f"the peer did not finish the handshake within {self._handshake_timeout:g} s"
+    def _give_up_handshake(self, seconds: float) -> None:
+        text = f"the peer did not finish the handshake within {seconds:g} s"
         self._engine.give_up(lambda: HandshakeTimeout(text))
         self._fail(HandshakeTimeout(text), verb="")
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _wake(self, error: BaseException | None) -> None:
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            if error is None:
-                waiter.set_result(None)
-            else:
-                waiter.set_exception(error)
 
     # -- the peer's direction ------------------------------------------------------------------------------------
 
@@ -453,7 +433,7 @@ class TLSProtocol(asyncio.BufferedProtocol):
 
     def _begin_to_close(self) -> CallbackCloser | None:
         """Return what carries out the end; None if TLS has not begun."""
-        self._stop_timer()
+        self._wait.stop()
         self._sender.eof_wanted = False  # The end has a close_notify of its own.
         if self._closer is None and self._underlying is not None:
             self._closer = CallbackCloser(
@@ -476,13 +456,15 @@ class TLSProtocol(asyncio.BufferedProtocol):
         winddown.release(counts_bytes=underlying.counts_bytes)
         winddown.released()
         self.ending = winddown.build_ending(peer=underlying.peer, began=self._began, reason=self._reason)
-        self._policy.report(self.ending)
-        if underlying.lost:
-            self._finish()
-        elif self._engine.outbound is Outbound.RESET:
-            underlying.reset()
-        else:
-            underlying.close()
+        try:
+            self._policy.report(self.ending)
+        finally:
+            if underlying.lost:
+                self._finish()
+            elif self._engine.outbound is Outbound.RESET:
+                underlying.reset()
+            else:
+                underlying.close()
 
     def _finish(self) -> None:
         """Tell the application and the waiter of the end: the transport is closed."""
@@ -497,4 +479,4 @@ class TLSProtocol(asyncio.BufferedProtocol):
         for part in (self._app, self._sender, self._closer):
             if part is not None:
                 part.forget()
-        self._wake(error or StreamClosed("the connection was closed in the handshake"))
+        self._wait.wake(error or StreamClosed("the connection was closed in the handshake"))

@@ -123,11 +123,13 @@ class TLSTransport(_Base):
         return not self._app.reading_paused and not self.is_closing()
 
     def pause_reading(self) -> None:
-        """Deliver nothing until `resume_reading`."""
+        """Deliver nothing until `resume_reading`. In a forked child it is an error: the loop's watch is shared."""
+        self._check_process()
         self._protocol.pause_reading()
 
     def resume_reading(self) -> None:
         """Deliver again."""
+        self._check_process()
         self._protocol.resume_reading()
 
     # -- writing -------------------------------------------------------------------------------------------------
