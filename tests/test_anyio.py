@@ -438,7 +438,7 @@ def test_the_default_context(run: Runner) -> None:
                 group.start_soon(partial(TLSStream.wrap, ours, hostname=NAME))
                 assert await theirs.receive()
                 scope.cancel()
-        connectable = TLSConnectable(None, hostname=NAME)  # type: ignore[arg-type]
+        connectable = TLSConnectable(anyio.TCPConnectable("peer.test", 443), hostname=NAME)
         assert connectable.ssl_context.verify_mode is ssl.CERT_REQUIRED
         assert not connectable.ssl_context.options & getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
         await theirs.aclose()

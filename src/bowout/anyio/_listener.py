@@ -54,7 +54,6 @@ class TLSListener(anyio.abc.Listener[TLSStream]):
         handshake_timeout: float = 30.0,
         **options: Unpack[EndKeywords],
     ) -> None:
-        check_has("listener", listener, "serve", "a listener of anyio")
         wrap_options(
             server_side=True,
             hostname=None,
@@ -62,10 +61,12 @@ class TLSListener(anyio.abc.Listener[TLSStream]):
             standard_compatible=standard_compatible,
             options=options,
         )
+        checked_timeout("handshake_timeout", handshake_timeout)
+        check_has("listener", listener, "serve", "a listener of anyio")
         self.listener: anyio.abc.Listener[Any] = listener
         self.ssl_context: ssl.SSLContext = ssl_context
         self.standard_compatible: bool = standard_compatible
-        self.handshake_timeout: float = checked_timeout("handshake_timeout", handshake_timeout)
+        self.handshake_timeout: float = handshake_timeout
         self._options: EndKeywords = options
 
     @staticmethod

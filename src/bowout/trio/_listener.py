@@ -45,8 +45,8 @@ class SSLListener(trio.abc.Listener[SSLStream[StreamT]]):
         https_compatible: bool = False,
         **options: Unpack[StreamKeywords],
     ) -> None:
-        check_has("transport_listener", transport_listener, "accept", "a listener of trio")
         _check_server(ssl_context, options, https_compatible=https_compatible)
+        check_has("transport_listener", transport_listener, "accept", "a listener of trio")
         self.transport_listener: trio.abc.Listener[StreamT] = transport_listener
         self._context = ssl_context
         self._https_compatible = https_compatible
