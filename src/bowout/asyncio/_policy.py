@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from bowout._arguments import check_callable, check_choice, checked_count, checked_timeout
+from bowout._arguments import check_callable, check_choice, check_host_names, checked_count, checked_timeout
 from bowout._names import ascii_name, without_root
 from bowout._options import LINGER_BYTES
 from bowout.asyncio._errors import ENDS_PROGRAM
@@ -55,8 +55,7 @@ class Policy:
 
     def __post_init__(self) -> None:
         check_choice("truncation", self.truncation, ("raise", "tolerate"))
-        if isinstance(self.tolerant_hosts, str) or not all(isinstance(host, str) for host in self.tolerant_hosts):
-            raise TypeError("tolerant_hosts must be a collection of host names, such as {'old.example.org'}")
+        check_host_names("tolerant_hosts", self.tolerant_hosts)
         checked_timeout("close_timeout", self.close_timeout)
         checked_count("linger_bytes", self.linger_bytes, least=0)
         check_callable("on_ending", self.on_ending)

@@ -6,7 +6,7 @@ import asyncio
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
-from bowout._arguments import check_type, checked_timeout
+from bowout._arguments import check_has, checked_timeout
 from bowout.errors import MisuseError
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ async def drain(server: asyncio.AbstractServer, timeout: float = 30.0) -> list[E
     Cancelling it aborts the connections that have not ended.
     """
     checked_timeout("timeout", timeout)
-    check_type("server", server, asyncio.AbstractServer, "a server of asyncio")
+    check_has("server", server, "wait_closed", "a server of asyncio")  # uvloop's is no `asyncio.AbstractServer`
     connections = _connections.get(server)
     if connections is None:
         raise MisuseError(
