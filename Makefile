@@ -17,6 +17,8 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check -qq
 PYTEST = $(PY) -m pytest -n $(WORKERS) --dist worksteal
+LANE_TESTS := tests/engine tests/test_stream_*.py tests/test_connect.py tests/test_serve*.py tests/test_drain*.py \
+    tests/test_conformance.py tests/test_session.py tests/test_lane.py
 EXTRAS := [cli,trio,uvloop,metrics,testing,aiohttp,httpx]
 
 # With it, each process of the tests would compile all the modules that it imports.
@@ -24,7 +26,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo quick test test-all lint format coverage gates dist bench costs load fuzz mutation matrix changelog venv clean
+.PHONY: help demo quick test test-all lane lint format coverage gates dist bench costs load fuzz mutation matrix changelog venv clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 12
@@ -41,9 +43,13 @@ test: $(VENV)/.installed-test ## all tests but the nightly ones: nine minutes on
 test-all: $(VENV)/.installed-test ## all tests, including the combinations that repeat what others show
 	@$(PYTEST) $(ARGS)
 
+lane: $(VENV)/.installed-test ## the tests of streams and servers on the lane in C, which needs a C compiler: six minutes
+	@BOWOUT_LANE=c $(PYTEST) -m "not nightly" $(LANE_TESTS) $(ARGS)
+
 coverage: $(VENV)/.installed-test ## `make test` under coverage, then the gates
 	@$(PY) -m coverage erase
 	@$(PYTEST) -m "not nightly" --cov --cov-report= $(ARGS)
+	@$(MAKE) --no-print-directory lane ARGS="--cov --cov-report= --cov-append"
 	@$(MAKE) --no-print-directory gates
 
 gates: $(VENV)/.installed-test ## check the last coverage: 100 % of the core, 95 % of the rest

@@ -109,7 +109,7 @@ class OverheadBench:
 
     def send(self, data: memoryview, _size: int) -> None:
         """`Stream.send`."""
-        self._connection._operations = 0  # No other task is waiting to run.
+        self._connection.channel._operations = 0  # No other task is waiting to run.
         finish(self._stream.send(data))
 
     def receive_alone(self, ciphertext: memoryview, size: int) -> None:
@@ -123,7 +123,8 @@ class OverheadBench:
     def receive(self, ciphertext: memoryview, size: int) -> None:
         """`Stream.receive`."""
         self._socket.arrived = ciphertext
-        self._connection._channel.dry, self._connection._operations = False, 0  # Data is there, and no task waits.
+        channel = self._connection.channel
+        channel.dry, channel._operations = False, 0  # Data is there, and no task waits.
         while size:
             size -= len(finish(self._stream.receive()))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from bowout import _lane
 from helpers import surroundings, tiers
 from helpers.leaks import no_leaks
 from helpers.peers import require_module
@@ -73,6 +74,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if unknown or not names:
             raise pytest.UsageError(f"{metafunc.definition.nodeid}: backends{names}: known are {BACKENDS}")
         metafunc.parametrize("backend", names, indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def _lane_in_python(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give a test with the mark `python_lane` no lane in C: it replaces what only Python calls, or counts it."""
+    if request.node.get_closest_marker("python_lane"):
+        monkeypatch.setattr(_lane, "native", None)
 
 
 @pytest.fixture

@@ -65,6 +65,7 @@ def test_every_contender_runs(tmp_path: Path) -> None:
     assert not in_ci() or found["missing"] == {}
 
 
+@pytest.mark.python_lane
 def test_the_overhead_can_be_measured() -> None:
     command = [sys.executable, str(BENCH / "overhead.py"), "--rounds", "2"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)

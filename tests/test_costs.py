@@ -43,6 +43,7 @@ def measured(costs: ModuleType, baseline: dict[str, Any]) -> Any:
     return both, version
 
 
+@pytest.mark.python_lane
 def test_no_operation_costs_more_than_it_did(costs: ModuleType, baseline: dict[str, Any]) -> None:
     require_module("trio")
     clean = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}

@@ -20,6 +20,7 @@ import bowout.blocking
 import bowout.ending
 import bowout.errors
 import bowout.httpcore
+import bowout.lane
 import bowout.sansio
 import bowout.testing
 import bowout.transport
@@ -34,6 +35,7 @@ PUBLIC: Final = (
     bowout.httpcore,
     bowout.sansio,
     bowout.testing,
+    bowout.lane,
     bowout.transport,
     bowout.trio,
 )
@@ -48,6 +50,7 @@ MODULES: Final = {
     "errors",
     "httpcore",
     "ladder",
+    "lane",
     "metrics",
     "sansio",
     "testing",

@@ -113,7 +113,7 @@ def test_what_waits_for_the_kernel_counts_as_sent(run: Runner, version: Version)
         await stream.handshake()
         with contextlib.suppress(LookupError), stream.message():
             # As much as a send does that is cancelled while it waits for the kernel.
-            stream._connection._write(memoryview(b"half"))
+            stream._connection.engine.outgoing.write(memoryview(b"half"))
             raise LookupError
         return await stream.close()
 

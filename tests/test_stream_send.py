@@ -374,6 +374,7 @@ def test_any_order_of_sends_and_receives_keeps_every_byte(run: Runner) -> None:
     check()
 
 
+@pytest.mark.python_lane
 def test_reading_waits_while_too_much_waits_for_the_kernel(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     """Or a flood of key updates, each of which wants an answer, would fill the memory."""
     monkeypatch.setattr("bowout._connection.connection.OUTPUT_CAP", 0)
@@ -411,10 +412,10 @@ def test_reading_waits_while_too_much_waits_for_the_kernel(run: Runner, monkeypa
 def held_up(stream: bowout.Stream) -> None:
     """The next write meets OpenSSL with one half of a handshake message, and can go on when more has come."""
     engine = stream._connection.engine
-    write, held_before = engine.outgoing.write, stream._connection._channel.received
+    write, held_before = engine.outgoing.write, stream._connection.channel.received
 
     def held(data: memoryview) -> int:
-        return 0 if stream._connection._channel.received == held_before else write(data)
+        return 0 if stream._connection.channel.received == held_before else write(data)
 
     engine.outgoing = StandIn(engine.outgoing, write=held)  # type: ignore[assignment]
 
@@ -492,6 +493,7 @@ def test_such_a_send_goes_on_though_it_is_woken_before_who_receives_the_rest(run
     assert link.result == b"data"
 
 
+@pytest.mark.python_lane
 def test_such_a_send_fails_when_the_peer_leaves_instead(run: Runner) -> None:
     async def main() -> None:
         stream = link.stream()

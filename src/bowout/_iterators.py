@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 from bowout.errors import IncompleteRead, StreamClosed
 
 if TYPE_CHECKING:
-    from bowout._stream import Stream
+    from bowout._stream_receiving import StreamReceiving
 
 
 class Chunks:
@@ -15,7 +15,7 @@ class Chunks:
 
     __slots__ = ("_stream",)
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: StreamReceiving) -> None:
         self._stream = stream
 
     def __aiter__(self) -> Self:
@@ -36,7 +36,7 @@ class Lines:
 
     __slots__ = ("_limit", "_stream")
 
-    def __init__(self, stream: Stream, limit: int) -> None:
+    def __init__(self, stream: StreamReceiving, limit: int) -> None:
         self._stream = stream
         self._limit = limit
 

@@ -7,14 +7,13 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
-from bowout._arguments import check_callable, checked_count, checked_timeout
+from bowout._arguments import check_callable, checked_timeout
 from bowout._exception_groups import consists_of
-from bowout._iterators import Chunks, Lines
-from bowout._stream_facts import StreamFacts
-from bowout.errors import BusyError, IncompleteRead, LimitExceeded, StreamClosed
+from bowout._stream_receiving import StreamReceiving
+from bowout.errors import StreamClosed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import Callable, Iterator
     from types import FrameType, TracebackType
 
     from bowout._backends import LoopEvent
@@ -23,7 +22,8 @@ if TYPE_CHECKING:
 
 BytesLike = bytes | bytearray | memoryview
 
-_CHUNK: Final = 1 << 16
+#: What the lane returns to let others run first; less: it is this minus the last bytes, and is to be left.
+_OTHERS_FIRST: Final = -2
 #: Longest wait for the peer, in seconds, when a block is left by an error: the error must reach the caller soon.
 ERROR_PATIENCE: Final = 1.0
 #: Exceptions that end a program or a task from outside, as a cancellation does.
@@ -43,7 +43,7 @@ class Unwrapped(NamedTuple):
     leftover: bytes
 
 
-class Stream(StreamFacts):
+class Stream(StreamReceiving):
     r"""A TLS connection that ends correctly. `bowout.connect` and `bowout.wrap` make it.
 
         async with bowout.connect("example.org", 443) as stream:
@@ -96,162 +96,8 @@ class Stream(StreamFacts):
 
     def observe(self, on_event: Callable[[Event], None] | None) -> None:
         """Call `on_event` with each later event, in place of the function given before. None: call no function."""
+        self._connection.channel.leave_lane()
         self._connection.engine.timeline.observe(on_event)
-
-    # -- receiving -----------------------------------------------------------------------------------------------
-
-    async def receive(self, max_bytes: int = _CHUNK) -> bytes:
-        """Receive up to `max_bytes` bytes, as soon as there are any.
-
-        Returns:
-            The bytes; ``b""`` at the peer's close_notify, and only then (or at a FIN that ``truncation="tolerate"``
-            accepts).
-
-        Raises:
-            Truncated, Reset, AlertReceived, ProtocolViolation: the peer ended its direction without close_notify; every
-                later call raises it again.
-            StreamClosed: we closed, before this call or while it waited.
-            BusyError: another task is receiving.
-
-        Cancelling it loses no byte: the next call, or `close`, continues from there.
-        """
-        if max_bytes.__class__ is not int or max_bytes < 1:
-            max_bytes = checked_count("max_bytes", max_bytes, least=1)
-        self._begin_receiving()
-        try:
-            if self._buffer and await self._look_into_buffer():
-                return self._take(min(max_bytes, len(self._buffer)))
-            connection = self._connection
-            if not connection.engine.handshake_done:
-                await self.handshake()
-            scratch = connection.scratch
-            count = await connection.read_into(scratch[:max_bytes])
-            return bytes(scratch[:count])
-        finally:
-            self._receiving = False
-
-    async def receive_into(self, buffer: bytearray | memoryview) -> int:
-        """Receive into `buffer` as many available records as fit; otherwise like `receive`.
-
-        Returns:
-            The number of bytes; 0 if `receive` would return ``b""``.
-        """
-        view = memoryview(buffer).cast("B")
-        if not len(view) or view.readonly:
-            raise ValueError(f"the buffer to receive into is {'empty' if not len(view) else 'read-only'}")
-        self._begin_receiving()
-        try:
-            if self._buffer and await self._look_into_buffer():
-                count = min(len(view), len(self._buffer))
-                view[:count] = self._take(count)
-                return count
-            if not self._connection.engine.handshake_done:
-                await self.handshake()
-            return await self._connection.read_into(view)
-        finally:
-            self._receiving = False
-
-    async def receive_exactly(self, count: int) -> bytes:
-        """Receive exactly `count` bytes.
-
-        Raises:
-            IncompleteRead: the peer ended cleanly before that; its ``partial`` has what was received.
-            As `receive`: what was received before the error stays readable, and is read before it is raised again.
-
-        Cancelling it loses no byte.
-        """
-        if count.__class__ is not int or count < 0:
-            count = checked_count("count", count, least=0)
-        self._begin_receiving()
-        try:
-            if self._buffer or not count:
-                await self._look_into_buffer()
-            while len(self._buffer) < count:
-                came = await self._read_some()
-                if len(came) == count and not self._buffer:
-                    return bytes(came)
-                self._buffer += came
-                if not came:
-                    partial = self._take(len(self._buffer))
-                    raise IncompleteRead(
-                        f"the peer ended the stream after {len(partial)} of {count} bytes",
-                        partial=partial,
-                        expected=count,
-                    )
-            return self._take(count)
-        finally:
-            self._receiving = False
-
-    async def receive_until(self, separator: bytes, limit: int = _CHUNK) -> bytes:
-        """Receive up to the next `separator`, and including it.
-
-        Args:
-            separator: not empty.
-            limit: maximum number of bytes to hold during the search, the separator included.
-
-        Raises:
-            LimitExceeded: the first `limit` bytes hold no separator; they stay readable.
-            IncompleteRead: the peer ended cleanly before the separator; its ``partial`` has what was received.
-            As `receive`: what was received before the error stays readable, and is read before it is raised again.
-
-        Cancelling it loses no byte.
-        """
-        check_separator(separator, limit)
-        self._begin_receiving()
-        try:
-            await self._look_into_buffer()
-            searched = 0
-            while (found := self._buffer.find(separator, searched, limit)) < 0:
-                if len(self._buffer) >= limit:
-                    raise LimitExceeded(f"no {separator!r} within {limit} bytes")
-                searched = max(0, len(self._buffer) - len(separator) + 1)
-                came = await self._read_some()
-                self._buffer += came
-                if not came:
-                    partial = self._take(len(self._buffer))
-                    raise IncompleteRead(
-                        f"the peer ended the stream before {separator!r}", partial=partial, expected=None
-                    )
-            return self._take(found + len(separator))
-        finally:
-            self._receiving = False
-
-    def lines(self, limit: int = _CHUNK) -> AsyncIterator[bytes]:
-        r"""Iterate over lines, each with its ``\n``; a last line without one is yielded, too.
-
-        The iteration stops at the peer's close_notify and when we close; otherwise it raises like `receive_until`.
-        """
-        return Lines(self, limit)
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        """Iterate over the received bytes, in chunks as they arrive; the iteration stops as that of `lines` does."""
-        return Chunks(self)
-
-    def _begin_receiving(self) -> None:
-        if self._receiving:
-            raise BusyError("another task is receiving from this stream: one at a time")
-        self._receiving = True
-
-    async def _look_into_buffer(self) -> bool:
-        """Tell whether bytes are buffered: readable after an error of the peer, too, but not after our own close."""
-        if self._buffer and self._connection.overdue():
-            await self._connection.let_others_run()
-        if self._connection.closer.leaving:
-            self._connection.closer.check_staying()
-        return bool(self._buffer)
-
-    async def _read_some(self) -> memoryview:
-        """Read into the shared scratch memory: the caller must use the result before its next await."""
-        connection = self._connection
-        if not connection.engine.handshake_done:
-            await self.handshake()
-        scratch = connection.scratch
-        return scratch[: await connection.read_into(scratch[:_CHUNK])]
-
-    def _take(self, count: int) -> bytes:
-        taken = bytes(self._buffer[:count])
-        del self._buffer[:count]
-        return taken
 
     # -- sending -------------------------------------------------------------------------------------------------
 
@@ -270,10 +116,16 @@ class Stream(StreamFacts):
         next operation sends the rest. If it is cancelled in between, only a part of `data` was sent: close_notify would
         then be false, so later sends fail, and `close` sends a FIN alone (unless ``on_error="close"``).
         """
+        lane = self._connection.channel.send_lane
+        if lane is not None:
+            sent = lane.send(data)
+            if sent is not None:
+                await self._connection.sender.finish_send(memoryview(data).cast("B"), sent)
+            return
         view = memoryview(data).cast("B")
         if not self._connection.engine.handshake_done:
             await self.handshake()
-        await self._connection.send(view)
+        await self._connection.sender.send(view)
 
     @contextlib.contextmanager
     def message(self) -> Iterator[None]:
@@ -291,6 +143,7 @@ class Stream(StreamFacts):
         If an exception leaves the block after something was sent, the message counts as an interrupted send. Until the
         block is left, `send_eof` and `unwrap` raise MisuseError, and `close` sends a FIN alone.
         """
+        self._connection.channel.leave_lane()
         began = self._connection.engine.outgoing.begin_message()
         whole = False
         try:
@@ -309,7 +162,7 @@ class Stream(StreamFacts):
         """
         if not self._connection.engine.handshake_done:
             await self.handshake()
-        await self._connection.wait_writable()
+        await self._connection.sender.wait_writable()
 
     def is_reusable(self) -> bool:
         """Tell whether the connection is idle and healthy: a pool calls it before it reuses a stream.
@@ -336,7 +189,7 @@ class Stream(StreamFacts):
         If it is cancelled, the close_notify stays queued, and the next operation sends it.
         """
         await self.handshake()
-        await self._connection.send_eof()
+        await self._connection.sender.send_eof()
 
     # -- ending --------------------------------------------------------------------------------------------------
 
@@ -415,7 +268,7 @@ class Stream(StreamFacts):
         await self.handshake()
         self._connection.closer.check_staying()
         self._connection.closer.check_loop()
-        self._connection.check_whole()
+        self._connection.sender.check_whole()
         self._drop_buffer()
         return Unwrapped(*await self._connection.closer.unwrap(self._connection.backend.time() + timeout))
 
@@ -480,14 +333,6 @@ class Stream(StreamFacts):
         if ending is None:  # pragma: no cover  (every path here has released the connection)
             raise RuntimeError("the connection has not ended")
         return ending
-
-
-def check_separator(separator: bytes, limit: int) -> None:
-    if not isinstance(separator, bytes | bytearray):
-        raise TypeError(f"separator must be bytes, not {type(separator).__name__}")
-    if not separator:
-        raise ValueError("the separator is empty")
-    checked_count("limit", limit, least=len(separator))
 
 
 def caller() -> str:

@@ -406,6 +406,7 @@ def test_our_answer_to_a_broken_record_is_named(us: Engine, them: Engine) -> Non
     assert error.endswith(" (we answered with bad_record_mac)")
 
 
+@pytest.mark.python_lane
 def test_without_the_hook_our_answer_is_not_known(us: Engine, them: Engine) -> None:
     send(them, b"x")
     us.tls._bowout_inbox = None  # type: ignore[attr-defined]

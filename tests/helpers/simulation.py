@@ -335,6 +335,7 @@ class SimulatedTransport:
     peer = "simulated"
     sock = None
     acts_at_once = True
+    carries_lane = False
     lacks = ""
 
     def __init__(self, loop: Loop) -> None:
@@ -389,6 +390,12 @@ class SimulatedTransport:
 
     def _writable(self) -> bool:
         return len(self.outgoing) < self.capacity or self.reset_received or self.fin_sent
+
+    def begin_lane(self, lane: object) -> bool:
+        raise AssertionError("it carries none")
+
+    def end_lane(self, *, watched: bool) -> None:
+        raise AssertionError("it carries none")
 
     def wake(self) -> None:
         self._lot.release()

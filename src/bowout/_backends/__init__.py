@@ -29,6 +29,10 @@ class Transport(Protocol):
     acts_at_once: bool
 
     @property
+    def carries_lane(self) -> bool:
+        """Whether the lane may use the descriptor: it is a socket's, the loop tells what arrives, and no task waits."""
+
+    @property
     def lacks(self) -> str:
         """What the transport cannot do, in words for the ending; "" if it can do everything."""
 
@@ -69,6 +73,15 @@ class Transport(Protocol):
 
     def wake(self) -> None:
         """Make every pending `wait` return soon."""
+
+    def begin_lane(self, lane: Any) -> bool:
+        """Lend the descriptor to `lane`; tell whether it is a future of the loop's, for which tasks can wait.
+
+        Called only if `carries_lane`; until `end_lane`, nothing is received here, and no task waits for reading.
+        """
+
+    def end_lane(self, *, watched: bool) -> None:
+        """Take the descriptor back; `watched`: whether the loop watches it for the lane."""
 
     async def catch_up(self) -> bool:
         """Give the loop the turns that it needs to bring here what the kernel has, and to pass on what was sent.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from bowout._backends.asyncio_loops import close_soon, release
 from bowout._backends.sockets import SocketTransport, belongs_elsewhere
@@ -12,6 +12,10 @@ from bowout._backends.sockets import SocketTransport, belongs_elsewhere
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
+
+#: Whether what the loop's callback receives in the lane is given to the waiting task within that callback, instead of
+#: by one of the loop's next turn: it saves that turn.
+_STEP_AT_ONCE: Final = True
 
 
 class ReadinessTransport(SocketTransport):
@@ -25,6 +29,27 @@ class ReadinessTransport(SocketTransport):
         self._others: list[asyncio.Future[None]] = []
         # uvloop reports an error once, perhaps together with the data before it, and forgets the descriptor.
         self._tells_once = not isinstance(loop, asyncio.BaseEventLoop)
+
+    @property
+    def carries_lane(self) -> bool:
+        return not self._reading.waiters
+
+    def begin_lane(self, lane: Any) -> bool:
+        loop = self._loop
+        watched = self._reading.watched
+        lane.use_loop(
+            loop, self._socket.fileno(), loop.add_reader, loop.remove_reader, self._tells_once, _STEP_AT_ONCE, watched
+        )
+        if watched:
+            loop.add_reader(self._socket.fileno(), lane.on_readable)  # in place of ours
+        self._reading.watched = True  # by the lane, perhaps: closing stops that, too
+        return True
+
+    def end_lane(self, *, watched: bool) -> None:
+        self._reading.watched = False
+        if watched:
+            with contextlib.suppress(OSError, ValueError, RuntimeError):  # no descriptor, or no loop any more
+                self._reading.watch()
 
     async def wait(self, *, read: bool, write: bool) -> None:
         waiter: asyncio.Future[None] = self._loop.create_future()

@@ -53,6 +53,7 @@ class ByteStreamTransport:
     """
 
     acts_at_once = False
+    carries_lane = False
     sock = None
 
     __slots__ = (
@@ -230,6 +231,12 @@ class ByteStreamTransport:
 
     async def wait_writable(self, give: Callable[[], bool]) -> None:  # noqa: ARG002  (the caller calls it)
         await self.wait(read=False, write=True)
+
+    def begin_lane(self, lane: Any) -> bool:
+        raise NotImplementedError("it has no descriptor")
+
+    def end_lane(self, *, watched: bool) -> None:
+        raise NotImplementedError("it has no descriptor")
 
     def wake(self) -> None:
         changed, self._changed = self._changed, self._backend.event()

@@ -175,9 +175,19 @@ class SocketCalls(abc.ABC):
 class SocketTransport(SocketCalls):
     """A transport over a socket: its options, and the waits that are made of one."""
 
+    @property
+    def carries_lane(self) -> bool:
+        return False
+
     def __init__(self, sock: socket.socket, peer: str) -> None:
         not_blocking(sock)
         super().__init__(sock, peer)
+
+    def begin_lane(self, lane: Any) -> bool:  # noqa: ARG002  (for subclasses)
+        return False
+
+    def end_lane(self, *, watched: bool) -> None:
+        pass
 
     async def wait_readable(self, take: Callable[[], bool]) -> None:
         await self.wait(read=True, write=False)

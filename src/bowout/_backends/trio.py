@@ -209,6 +209,10 @@ class TrioTransport(SocketTransport):
         self._writing = _Leader(trio.lowlevel.wait_writable)
         self._idle = _Lot()
 
+    @property
+    def carries_lane(self) -> bool:
+        return not self._reading.led
+
     async def wait(self, *, read: bool, write: bool) -> None:
         if read and write:
             await self._wait_for_either()
@@ -261,20 +265,24 @@ class _Lot:
 
 
 class _Leader:
-    """One wait for a direction of a socket, shared by all the tasks that wait for it."""
+    """One wait for a direction of a socket, shared by all the tasks that wait for it.
 
-    __slots__ = ("_followers", "_led", "_wait")
+    Attributes:
+        led: whether a task waits.
+    """
+
+    __slots__ = ("_followers", "_wait", "led")
 
     def __init__(self, wait: Callable[[socket.socket], Awaitable[None]]) -> None:
         self._wait = wait
-        self._led = False
+        self.led = False
         self._followers = _Lot()
 
     async def wait(self, sock: socket.socket) -> None:
-        if self._led:
+        if self.led:
             await self._followers.park()
             return
-        self._led = True
+        self.led = True
         try:
             if sock.fileno() < 0:
                 raise trio.ClosedResourceError  # since this wait was requested: tasks start one after the other here
@@ -283,7 +291,7 @@ class _Leader:
             # `wake` was called, or the descriptor is closed: the caller will check.
             await trio.lowlevel.checkpoint()
         finally:
-            self._led = False
+            self.led = False
             self.release()
 
     def release(self) -> None:

@@ -107,6 +107,8 @@ class Closer:
 
     def leave(self, verb: str) -> None:
         """Receive and send nothing new from now on, and wake every waiting task."""
+        self._channel.leave_lane()
+        self._channel.has_lane = False
         self.leaving = True
         self._winddown.leave(verb)
         self._channel.transport.wake()
@@ -235,6 +237,7 @@ class Closer:
         Both processes would number their records alike, and each would read a part of what comes.
         """
         self.inherited = self.leaving = True
+        self._channel.give_up_lane()
 
     def leave_to_parent(self, verb: str) -> bool:
         """In a forked child, close its copy of the descriptor instead of ending the connection; tell whether it is."""
@@ -248,6 +251,7 @@ class Closer:
 
     async def see_alert_off(self) -> None:
         """Wait for a moment, so that the peer can read our fatal alert."""
+        self._channel.leave_lane()
         self._winddown.begin(Goal.SEE_ALERT_OFF, deadline=self._backend.time() + ALERT_PATIENCE)
         await self._run()
 
@@ -256,6 +260,7 @@ class Closer:
         if self.ending is not None or self.leave_to_parent("left"):
             return
         try:
+            self._channel.leave_lane()
             self._winddown.notify(allowed=notify)
             self._winddown.begin(Goal.LEAVE)
             while not self._is_over() and (step := self._next_step()) is not Step.RELEASE:

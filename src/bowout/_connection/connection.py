@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from bowout._backends.lock import FifoLock
-from bowout._backends.sockets import address_of
+from bowout._backends.sockets import address_of, belongs_elsewhere
 from bowout._connection.channel import CATCH_UPS, MIN_READ, SCRATCH_SIZE, Channel
 from bowout._connection.closer import Closer
+from bowout._connection.sender import DEAD, StreamSender
 from bowout._core.engine import Engine
 from bowout._core.timeline import Timeline
 from bowout._core.winddown import ALERT_PATIENCE, OUTPUT_CAP
 from bowout.ending import EventKind, Inbound, Outbound, Role, Side
-from bowout.errors import BowoutError, HandshakeTimeout, MisuseError, SendInterrupted, StreamClosed, Truncated
+from bowout.errors import BowoutError, HandshakeTimeout, StreamClosed
 
 if TYPE_CHECKING:
     import socket
@@ -23,18 +24,12 @@ if TYPE_CHECKING:
     from bowout._core.client_hello import HelloGate
     from bowout.ending import Event, TruncationPolicy
 
-#: Operations after which a task lets others run: each operation may have succeeded without waiting.
-_FAIR: Final = 32
-
 #: Maximum reads of one look if none of them finds data.
 _LOOKS: Final = 8
 
 #: Seconds for what the peer has said, an alert for example, once we cannot send: no handshake can succeed then. With a
 #: socket the kernel has it already; another carrier may deliver it later, or wait for a peer that waits for us.
 _LAST_WORDS: Final = 1.0
-
-#: States in which our direction cannot be used again.
-_DEAD: Final = frozenset({Outbound.LOST, Outbound.FATAL_ALERT, Outbound.RESET})
 
 
 class Connection:
@@ -46,27 +41,26 @@ class Connection:
         notify_on_error: whether to send close_notify even after an interrupted send.
 
     Attributes:
+        channel: moves the bytes.
         preface: coroutine function to run before the handshake, within its timeout.
         closer: ends the connection.
+        sender: sends.
         scratch: memory for plaintext, shared by all connections of the thread; valid until the next await.
     """
 
     # A dictionary of more than 30 attributes would take 1.3 KiB more.
     __slots__ = (
         "__weakref__",
-        "_channel",
         "_handshaking",
-        "_operations",
-        "_reading",
-        "_sends",
         "_timeline",
-        "_told_to_end",
         "_transport",
         "backend",
+        "channel",
         "closer",
         "engine",
         "preface",
         "scratch",
+        "sender",
     )
 
     def __init__(
@@ -100,14 +94,12 @@ class Connection:
         self.preface: Callable[[], Awaitable[None]] | None = None
         self._timeline.record(EventKind.CONNECTED, Side.WE if role is Role.CLIENT else Side.PEER, transport.peer)
         # A server sends nothing before the client has sent something.
-        self._channel = Channel(self.engine, transport, dry=role is Role.CLIENT)
-        self.scratch: memoryview = self._channel.scratch
-        self._sends = FifoLock(backend)
+        self.channel: Channel = Channel(self.engine, transport, dry=role is Role.CLIENT)
+        self.scratch: memoryview = self.channel.scratch
+        sends = FifoLock(backend)
         self._handshaking = FifoLock(backend)
-        self.closer: Closer = Closer(backend, self._channel, self._sends, linger_bytes=linger_bytes)
-        self._operations = 0
-        self._reading = False
-        self._told_to_end = False
+        self.closer: Closer = Closer(backend, self.channel, sends, linger_bytes=linger_bytes)
+        self.sender: StreamSender = StreamSender(backend, self.channel, self.closer, sends)
 
     @property
     def peer(self) -> str:
@@ -134,28 +126,50 @@ class Connection:
     @property
     def quiet(self) -> bool:
         """Whether nothing was received since our last send."""
+        self._timeline.settle()
         return self._timeline.quiet
 
     @property
     def silent(self) -> bool:
         """Whether nothing at all was received."""
-        return self._channel.received == 0
+        return self.channel.received == 0
 
     @property
     def no_data_received(self) -> bool:
         """Whether no application data was received."""
+        self._timeline.settle()
         return self._timeline.received == 0
 
     @property
     def last_data_at(self) -> float:
         """Time at which application data last passed, in seconds on the loop's clock."""
+        self._timeline.settle()
         return self._timeline.last_data_at
 
     # -- moving bytes --------------------------------------------------------------------------------------------
 
     def take_received(self, data: bytes | memoryview) -> None:
         """Process ciphertext, `data`, that was read from the socket elsewhere, before any read here."""
-        self._channel.take_received(data)
+        self.channel.take_received(data)
+
+    async def off_lane(self, came: Any) -> bytes | None:
+        """Do what the lane could not: let others run, or leave it; return its last data, or None to go on."""
+        channel = self.channel
+        if came is True:
+            await self.channel.let_others_run(self.backend)
+            return None
+        channel.leave_lane()
+        if not came:
+            return None
+        if self.engine.outgoing.size:
+            channel.flush()  # An answer of OpenSSL. Without data, the engine's reader sends it, or an alert.
+        return came[0]  # type: ignore[no-any-return]
+
+    def forget_wait(self, error: BaseException) -> None:
+        """Keep what a wait for the lane got, which ended by `error`."""
+        self.engine.forget_wait()  # Its lane may have been left meanwhile, and may be entered again.
+        if isinstance(error, RuntimeError):  # from asyncio: the waiting task belongs to another loop
+            raise belongs_elsewhere(running=self.backend.is_running()) from error
 
     def look(self) -> None:
         """Decrypt what has arrived, without waiting, and keep it for the reader: this may end `no_data_received`.
@@ -163,23 +177,17 @@ class Connection:
         A session ticket, for example, is decrypted and holds no data: what follows it is read, too.
         """
         for _ in range(_LOOKS):
-            came = self._channel.receive(MIN_READ)
-            self._channel.safely(self.engine.incoming.hold)
+            came = self.channel.receive(MIN_READ)
+            self.channel.safely(self.engine.incoming.hold)
             if not came or self.engine.incoming.size:
                 return
 
-    async def _flush(self) -> None:
-        """Pass all of the engine's output to the kernel."""
-        while not self._channel.flush():
-            await self._transport.wait_writable(self._channel.flush)
-            self.closer.check_not_ended()
-
     async def _more_input(self) -> None:
         """Wait until the engine may have more to read, the reader is told to end, or the stream begins to close."""
-        channel = self._channel
+        channel = self.channel
         while not channel.flush() and self.engine.outgoing.size > OUTPUT_CAP:
             await self._wait(read=False, write=True)
-        if self._told_to_end and self.engine.handshake_done:
+        if self.channel.told_to_end and self.engine.handshake_done:
             return
         channel.begin_wait()
         if channel.flush():
@@ -193,17 +201,7 @@ class Connection:
         await self._transport.wait(read=read, write=write)
         self.closer.check_staying()
         if write:
-            self._channel.flush()
-
-    def overdue(self) -> bool:
-        """Count an operation that may not have waited; return True when it is time for `let_others_run`."""
-        self._operations += 1
-        return self._operations >= _FAIR
-
-    async def let_others_run(self) -> None:
-        """Let other tasks run although there is work here. They may have changed the state."""
-        self._operations = 0
-        await self.backend.checkpoint()
+            self.channel.flush()
 
     # -- the handshake -------------------------------------------------------------------------------------------
 
@@ -229,6 +227,7 @@ class Connection:
                     await preface()
                 await self._exchange(scope)
                 await self._flush_handshake()
+                self.sender.enter_lane()
             if scope.expired and not await self._finish_handshake_now():
                 self._give_up_handshake(timeout)
         except StreamClosed:
@@ -247,10 +246,10 @@ class Connection:
         while not self.engine.handshake():
             if self.engine.outbound is Outbound.LOST:
                 scope.tighten(self.backend.time() + _LAST_WORDS)
-            if self._channel.dry or not self._channel.receive_some():
+            if self.channel.dry or not self.channel.receive_some():
                 await self._more_input()
-            if self.overdue():
-                await self.let_others_run()
+            if self.channel.overdue():
+                await self.channel.let_others_run(self.backend)
 
     def _give_up_handshake(self, timeout: float) -> None:
         """Fail for want of an answer: within `timeout`, or to what could not be sent."""
@@ -267,29 +266,30 @@ class Connection:
         then a server's tickets are taken only when the client reads, and that may be after the server's first answer.
         """
         if self._transport.acts_at_once:
-            await self._flush()
+            await self.sender.flush()
         else:
-            self._channel.flush()
+            self.channel.flush()
 
     async def _finish_handshake_now(self) -> bool:
         """Try once more: the missing bytes may have come while the loop was blocked. Tell whether it is done."""
         looks = CATCH_UPS
         while not self.engine.handshake():
-            if not self._channel.receive_some():
-                self._channel.flush()
+            if not self.channel.receive_some():
+                self.channel.flush()
                 looks -= 1
                 if not looks or not await self._transport.catch_up():
                     return False
                 self.closer.check_staying()
-        return self._channel.flush() or not self._transport.acts_at_once
+        return self.channel.flush() or not self._transport.acts_at_once
 
     # -- data ----------------------------------------------------------------------------------------------------
 
     async def read_into(self, view: memoryview) -> int:
         """Decrypt into `view`; return the number of bytes, 0 at the end of the peer's direction."""
-        if self.overdue():
-            await self.let_others_run()
-        self._reading = True
+        self.channel.leave_lane()
+        if self.channel.overdue():
+            await self.channel.let_others_run(self.backend)
+        self.channel.reading = True
         try:
             while True:
                 if self.closer.leaving or self.closer.ending is not None:
@@ -299,26 +299,32 @@ class Connection:
                 except BowoutError as error:
                     raise await self.fail(error)  # noqa: B904  (it is the same error)
                 if self.engine.outgoing.size:
-                    self._channel.flush()
-                if count is not None or self._told_to_end:
-                    self._told_to_end = False
+                    self.channel.flush()
+                if count:
+                    self.channel.reading = False
+                    self.sender.enter_lane()
+                if count is not None or self.channel.told_to_end:
+                    self.channel.told_to_end = False
                     return count or 0
-                if self._channel.dry:
+                if self.channel.dry:
                     await self._more_input()
                 else:
-                    await self.let_others_run()  # A flood of records without data must not keep other tasks waiting.
+                    await self.channel.let_others_run(
+                        self.backend
+                    )  # A flood of records without data must not keep other tasks waiting.
         finally:
-            self._reading = False
+            self.channel.reading = False
 
     def end_receive(self) -> None:
         """Make the waiting read return the end, after what has arrived by now."""
-        self._told_to_end = True
-        self._channel.dry = False
+        self.channel.leave_lane()
+        self.channel.told_to_end = True
+        self.channel.dry = False
         self._transport.wake()
 
     def _read_now(self, view: memoryview) -> int | None:
         """Fill `view` from the engine and the kernel. An end or an error after data waits for the next read."""
-        channel, total = self._channel, None
+        channel, total = self.channel, None
         try:
             total = self.engine.incoming.read_into(view)
             if total is None:
@@ -341,150 +347,31 @@ class Connection:
             raise
         return (total or 0) + more if more else total or more
 
-    async def send(self, view: memoryview) -> None:
-        """Encrypt all of `view` and pass it to the kernel, after the earlier sends."""
-        if self.overdue():
-            await self.let_others_run()
-        if not self._sends.acquire_nowait():
-            await self._acquire_sends()
-        try:
-            if self.closer.leaving or self.closer.ending is not None:
-                self.closer.check_staying()
-            if self.engine.outgoing.interrupted and self.engine.outbound is Outbound.OPEN:
-                raise SendInterrupted("an earlier send or message() was interrupted: later data would be garbled")
-            if self.engine.outgoing.size:
-                await self._flush()  # The rest of cancelled sends: so it does not pile up.
-            await self._send_all(view)
-        finally:
-            self._release_sends()
-
-    async def _send_all(self, view: memoryview) -> None:
-        try:
-            while view and not self._write(view):
-                await self._receive_other_half()
-            while True:
-                if not self._channel.flush():
-                    await self._flush_send()
-                elif self.engine.outgoing.unencrypted and self.overdue():
-                    await self.let_others_run()
-                    self._check_sending()
-                if not self.engine.outgoing.unencrypted:
-                    break
-                if not self._write(self.engine.outgoing.unencrypted):
-                    await self._receive_other_half()
-            if self.engine.outbound is Outbound.LOST:
-                raise self.engine.outgoing.why_not_writable()
-        except BowoutError as error:
-            raise self.closer.with_ending(error)  # noqa: B904  (it is the same error)
-        finally:
-            self.engine.outgoing.interrupt()
-
-    def _write(self, view: memoryview) -> int:
-        try:
-            return self.engine.outgoing.write(view)
-        except BowoutError:
-            raise
-        except BaseException as error:
-            self.engine.outgoing.unencrypted = view  # It is unknown how much of it was encrypted.
-            self._channel.tear(error)
-            raise
-
-    async def _flush_send(self) -> None:
-        while not self._channel.flush():
-            await self._transport.wait_writable(self._channel.flush)
-            self._check_sending()
-
-    def _check_sending(self) -> None:
-        """Raise if the connection has ended, unless the kernel has all of the send: the last step passed it on."""
-        whole = not (self.engine.outgoing.interrupted or self.engine.outgoing.unencrypted or self.engine.outgoing.size)
-        if not whole or self.engine.outbound in _DEAD:
-            self.closer.check_not_ended()
-
-    async def _receive_other_half(self) -> None:
-        """Receive the other half of a handshake message of which OpenSSL has one half, so that it writes again."""
-        if self.engine.input_ended:
-            raise self.engine.failure or Truncated("the peer left within a handshake message", inside_record=False)
-        self._channel.send_held_up = True
-        await self._transport.wait(read=True, write=False)
-        self.closer.check_not_ended()
-        # The reader may have been woken for it after us, and will find it where it is held.
-        if self._reading or self._channel.receive(MIN_READ) is not None:
-            self._channel.safely(self.engine.incoming.hold)
-
-    def check_whole(self) -> None:
-        """Raise if close_notify would be false, after half a message."""
-        if self.engine.outgoing.interrupted:
-            raise SendInterrupted("a send or message() was interrupted: close_notify would mark it as complete")
-        if self.engine.outgoing.amid_message:
-            raise MisuseError("a message() is in progress: close_notify would mark it as complete")
-
-    async def wait_writable(self) -> None:
-        """Wait for the earlier sends, and until the kernel has all of the engine's output."""
-        await self._acquire_sends()
-        try:
-            self.closer.check_staying()
-            if self.engine.outbound is not Outbound.OPEN:
-                raise self.closer.with_ending(self.engine.outgoing.why_not_writable())
-            await self._flush()
-        finally:
-            self._release_sends()
-
     def is_idle(self) -> bool:
         """Process what has arrived; tell whether both directions are open, and nothing waits in either."""
         engine = self.engine
-        if not engine.handshake_done or self._sends.locked:
+        if not engine.handshake_done or self.sender.busy:
             return False
+        self.channel.leave_lane()
         self.look()
         open_both_ways = engine.outbound is Outbound.OPEN and engine.inbound is Inbound.OPEN and not engine.input_ended
-        return open_both_ways and not engine.incoming.size and self._channel.flush()
-
-    async def send_eof(self) -> None:
-        """Queue our close_notify after the earlier sends, and pass it to the kernel."""
-        await self._acquire_sends()
-        try:
-            self.closer.check_staying()
-            if self.engine.outbound is Outbound.OPEN:
-                self.check_whole()
-                self.engine.record_call("send_eof()", leaving=False)
-                self._channel.safely(self.engine.queue_close_notify)
-            await self._flush()
-            if self.engine.outbound in _DEAD:
-                raise self.closer.with_ending(self.engine.outgoing.why_not_writable())
-        finally:
-            self._release_sends()
-
-    async def _acquire_sends(self) -> None:
-        self.closer.check_loop()
-        try:
-            await self._sends.acquire()
-        except BaseException:
-            self._wake_closer()  # The lock may have been acquired and released already.
-            raise
-
-    def _release_sends(self) -> None:
-        self._sends.release()
-        self._wake_closer()
-
-    def _wake_closer(self) -> None:
-        """Wake a close that waits for the last sender."""
-        if self.closer.leaving:
-            self._transport.wake()
+        return open_both_ways and not engine.incoming.size and self.channel.flush()
 
     # -- errors --------------------------------------------------------------------------------------------------
 
     async def fail(self, error: BowoutError) -> BowoutError:
         """Prepare `error` for being raised: let the peer read its alert, and end a connection that cannot go on."""
-        beyond_repair = self.engine.outbound in _DEAD or not self.engine.handshake_done
+        beyond_repair = self.engine.outbound in DEAD or not self.engine.handshake_done
         try:
             if self.closer.ending is None and self.engine.outgoing.size and self.backend.is_current():
                 if self.engine.outbound is Outbound.FATAL_ALERT and not self.closer.leaving:
                     await self.closer.see_alert_off()
                 else:
                     async with self.backend.move_on_at(self.backend.time() + ALERT_PATIENCE):
-                        await self._flush()
+                        await self.sender.flush()
         finally:
             if beyond_repair and not self.closer.leaving:
                 await self.closer.finish_soon(notify=False)
             elif self.closer.ending is None:
-                self._channel.flush()
+                self.channel.flush()
         return self.closer.with_ending(error)

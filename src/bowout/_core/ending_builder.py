@@ -146,6 +146,7 @@ class EndingBuilder:
         if not reason and self._peer_gave_up(how):
             reason = self._refused
         timeline = self._timeline
+        timeline.settle()
         return Ending(
             how=how,
             started_by=self._started_by,

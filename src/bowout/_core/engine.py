@@ -162,6 +162,29 @@ class Engine:
         self.outgoing.drop()
         self._facts.apply(Signal.LOSE)
 
+    # -- the lane ------------------------------------------------------------------------------------------------
+
+    @property
+    def has_lane(self) -> bool:
+        """Whether there is a lane in C for this connection."""
+        return self._openssl.lane is not None
+
+    def forget_wait(self) -> None:
+        """Let the lane, which there is, keep what a wait for it got that ended by an exception."""
+        self._openssl.lane.forget_wait()
+
+    def lane_to_enter(self) -> Any:
+        """Return the lane in C if data may pass through it, and nothing unusual is under way; otherwise None."""
+        outgoing = self.outgoing
+        usual = (
+            self._openssl.lane is not None
+            and self.handshake_done
+            and self._halves.outbound is Outbound.OPEN
+            and not (self.timeline.observed or outgoing.interrupted or outgoing.in_message or self.torn)
+            and self.incoming.is_usual
+        )
+        return self._openssl.lane if usual else None
+
     # -- the application's side ----------------------------------------------------------------------------------
 
     def handshake(self) -> bool:

@@ -69,7 +69,7 @@ class Handshake:
         if self._gate is not None and not self._passes(self._gate):
             return False
         openssl, facts, queue = self._openssl, self._facts, self._incoming.queue
-        openssl.inbox.every = facts.timeline.observed
+        openssl.report_every_message(every=facts.timeline.observed)
         while not facts.failed:
             queue.feed_all()
             error = openssl.call(openssl.tls.do_handshake)

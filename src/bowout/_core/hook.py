@@ -77,6 +77,7 @@ def _dispatcher(previous: Callable[..., Any] | None) -> Callable[..., None]:
         if previous is not None:
             previous(conn, direction, version, content_type, msg_type, data)
 
+    dispatch.previous = previous  # type: ignore[attr-defined]
     # The callback property of ssl.SSLContext returns this attribute.
     dispatch.user_function = getattr(previous, "user_function", previous)  # type: ignore[attr-defined]
     return dispatch
@@ -94,6 +95,13 @@ def watch(context: ssl.SSLContext) -> bool:
     except (AttributeError, TypeError):
         return False
     return True
+
+
+def reports_to_us_alone(context: ssl.SSLContext) -> bool:
+    """Tell whether nobody but us gets the messages of `context`, which is prepared: then C may filter them."""
+    slot = getattr(BASE, HOOK, None)
+    callback = None if slot is None else slot.__get__(underlying(context))
+    return getattr(callback, "__module__", None) == __name__ and getattr(callback, "previous", None) is None
 
 
 def attach(tls: ssl.SSLObject) -> Inbox:

@@ -101,6 +101,39 @@ class Incoming:
         late = self._facts.halves.inbound is Inbound.CLOSE_NOTIFY and not unwrapped
         return self._ignored + (self.queue.size if late else 0)
 
+    # -- the lane ------------------------------------------------------------------------------------------------
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether nothing was received that the lane would have to know: it may be entered."""
+        queue, facts = self.queue, self._facts
+        return (
+            facts.halves.inbound is Inbound.OPEN
+            and facts.input_ended is None
+            and not (queue.ready or queue.raw or queue.inside_record or self.held or facts.failed or self._record_lost)
+        )
+
+    def resume(self, raw: bytes, held: bytes, *, rest: bool, ended: bool) -> None:
+        """Go on where the lane was left.
+
+        Args:
+            raw: ciphertext that was received and not decrypted; it begins with a record.
+            held: plaintext that was not read.
+            rest: whether OpenSSL has decrypted more.
+            ended: whether OpenSSL met the end of the connection, which its next read, here and now, meets again.
+        """
+        self.held += held
+        if ended:
+            self.queue.ready = True
+            self._decrypt(memoryview(bytearray(1)))
+        else:
+            if self._openssl.inbox.messages:
+                self._openssl.hear()
+            self._after_read()
+            self.queue.ready = rest
+        if raw:
+            self.receive(raw)
+
     # -- plaintext -----------------------------------------------------------------------------------------------
 
     def read_into(self, buffer: memoryview) -> int | None:

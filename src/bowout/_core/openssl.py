@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ssl
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+from bowout import _lane
 from bowout._core import hook
 from bowout.ending import Role
 
@@ -28,11 +30,12 @@ class OpenSSL:
         tls: the `ssl.SSLObject`. Each direction calls its ``read`` and ``write`` itself.
         incoming, outgoing: its BIOs.
         inbox: the messages that it has reported and that are not processed yet.
+        lane: the lane in C, not entered; None if there is none.
         handed_on: the last exception, raised by a signal handler for example, after which the state is still
             consistent; any other exception from a call may have occurred at any point.
     """
 
-    __slots__ = ("_on_message", "handed_on", "inbox", "incoming", "outgoing", "tls")
+    __slots__ = ("_on_message", "handed_on", "inbox", "incoming", "lane", "outgoing", "tls")
 
     def __init__(
         self,
@@ -45,14 +48,23 @@ class OpenSSL:
     ) -> None:
         self.incoming: ssl.MemoryBIO = ssl.MemoryBIO()
         self.outgoing: ssl.MemoryBIO = ssl.MemoryBIO()
-        self.tls: ssl.SSLObject = context.wrap_bio(
+        wrap = partial(
+            context.wrap_bio,
             self.incoming,
             self.outgoing,
             server_side=role is Role.SERVER,
             server_hostname=server_hostname,
             session=session,
         )
+        self.tls: ssl.SSLObject
+        self.lane: Any = None
+        if _lane.native is not None and hook.reports_to_us_alone(context):
+            self.tls, self.lane = _lane.native.open(wrap, self.incoming)
+        else:
+            self.tls = wrap()
         self.inbox: Inbox = hook.attach(self.tls)
+        if self.lane is not None:
+            self.lane.report(self.inbox.messages)
         self.handed_on: BaseException | None = None
         self._on_message = on_message
 
@@ -73,6 +85,12 @@ class OpenSSL:
         if self.inbox.messages:
             self.hear()
         return error
+
+    def report_every_message(self, *, every: bool) -> None:
+        """Report every handshake message, or only those that the timeline keeps."""
+        self.inbox.every = every
+        if self.lane is not None:
+            self.lane.report_every(every)
 
     def hear(self) -> None:
         """Process the messages that OpenSSL has reported."""

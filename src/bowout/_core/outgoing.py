@@ -154,6 +154,22 @@ class Outgoing:
         # close_notify.
         raise PeerClosed("the peer sent close_notify in a way after which OpenSSL writes no more") from failure
 
+    def take_over(self, rest: memoryview, count: int, chunks: list[tuple[bytes, int]], taken: int) -> None:
+        """Go on with a send of the lane: `count` bytes were encrypted, and `rest` not.
+
+        Args:
+            rest: what is to be encrypted.
+            count: the number of bytes that the lane encrypted.
+            chunks: the ciphertext that the kernel has not taken whole, each with the number of bytes encrypted in it.
+            taken: the number of bytes of the first chunk that the kernel has taken.
+        """
+        self._accepted += count
+        self.unencrypted = rest or _NOTHING
+        for data, plaintext in chunks:
+            self._queue.append(data, ChunkKind.DATA, plaintext)
+        if taken:
+            self._queue.taken(taken)
+
     def write_more(self) -> int:
         """Encrypt the next chunk of `unencrypted`; return its size, 0 if none is left or OpenSSL cannot write."""
         try:
@@ -196,6 +212,11 @@ class Outgoing:
         self._messages.remove(began)
         if self._accepted > began and not whole:
             self.interrupted = self.message_cut = True
+
+    @property
+    def in_message(self) -> bool:
+        """Whether a message has begun and not ended."""
+        return bool(self._messages)
 
     @property
     def amid_message(self) -> bool:

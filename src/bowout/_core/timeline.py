@@ -15,6 +15,9 @@ _LAST: Final = 40
 _RUNS: Final = 6
 
 Observer = "Callable[[Event], None]"
+Counts = tuple[int, int, int, float, float, bool]
+"""Application data in one direction, as the lane counts them: bytes sent, bytes received, how often, how many seconds
+ago the first and the last of them passed, and whether the last were sent."""
 
 
 class Timeline:
@@ -29,6 +32,7 @@ class Timeline:
         self._clock = clock
         self._began = clock()
         self._observer = observer
+        self._counts: Callable[[], list[Counts]] | None = None
         self._first: list[Event] = []
         self._last: list[Event] = []
         self._omitted = 0
@@ -64,8 +68,33 @@ class Timeline:
         """Call `observer` with each event from now on."""
         self._observer = observer
 
+    def count_by(self, counts: Callable[[], list[Counts]] | None) -> None:
+        """Get what `counts` returns, from now on, before anything else is recorded; None: data are told to `data`."""
+        self.settle()
+        self._counts = counts
+
+    def settle(self) -> None:
+        """Add the data that the lane has counted: call it before you read an attribute."""
+        if self._counts is None or not (counts := self._counts()):
+            return
+        now = self._clock()
+        for sent, received, count, began, until, sent_last in counts:
+            self.sent += sent
+            self.received += received
+            self.last_data_at = now - until
+            self.quiet = sent_last
+            run = self._run
+            if run is None or not (run.exchange or (sent > 0) == (run.sent > 0)):
+                run = self._next_run(now - began - self._began)
+            run.sent += sent
+            run.received += received
+            run.count += count
+            run.until = self.last_data_at - self._began
+
     def record(self, kind: EventKind, by: Side, detail: str = "", *, alert: Alert | None = None) -> float:
         """Add an event at the current time; return that time."""
+        if self._counts is not None:
+            self.settle()
         at = self.now()
         event = Event(kind, by, at, detail, alert=alert, until=at)
         self._end_run()
@@ -82,6 +111,8 @@ class Timeline:
 
     def data(self, *, sent: int = 0, received: int = 0) -> None:
         """Count application bytes, and add them to the current run of data."""
+        if self._counts is not None:
+            self.settle()
         self.last_data_at = now = self._clock()
         at = now - self._began
         self.sent += sent
@@ -110,6 +141,7 @@ class Timeline:
 
     def events(self) -> tuple[Event, ...]:
         """Return the timeline so far."""
+        self.settle()
         tail = () if self._run is None else (self._run.event(),)
         return (*self._first, *self._last, *tail)
 

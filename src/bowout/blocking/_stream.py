@@ -8,8 +8,9 @@ import warnings
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from bowout._arguments import check_callable, checked_bytes, checked_count, checked_period, checked_timeout
-from bowout._stream import Unwrapped, caller, check_separator
+from bowout._stream import Unwrapped, caller
 from bowout._stream_facts import StreamFacts
+from bowout._stream_receiving import check_separator
 from bowout.blocking._limit import Limit
 from bowout.blocking._monitor import Token
 from bowout.errors import BowoutError, IncompleteRead, LimitExceeded, StreamClosed

@@ -1,0 +1,42 @@
+"""The lane: the fast way of application data through an open connection; here is the choice between C and Python.
+
+`native` is the module in C, or None: then every byte goes through the engine, in Python, as bytes that are not usual
+always do. ``BOWOUT_LANE=c`` in the environment asks for C.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any, Final
+
+VARIABLE: Final = "BOWOUT_LANE"
+_CHOICES: Final = ("", "c", "python")
+
+
+def _choose() -> tuple[Any, str]:
+    """Return the module in C and "", or None and the reason for Python.
+
+    Raises:
+        ImportError: C was asked for, and is not to be had.
+    """
+    wanted = os.environ.get(VARIABLE, "").strip().lower()
+    if wanted not in _CHOICES:
+        raise ImportError(f"{VARIABLE} is {wanted!r}: it must be c or python, or unset")
+    if wanted != "c":
+        return None, f"{VARIABLE} is not c"
+    if not getattr(sys, "_is_gil_enabled", lambda: True)():
+        reason = "this interpreter has no GIL, on which the lane in C depends"
+    else:
+        try:
+            from bowout._lane import _native  # noqa: PLC0415  (built where it can be)
+        except ImportError as error:
+            reason = str(error)
+        else:
+            return _native, ""
+    raise ImportError(f"{VARIABLE}=c, but there is no lane in C: {reason}")
+
+
+native: Any
+why_python: str
+native, why_python = _choose()

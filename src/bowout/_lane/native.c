@@ -1,0 +1,1085 @@
+/* The lane in C: application data of one open TLS connection, in and out, without Python for each record.
+ *
+ * The lane does what is usual: recv, decrypt, encrypt, send. At the first unusual thing (an alert, a handshake message,
+ * FIN, an error) it stops, and Python leaves it: `leave` gives back what was received and not decrypted, and the engine
+ * in `_core` judges as ever. So nothing about the *ending* of a connection is here.
+ *
+ * Who owes whom what:
+ *   OpenSSL    is the one that CPython's _ssl uses. Its functions are looked up in _ssl's own shared object; nothing is
+ *              linked. If one is missing, the import fails, and Python does without this module.
+ *   CPython    makes the SSL, by context.wrap_bio(). We learn of it by a callback of OpenSSL's ex_data, which is public;
+ *              no structure of CPython's is guessed. CPython keeps owning it: a lane holds a reference to the SSLObject.
+ *   The SSL    reads and writes CPython's MemoryBIOs, except between `enter` and `leave`. Then it has our BIOs, which
+ *              fall back on the MemoryBIOs: input that is not ours is read there, output that is not ours goes there.
+ *   The engine may use the SSLObject at any time for output. Before it gives the SSL any input, it calls `leave`.
+ *   The GIL    is held, except while many bytes are encrypted or decrypted; `busy` then keeps others out.
+ *
+ * Python 3.11's limited API, so that one binary serves every later version. Tests: tests/lane.
+ */
+#define Py_LIMITED_API 0x030B0000
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#ifndef MSG_NOSIGNAL
+#define MSG_NOSIGNAL 0 /* Python ignores SIGPIPE */
+#endif
+
+/* -- OpenSSL: the part of its public interface that is used here (manual pages of 3.0) ---------------------------------- */
+
+typedef struct ssl_st SSL;
+typedef struct bio_st BIO;
+typedef struct bio_method_st BIO_METHOD;
+typedef struct crypto_ex_data_st CRYPTO_EX_DATA;
+typedef void message_callback(int outgoing, int version, int type, const void *data, size_t size, SSL *ssl, void *lane);
+typedef void new_callback(void *ssl, void *ptr, CRYPTO_EX_DATA *data, int index, long number, void *pointer);
+
+enum {
+    WANT_READ = 2,                                         /* SSL_get_error */
+    CTRL_SET_MSG_CALLBACK_ARG = 16,                        /* SSL_ctrl */
+    EX_INDEX_SSL = 0,                                      /* CRYPTO_get_ex_new_index */
+    FLUSH = 11, PENDING = 10, WPENDING = 13,               /* BIO_ctrl */
+    SOURCE_SINK = 0x400,                                   /* BIO_meth_new */
+    RETRY_READ = 0x01 | 0x08, RETRY_ANY = 0x01 | 0x02 | 0x04 | 0x08, /* BIO_set_flags */
+};
+
+#define OPENSSL(F) \
+    F(int, SSL_read_ex, (SSL *, void *, size_t, size_t *)) \
+    F(int, SSL_write_ex, (SSL *, const void *, size_t, size_t *)) \
+    F(int, SSL_get_error, (const SSL *, int)) \
+    F(int, SSL_pending, (const SSL *)) \
+    F(BIO *, SSL_get_rbio, (const SSL *)) \
+    F(BIO *, SSL_get_wbio, (const SSL *)) \
+    F(void, SSL_set0_rbio, (SSL *, BIO *)) \
+    F(void, SSL_set0_wbio, (SSL *, BIO *)) \
+    F(void, SSL_set_msg_callback, (SSL *, message_callback *)) \
+    F(long, SSL_ctrl, (SSL *, int, long, void *)) \
+    F(BIO_METHOD *, BIO_meth_new, (int, const char *)) \
+    F(int, BIO_meth_set_read_ex, (BIO_METHOD *, int (*)(BIO *, char *, size_t, size_t *))) \
+    F(int, BIO_meth_set_write_ex, (BIO_METHOD *, int (*)(BIO *, const char *, size_t, size_t *))) \
+    F(int, BIO_meth_set_ctrl, (BIO_METHOD *, long (*)(BIO *, int, long, void *))) \
+    F(BIO *, BIO_new, (const BIO_METHOD *)) \
+    F(void, BIO_set_data, (BIO *, void *)) \
+    F(void *, BIO_get_data, (BIO *)) \
+    F(void, BIO_set_init, (BIO *, int)) \
+    F(int, BIO_up_ref, (BIO *)) \
+    F(int, BIO_free, (BIO *)) \
+    F(int, BIO_read_ex, (BIO *, void *, size_t, size_t *)) \
+    F(int, BIO_write_ex, (BIO *, const void *, size_t, size_t *)) \
+    F(size_t, BIO_ctrl_pending, (BIO *)) \
+    F(void, BIO_set_flags, (BIO *, int)) \
+    F(void, BIO_clear_flags, (BIO *, int)) \
+    F(int, CRYPTO_get_ex_new_index, (int, long, void *, new_callback *, void *, void *)) \
+    F(void, ERR_clear_error, (void)) \
+    F(unsigned long, ERR_peek_last_error, (void)) \
+    F(void, ERR_new, (void)) \
+    F(void, ERR_set_error, (int, int, const char *, ...))
+#define DECLARE(type, name, arguments) static type (*name) arguments;
+OPENSSL(DECLARE)
+#undef DECLARE
+
+/* Replace a reference that we hold; `value` is stolen. */
+#define SET(place, value) do { PyObject *old = (place); (place) = (value); Py_XDECREF(old); } while (0)
+
+/* -- TLS ------------------------------------------------------------------------------------------------------------------ */
+
+enum {
+    ALERT = 21, HANDSHAKE = 22, APPLICATION_DATA = 23, /* content types */
+    NEW_SESSION_TICKET = 4, KEY_UPDATE = 24,           /* handshake messages that may come at any time */
+    HEADER = 5, MAX_PLAINTEXT = 16384, MAX_BODY = MAX_PLAINTEXT + 256,
+    CHUNK = 2 * MAX_PLAINTEXT,                         /* `Outgoing.WRITE_SIZE`: what the timeline counts as one send */
+    BATCH = 2,                                         /* chunks of one system call */
+    MIN_READ = 17 << 10,                               /* `channel.MIN_READ` */
+    FAIR = 32,                                         /* `connection._FAIR` */
+    PROBE_INTERVAL = 4,                                /* `channel._PROBE_INTERVAL` */
+    STRETCHES = 7,                                     /* see Stretch */
+    LARGE = 4096,                                      /* bytes from which on the GIL is released */
+};
+
+/* -- the lane ------------------------------------------------------------------------------------------------------------- */
+
+/* Application data in one direction, as the timeline counts it. The last of STRETCHES may be of both: by then the
+ * timeline has begun its two-way exchange, whatever it had before. */
+typedef struct {
+    unsigned long long sent, received, count;
+    double from, until;
+    int sent_last;
+} Stretch;
+
+typedef struct {
+    Py_buffer view;
+    int held;
+} Memory;
+
+typedef enum { IDLE, WAITING, DONE, CANCELLED } State;
+
+typedef struct {
+    PyObject_HEAD
+    /* for the connection's life */
+    PyObject *tls;       /* the SSLObject, which owns `ssl` */
+    PyObject *messages;  /* list of what the message filter keeps, or NULL */
+    SSL *ssl;
+    BIO *memory_in, *memory_out; /* CPython's MemoryBIOs; references of ours */
+    int every;           /* whether the filter keeps every handshake message */
+    /* between `enter` and `leave` */
+    BIO *in, *out;       /* ours, owned by `ssl` */
+    int fd, busy, direct;
+    Memory ciphertext, plaintext; /* of the thread, for one call at a time */
+    const unsigned char *window;  /* what OpenSSL may read next: the record */
+    size_t window_size;
+    unsigned char *part; /* received and not decrypted */
+    size_t part_size;
+    unsigned char *cipher_out; /* where our BIO puts output while `direct` */
+    size_t cipher_out_size, cipher_out_room;
+    int rest;            /* whether OpenSSL has decrypted more of a record than was read */
+    int dry, eager, tells_once, over, ended, eof, error, send_error, noted, operations, waits;
+    unsigned long failure; /* OpenSSL's error */
+    Stretch stretch[STRETCHES];
+    int stretches;
+    /* the wait, a future of asyncio's: see there */
+    State state;
+    char blocking;
+    int watched, step_at_once;
+    Py_ssize_t wanted;
+    Memory into;
+    PyObject *loop, *descriptor, *add_reader, *remove_reader, *on_readable, *callback, *context, *result, *held;
+} Lane;
+
+static PyObject *cancelled_error;
+
+static double now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
+
+static void count(Lane *lane, size_t sent, size_t received, unsigned records, double at)
+{
+    Stretch *last = lane->stretches ? &lane->stretch[lane->stretches - 1] : NULL;
+    if (last == NULL || (lane->stretches < STRETCHES && (sent > 0) != (last->sent > 0))) {
+        last = &lane->stretch[lane->stretches++];
+        memset(last, 0, sizeof *last);
+        last->from = at;
+    }
+    last->sent += sent;
+    last->received += received;
+    last->count += records;
+    last->until = at;
+    last->sent_last = sent > 0;
+}
+
+/* -- our BIOs ------------------------------------------------------------------------------------------------------------- */
+
+static BIO_METHOD *method;
+
+static int bio_read(BIO *bio, char *data, size_t size, size_t *got)
+{
+    Lane *lane = BIO_get_data(bio);
+    BIO_clear_flags(bio, RETRY_ANY);
+    if (lane->window_size) {
+        *got = size < lane->window_size ? size : lane->window_size;
+        memcpy(data, lane->window, *got);
+        lane->window += *got;
+        lane->window_size -= *got;
+        return 1;
+    }
+    if (BIO_read_ex(lane->memory_in, data, size, got)) return 1;
+    BIO_set_flags(bio, RETRY_READ);
+    return 0;
+}
+
+static int bio_write(BIO *bio, const char *data, size_t size, size_t *done)
+{
+    Lane *lane = BIO_get_data(bio);
+    BIO_clear_flags(bio, RETRY_ANY);
+    if (!lane->direct) return BIO_write_ex(lane->memory_out, data, size, done);
+    if (size > lane->cipher_out_room - lane->cipher_out_size) return 0;
+    memcpy(lane->cipher_out + lane->cipher_out_size, data, size);
+    lane->cipher_out_size += size;
+    *done = size;
+    return 1;
+}
+
+static long bio_ctrl(BIO *bio, int command, long number, void *pointer)
+{
+    Lane *lane = BIO_get_data(bio);
+    (void)number, (void)pointer;
+    switch (command) {
+    case FLUSH: return 1;
+    case PENDING: return (long)(lane->window_size + BIO_ctrl_pending(lane->memory_in));
+    case WPENDING: return (long)BIO_ctrl_pending(lane->memory_out);
+    default: return 0;
+    }
+}
+
+static BIO *make_bio(Lane *lane)
+{
+    BIO *bio = BIO_new(method);
+    if (bio != NULL) {
+        BIO_set_data(bio, lane);
+        BIO_set_init(bio, 1);
+    }
+    return bio;
+}
+
+/* -- receiving ------------------------------------------------------------------------------------------------------------ */
+
+/* Keep `size` bytes at `data`, which may be within `part`. Return 0 if there is no memory. */
+static int keep(Lane *lane, const unsigned char *data, size_t size)
+{
+    if (size == 0) {
+        free(lane->part);
+        lane->part = NULL;
+    } else {
+        unsigned char *part = malloc(size);
+        if (part == NULL) return 0;
+        memcpy(part, data, size);
+        free(lane->part);
+        lane->part = part;
+    }
+    lane->part_size = size;
+    return 1;
+}
+
+/* Decrypt records of application data from `data` into `buffer`, as many as fit, up to the first unusual thing, which
+ * sets `over`. Return the number of bytes; `used` is how much of `data` OpenSSL was given. */
+static size_t decrypt(Lane *lane, const unsigned char *data, size_t size, size_t *used, unsigned char *buffer, size_t room)
+{
+    size_t total = 0, at = 0;
+    unsigned records = 0;
+    while (total < room && !lane->over) {
+        if (!lane->rest) {
+            if (size - at < HEADER) break;
+            const unsigned char *header = data + at;
+            size_t body = (size_t)header[3] << 8 | header[4];
+            if (header[0] != APPLICATION_DATA || header[1] != 3 || body > MAX_BODY) {
+                lane->over = 1;
+                break;
+            }
+            if (size - at < HEADER + body) break;
+            lane->window = header;
+            lane->window_size = HEADER + body;
+            at += HEADER + body;
+        }
+        size_t got = 0;
+        if (SSL_read_ex(lane->ssl, buffer + total, room - total, &got)) {
+            total += got;
+            records++;
+            lane->rest = total == room && SSL_pending(lane->ssl) > 0;
+        } else {
+            lane->rest = 0;
+            if (SSL_get_error(lane->ssl, 0) != WANT_READ) {
+                lane->over = lane->ended = 1;
+                lane->failure = ERR_peek_last_error();
+            }
+            ERR_clear_error();
+        }
+        if (lane->noted || BIO_ctrl_pending(lane->memory_out)) lane->over = 1; /* a message, and perhaps our answer */
+    }
+    *used = at;
+    if (total) count(lane, 0, total, records, now());
+    return total;
+}
+
+/* Return the number of bytes; 0: there are none now, or `over`. */
+static size_t receive(Lane *lane, unsigned char *buffer, size_t room)
+{
+    unsigned char *memory = lane->ciphertext.view.buf;
+    size_t total = 0, used = 0;
+    if (lane->over) return 0;
+    if (lane->rest || lane->part_size) {
+        total = decrypt(lane, lane->part, lane->part_size, &used, buffer, room);
+        if (used && !keep(lane, lane->part + used, lane->part_size - used)) lane->over = 1, lane->error = ENOMEM;
+        if (total || lane->over) return total;
+    }
+    if (lane->dry && !lane->eager) return 0;
+    size_t size = (size_t)lane->ciphertext.view.len - lane->part_size;
+    size_t wanted = room < MIN_READ ? MIN_READ : room + room / 512 + 64; /* a record's frame is less than a 512th */
+    if (wanted > size) wanted = size;
+    if (lane->part_size) memcpy(memory, lane->part, lane->part_size);
+    ssize_t came = recv(lane->fd, memory + lane->part_size, wanted, 0);
+    if (came > 0) {
+        size = lane->part_size + (size_t)came;
+        lane->dry = (size_t)came < wanted;
+        total = decrypt(lane, memory, size, &used, buffer, room);
+        if (!keep(lane, memory + used, size - used)) lane->over = 1, lane->error = ENOMEM;
+        return total;
+    }
+    lane->dry = 1;
+    lane->eager = 0; /* an attempt that finds something is repeated */
+    if (came == 0) {
+        lane->eof = lane->over = 1;
+    } else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
+        lane->error = errno;
+        lane->over = 1;
+    }
+    return 0;
+}
+
+static size_t receive_unlocked(Lane *lane, unsigned char *buffer, size_t room)
+{
+    if (room < LARGE) return receive(lane, buffer, room);
+    size_t total;
+    lane->busy = 1;
+    Py_BEGIN_ALLOW_THREADS
+    total = receive(lane, buffer, room);
+    Py_END_ALLOW_THREADS
+    lane->busy = 0;
+    return total;
+}
+
+static int usable(Lane *lane)
+{
+    if (lane->in != NULL && !lane->busy) return 1;
+    PyErr_SetString(PyExc_RuntimeError, lane->busy ? "the lane is used by another thread" : "the lane was left");
+    return 0;
+}
+
+/* bytes; (bytes,): the same, and leave; None: none now; False: leave; True: let others run first */
+static PyObject *read_bytes(Lane *lane, Py_ssize_t limit)
+{
+    if (lane->held != NULL) {
+        PyObject *held = lane->held;
+        lane->held = NULL;
+        Py_ssize_t size = PyBytes_Size(held);
+        if (size <= limit) return held;
+        lane->held = PyBytes_FromStringAndSize(PyBytes_AsString(held) + limit, size - limit);
+        PyObject *first = lane->held == NULL ? NULL : PyBytes_FromStringAndSize(PyBytes_AsString(held), limit);
+        Py_DECREF(held);
+        return first;
+    }
+    size_t room = (size_t)lane->plaintext.view.len;
+    if ((size_t)limit < room) room = (size_t)limit;
+    size_t total = receive_unlocked(lane, lane->plaintext.view.buf, room);
+    if (total) {
+        PyObject *data = PyBytes_FromStringAndSize(lane->plaintext.view.buf, (Py_ssize_t)total);
+        if (data == NULL || !lane->over) return data;
+        PyObject *last = PyTuple_Pack(1, data);
+        Py_DECREF(data);
+        return last;
+    }
+    if (lane->over) Py_RETURN_FALSE;
+    Py_RETURN_NONE;
+}
+
+static PyObject *lane_read(Lane *lane, PyObject *argument)
+{
+    Py_ssize_t limit = PyLong_AsSsize_t(argument);
+    if (PyErr_Occurred() || !usable(lane)) return NULL;
+    if (++lane->operations >= FAIR) Py_RETURN_TRUE;
+    if (lane->tells_once) lane->dry = 0;
+    return read_bytes(lane, limit);
+}
+
+/* The number of bytes; 0: none now; -1: leave; -2: let others run first; -2 - n: n bytes, and leave. */
+static PyObject *number_read(Lane *lane, size_t total)
+{
+    if (!lane->over) return PyLong_FromSsize_t((Py_ssize_t)total);
+    return PyLong_FromSsize_t(total ? -2 - (Py_ssize_t)total : -1);
+}
+
+static size_t read_held(Lane *lane, unsigned char *buffer, size_t room)
+{
+    size_t size = (size_t)PyBytes_Size(lane->held), total = size < room ? size : room;
+    memcpy(buffer, PyBytes_AsString(lane->held), total);
+    PyObject *rest = total < size ? PyBytes_FromStringAndSize(PyBytes_AsString(lane->held) + total, (Py_ssize_t)(size - total)) : NULL;
+    Py_DECREF(lane->held);
+    lane->held = rest;
+    return total;
+}
+
+static PyObject *lane_read_into(Lane *lane, PyObject *argument)
+{
+    Py_buffer view;
+    if (!usable(lane)) return NULL;
+    if (++lane->operations >= FAIR) return PyLong_FromLong(-2);
+    if (lane->tells_once) lane->dry = 0;
+    if (PyObject_GetBuffer(argument, &view, PyBUF_WRITABLE)) return NULL;
+    size_t total = lane->held != NULL ? read_held(lane, view.buf, (size_t)view.len)
+                                      : receive_unlocked(lane, view.buf, (size_t)view.len);
+    PyBuffer_Release(&view);
+    return number_read(lane, total);
+}
+
+/* -- sending -------------------------------------------------------------------------------------------------------------- */
+
+/* What became of a send. A chunk that the kernel took in part is given back whole, so that its records can be counted. */
+typedef struct {
+    size_t done;                   /* bytes of plaintext that were encrypted */
+    const unsigned char *left;     /* ciphertext of the chunks that the kernel has not taken whole, in `cipher_out` */
+    size_t left_size, left_taken;  /* and how much of its first chunk the kernel has taken */
+    size_t chunk_ends[BATCH], chunk_plain[BATCH]; /* of the last batch */
+    int chunks, first_left;
+} Sent;
+
+/* Encrypt the next chunks, and give them to the kernel; return whether it took all. */
+static int send_batch(Lane *lane, const unsigned char *data, size_t size, Sent *sent)
+{
+    lane->cipher_out_size = 0;
+    sent->chunks = 0;
+    while (sent->chunks < BATCH && sent->done < size) {
+        size_t end = sent->done + CHUNK < size ? sent->done + CHUNK : size, begun = sent->done;
+        while (sent->done < end) {
+            size_t wrote = 0;
+            if (!SSL_write_ex(lane->ssl, data + sent->done, end - sent->done, &wrote)) break;
+            sent->done += wrote;
+        }
+        ERR_clear_error();
+        if (sent->done > begun) {
+            sent->chunk_ends[sent->chunks] = lane->cipher_out_size;
+            sent->chunk_plain[sent->chunks++] = sent->done - begun;
+        }
+        if (sent->done < end) break; /* half of a handshake message must be read first */
+    }
+    size_t taken = 0;
+    while (taken < lane->cipher_out_size) {
+        ssize_t count = send(lane->fd, lane->cipher_out + taken, lane->cipher_out_size - taken, MSG_NOSIGNAL);
+        if (count < 0) {
+            if (errno == EINTR) continue;
+            if (errno != EAGAIN && errno != EWOULDBLOCK) lane->send_error = errno;
+            break;
+        }
+        taken += (size_t)count;
+    }
+    double at = now();
+    size_t begins = 0;
+    int i = 0;
+    for (; i < sent->chunks && sent->chunk_ends[i] <= taken; begins = sent->chunk_ends[i++])
+        count(lane, sent->chunk_plain[i], 0, 1, at);
+    sent->first_left = i;
+    sent->left = lane->cipher_out + begins;
+    sent->left_size = lane->cipher_out_size - begins;
+    sent->left_taken = taken - begins;
+    return taken == lane->cipher_out_size && sent->chunks > 0;
+}
+
+/* None: the kernel has all. False: nothing was done. True: let others run first.
+ * (done, [(ciphertext, plaintext), …], taken, errno): so many bytes were encrypted; these chunks wait, and of the first
+ * the kernel has taken so much. */
+static PyObject *lane_send(Lane *lane, PyObject *argument)
+{
+    Py_buffer view;
+    if (!usable(lane)) return NULL;
+    if (++lane->operations >= FAIR) Py_RETURN_TRUE;
+    if (lane->over || lane->send_error || BIO_ctrl_pending(lane->memory_out)) Py_RETURN_FALSE;
+    if (PyObject_GetBuffer(argument, &view, PyBUF_SIMPLE)) return NULL;
+    size_t size = (size_t)view.len;
+    Sent sent;
+    memset(&sent, 0, sizeof sent);
+    PyThreadState *thread = NULL;
+    lane->busy = 1;
+    if (size > LARGE) thread = PyEval_SaveThread();
+    lane->cipher_out = lane->plaintext.view.buf;
+    lane->cipher_out_room = (size_t)lane->plaintext.view.len;
+    lane->direct = 1;
+    while (sent.done < size && lane->operations < FAIR && send_batch(lane, view.buf, size, &sent)) lane->operations++;
+    lane->direct = 0;
+    if (thread != NULL) PyEval_RestoreThread(thread);
+    lane->busy = 0;
+    PyBuffer_Release(&view);
+    if (sent.done == size && sent.left_size == 0) Py_RETURN_NONE;
+    if (sent.done == 0) Py_RETURN_FALSE;
+    PyObject *chunks = PyList_New(0);
+    size_t begins = 0;
+    for (int i = sent.first_left; chunks != NULL && i < sent.chunks; i++) {
+        size_t base = sent.first_left ? sent.chunk_ends[sent.first_left - 1] : 0, ends = sent.chunk_ends[i] - base;
+        PyObject *chunk = Py_BuildValue("(y#n)", sent.left + begins, (Py_ssize_t)(ends - begins), (Py_ssize_t)sent.chunk_plain[i]);
+        if (chunk == NULL || PyList_Append(chunks, chunk)) Py_CLEAR(chunks);
+        Py_XDECREF(chunk);
+        begins = ends;
+    }
+    if (chunks == NULL) return NULL;
+    return Py_BuildValue("(nNni)", (Py_ssize_t)sent.done, chunks, (Py_ssize_t)sent.left_taken, lane->send_error);
+}
+
+/* -- waiting: the lane is its own future of asyncio, for one task at a time ------------------------------------------------ */
+
+static void release(Memory *memory)
+{
+    if (memory->held) PyBuffer_Release(&memory->view);
+    memory->held = 0;
+}
+
+/* Wake the task; within the loop's callback at once, otherwise soon. */
+static PyObject *finish(Lane *lane, PyObject *result, State state, int at_once)
+{
+    PyObject *callback = lane->callback, *context = lane->context, *done = NULL;
+    lane->callback = lane->context = NULL;
+    lane->state = state;
+    SET(lane->result, result);
+    if (callback == NULL) Py_RETURN_NONE;
+    if (at_once && lane->step_at_once) {
+        PyObject *run = PyObject_GetAttrString(context, "run");
+        if (run != NULL) done = PyObject_CallFunctionObjArgs(run, callback, (PyObject *)lane, NULL);
+        Py_XDECREF(run);
+    } else {
+        PyObject *soon = PyObject_GetAttrString(lane->loop, "call_soon");
+        PyObject *arguments = PyTuple_Pack(2, callback, (PyObject *)lane), *named = Py_BuildValue("{sO}", "context", context);
+        if (soon != NULL && arguments != NULL && named != NULL) done = PyObject_Call(soon, arguments, named);
+        Py_XDECREF(soon);
+        Py_XDECREF(arguments);
+        Py_XDECREF(named);
+    }
+    Py_DECREF(callback);
+    Py_XDECREF(context);
+    return done;
+}
+
+static PyObject *begin_wait(Lane *lane)
+{
+    if (!lane->watched) {
+        PyObject *done = PyObject_CallFunctionObjArgs(lane->add_reader, lane->descriptor, lane->on_readable, NULL);
+        if (done == NULL) return NULL;
+        Py_DECREF(done);
+        lane->watched = 1;
+    }
+    lane->operations = 0;
+    lane->eager = !lane->tells_once && ++lane->waits % PROBE_INTERVAL == 0;
+    lane->state = WAITING;
+    Py_CLEAR(lane->result);
+    return Py_NewRef((PyObject *)lane);
+}
+
+static int can_wait(Lane *lane)
+{
+    if (!usable(lane)) return 0;
+    if (lane->state == IDLE && lane->loop != NULL) return 1;
+    PyErr_SetString(PyExc_RuntimeError, "a task waits already, or the loop has no readers");
+    return 0;
+}
+
+static PyObject *lane_wait(Lane *lane, PyObject *argument)
+{
+    Py_ssize_t wanted = PyLong_AsSsize_t(argument);
+    if (PyErr_Occurred() || !can_wait(lane)) return NULL;
+    lane->wanted = wanted;
+    return begin_wait(lane);
+}
+
+static PyObject *lane_wait_into(Lane *lane, PyObject *argument)
+{
+    if (!can_wait(lane) || PyObject_GetBuffer(argument, &lane->into.view, PyBUF_WRITABLE)) return NULL;
+    lane->into.held = 1;
+    PyObject *future = begin_wait(lane);
+    if (future == NULL) release(&lane->into);
+    return future;
+}
+
+static PyObject *lane_on_readable(Lane *lane, PyObject *Py_UNUSED(ignored))
+{
+    if (lane->state != WAITING || lane->busy) {
+        lane->watched = lane->dry = 0;
+        return PyObject_CallFunctionObjArgs(lane->remove_reader, lane->descriptor, NULL);
+    }
+    lane->dry = 0;
+    PyObject *result;
+    if (lane->into.held) {
+        size_t total = receive_unlocked(lane, lane->into.view.buf, (size_t)lane->into.view.len);
+        if (total == 0 && !lane->over) Py_RETURN_NONE;
+        result = number_read(lane, total);
+        release(&lane->into);
+    } else {
+        result = read_bytes(lane, lane->wanted);
+        if (result == Py_None) return result;
+    }
+    return result == NULL ? NULL : finish(lane, result, DONE, 1);
+}
+
+static PyObject *lane_wake(Lane *lane, PyObject *Py_UNUSED(ignored))
+{
+    if (lane->state != WAITING) Py_RETURN_NONE;
+    PyObject *result = lane->into.held ? PyLong_FromLong(-1) : Py_NewRef(Py_False);
+    release(&lane->into);
+    return finish(lane, result, DONE, 0);
+}
+
+/* The wait ended by an exception: what it got already is kept for the next read. */
+static PyObject *lane_forget_wait(Lane *lane, PyObject *Py_UNUSED(ignored))
+{
+    release(&lane->into);
+    Py_CLEAR(lane->callback);
+    Py_CLEAR(lane->context);
+    PyObject *result = lane->result;
+    lane->result = NULL;
+    lane->state = IDLE;
+    if (result != NULL && PyTuple_Check(result)) {
+        PyObject *data = Py_NewRef(PyTuple_GetItem(result, 0));
+        Py_DECREF(result);
+        result = data;
+    }
+    if (result != NULL && PyBytes_Check(result)) SET(lane->held, result);
+    else Py_XDECREF(result);
+    Py_RETURN_NONE;
+}
+
+static PyObject *lane_next(Lane *lane)
+{
+    if (lane->state == WAITING) {
+        lane->blocking = 1;
+        return Py_NewRef((PyObject *)lane);
+    }
+    if (lane->state != DONE || lane->result == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "the lane is awaited without a wait");
+        return NULL;
+    }
+    PyObject *result = lane->result;
+    lane->result = NULL;
+    lane->state = IDLE;
+    PyObject *stop = PyObject_CallFunctionObjArgs(PyExc_StopIteration, result, NULL); /* a tuple would be unpacked */
+    Py_DECREF(result);
+    if (stop != NULL) PyErr_SetObject(PyExc_StopIteration, stop);
+    Py_XDECREF(stop);
+    return NULL;
+}
+
+static PyObject *lane_await(Lane *lane)
+{
+    return Py_NewRef((PyObject *)lane);
+}
+
+static PyObject *lane_add_done_callback(Lane *lane, PyObject *arguments, PyObject *named)
+{
+    PyObject *callback, *context = NULL;
+    static char *names[] = {"callback", "context", NULL};
+    if (!PyArg_ParseTupleAndKeywords(arguments, named, "O|$O", names, &callback, &context)) return NULL;
+    if (context == NULL || lane->callback != NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "only a task of asyncio can wait for a lane");
+        return NULL;
+    }
+    lane->callback = Py_NewRef(callback);
+    lane->context = Py_NewRef(context);
+    Py_RETURN_NONE;
+}
+
+static PyObject *lane_remove_done_callback(Lane *lane, PyObject *Py_UNUSED(callback))
+{
+    int removed = lane->callback != NULL;
+    Py_CLEAR(lane->callback);
+    Py_CLEAR(lane->context);
+    return PyLong_FromLong(removed);
+}
+
+static PyObject *lane_cancel(Lane *lane, PyObject *Py_UNUSED(arguments), PyObject *Py_UNUSED(named))
+{
+    if (lane->state != WAITING) Py_RETURN_FALSE;
+    PyObject *done = finish(lane, NULL, CANCELLED, 0);
+    if (done == NULL) return NULL;
+    Py_DECREF(done);
+    Py_RETURN_TRUE;
+}
+
+static PyObject *lane_result(Lane *lane, PyObject *Py_UNUSED(ignored))
+{
+    if (lane->state != CANCELLED) Py_RETURN_NONE;
+    PyErr_SetNone(cancelled_error);
+    return NULL;
+}
+
+static PyObject *lane_get_loop(Lane *lane, PyObject *Py_UNUSED(ignored))
+{
+    return Py_NewRef(lane->loop != NULL ? lane->loop : Py_None);
+}
+
+/* -- entering and leaving ------------------------------------------------------------------------------------------------- */
+
+static PyObject *lane_enter(Lane *lane, PyObject *arguments)
+{
+    PyObject *ciphertext, *plaintext;
+    int fd, dry;
+    if (!PyArg_ParseTuple(arguments, "iOOp", &fd, &ciphertext, &plaintext, &dry)) return NULL;
+    if (lane->in != NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "the lane was entered already");
+        return NULL;
+    }
+    if (!lane->ciphertext.held) {
+        if (PyObject_GetBuffer(ciphertext, &lane->ciphertext.view, PyBUF_WRITABLE)) return NULL;
+        lane->ciphertext.held = 1;
+        if (PyObject_GetBuffer(plaintext, &lane->plaintext.view, PyBUF_WRITABLE)) return NULL;
+        lane->plaintext.held = 1;
+    }
+    if (lane->ciphertext.view.len < 4 * MAX_PLAINTEXT || lane->plaintext.view.len < (BATCH + 1) * CHUNK) {
+        PyErr_SetString(PyExc_ValueError, "the memory is too small");
+        return NULL;
+    }
+    BIO *in = make_bio(lane), *out = make_bio(lane);
+    if (in == NULL || out == NULL) {
+        BIO_free(in);
+        BIO_free(out);
+        return PyErr_NoMemory();
+    }
+    BIO_up_ref(lane->memory_in); /* SSL_set0 frees what was there */
+    BIO_up_ref(lane->memory_out);
+    SSL_set0_rbio(lane->ssl, in);
+    SSL_set0_wbio(lane->ssl, out);
+    lane->in = in;
+    lane->out = out;
+    lane->fd = fd;
+    lane->dry = dry;
+    lane->over = lane->ended = lane->eof = lane->error = lane->send_error = lane->eager = lane->rest = lane->noted = 0;
+    lane->failure = 0;
+    Py_RETURN_NONE;
+}
+
+static void restore_bios(Lane *lane)
+{
+    if (lane->in == NULL) return;
+    lane->in = lane->out = NULL;
+    SSL_set0_rbio(lane->ssl, lane->memory_in); /* this frees ours; the references are those of `enter` */
+    SSL_set0_wbio(lane->ssl, lane->memory_out);
+}
+
+/* Make the lane a future of `loop`: once, and only where the loop can watch descriptors. */
+static PyObject *lane_use_loop(Lane *lane, PyObject *arguments)
+{
+    PyObject *loop, *descriptor, *add, *remove;
+    int tells_once, at_once, watched;
+    if (!PyArg_ParseTuple(arguments, "OOOOppp", &loop, &descriptor, &add, &remove, &tells_once, &at_once, &watched)) return NULL;
+    PyObject *on_readable = PyObject_GetAttrString((PyObject *)lane, "on_readable");
+    if (on_readable == NULL) return NULL;
+    SET(lane->on_readable, on_readable);
+    SET(lane->loop, Py_NewRef(loop));
+    SET(lane->descriptor, Py_NewRef(descriptor));
+    SET(lane->add_reader, Py_NewRef(add));
+    SET(lane->remove_reader, Py_NewRef(remove));
+    lane->tells_once = tells_once;
+    lane->step_at_once = at_once;
+    lane->watched = watched;
+    Py_RETURN_NONE;
+}
+
+static int lane_clear(Lane *lane);
+
+/* (received and not decrypted, decrypted and not read, whether OpenSSL has more of it, FIN, errno, dry, whether the loop
+ * watches the descriptor for us, whether OpenSSL ended: then the next read, at once, meets that end, or raises the error
+ * that is in OpenSSL's queue now) */
+static PyObject *lane_leave(Lane *lane, PyObject *Py_UNUSED(ignored))
+{
+    if (!usable(lane)) return NULL;
+    PyObject *woken = lane_wake(lane, NULL);
+    if (woken == NULL) return NULL;
+    Py_DECREF(woken);
+    restore_bios(lane);
+    PyObject *state = Py_BuildValue(
+        "(y#NNNiNNN)", lane->part == NULL ? "" : (char *)lane->part, (Py_ssize_t)lane->part_size,
+        lane->held != NULL ? lane->held : PyBytes_FromStringAndSize("", 0), PyBool_FromLong(lane->rest),
+        PyBool_FromLong(lane->eof), lane->error, PyBool_FromLong(lane->dry), PyBool_FromLong(lane->watched), PyBool_FromLong(lane->ended));
+    lane->held = NULL;
+    keep(lane, NULL, 0);
+    lane->watched = lane->rest = 0;
+    Py_CLEAR(lane->loop); /* a cycle: the loop's callback is a method of ours */
+    Py_CLEAR(lane->on_readable);
+    Py_CLEAR(lane->add_reader);
+    Py_CLEAR(lane->remove_reader);
+    if (lane->failure) {
+        ERR_new();
+        ERR_set_error((int)(lane->failure >> 23 & 0xFF), (int)(lane->failure & 0x7FFFFF), NULL);
+    }
+    return state;
+}
+
+/* [(sent, received, count, seconds since the first, and since the last, whether the last were sent), …] since the last call */
+static PyObject *lane_take_counts(Lane *lane, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *counts = PyList_New(0);
+    double at = now();
+    for (int i = 0; counts != NULL && i < lane->stretches; i++) {
+        Stretch *each = &lane->stretch[i];
+        PyObject *one = Py_BuildValue("(KKKddN)", each->sent, each->received, each->count, at - each->from, at - each->until, PyBool_FromLong(each->sent_last));
+        if (one == NULL || PyList_Append(counts, one)) Py_CLEAR(counts);
+        Py_XDECREF(one);
+    }
+    lane->stretches = 0;
+    return counts;
+}
+
+static PyObject *lane_rested(Lane *lane, PyObject *Py_UNUSED(ignored))
+{
+    lane->operations = 0;
+    Py_RETURN_NONE;
+}
+
+/* For a loop whose tasks do not wait for the lane itself: there is something to receive. The next read is tried without a
+ * wait, now and then. */
+static PyObject *lane_arrived(Lane *lane, PyObject *Py_UNUSED(ignored))
+{
+    lane->dry = 0;
+    lane->operations = 0;
+    lane->eager = ++lane->waits % PROBE_INTERVAL == 0;
+    Py_RETURN_NONE;
+}
+
+/* -- messages ------------------------------------------------------------------------------------------------------------- */
+
+/* Keep alerts, and handshake messages that the timeline keeps: Python is not called for anything else. */
+static void on_message(int outgoing, int version, int type, const void *data, size_t size, SSL *ssl, void *argument)
+{
+    Lane *lane = argument;
+    const unsigned char *bytes = data;
+    (void)version, (void)ssl;
+    if (type == HANDSHAKE) {
+        if (!lane->every && (size == 0 || (bytes[0] != NEW_SESSION_TICKET && bytes[0] != KEY_UPDATE))) return;
+    } else if (type != ALERT) {
+        return;
+    }
+    PyGILState_STATE state = PyGILState_Ensure();
+    PyObject *kind, *value, *traceback;
+    PyErr_Fetch(&kind, &value, &traceback);
+    lane->noted = 1;
+    PyObject *message = Py_BuildValue("(Niy#)", PyBool_FromLong(outgoing), type, (const char *)data, (Py_ssize_t)size);
+    if (message == NULL || PyList_Append(lane->messages, message)) PyErr_WriteUnraisable(lane->messages);
+    Py_XDECREF(message);
+    PyErr_Restore(kind, value, traceback);
+    PyGILState_Release(state);
+}
+
+static PyObject *lane_report(Lane *lane, PyObject *messages)
+{
+    if (!PyList_Check(messages)) {
+        PyErr_SetString(PyExc_TypeError, "a list is needed");
+        return NULL;
+    }
+    SET(lane->messages, Py_NewRef(messages));
+    SSL_set_msg_callback(lane->ssl, on_message);
+    SSL_ctrl(lane->ssl, CTRL_SET_MSG_CALLBACK_ARG, 0, lane);
+    Py_RETURN_NONE;
+}
+
+static PyObject *lane_report_every(Lane *lane, PyObject *every)
+{
+    int value = PyObject_IsTrue(every);
+    if (value < 0) return NULL;
+    lane->every = value;
+    Py_RETURN_NONE;
+}
+
+/* -- the type ------------------------------------------------------------------------------------------------------------- */
+
+static int lane_traverse(Lane *lane, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE((PyObject *)lane));
+    Py_VISIT(lane->tls);
+    Py_VISIT(lane->messages);
+    Py_VISIT(lane->loop);
+    Py_VISIT(lane->add_reader);
+    Py_VISIT(lane->remove_reader);
+    Py_VISIT(lane->on_readable);
+    Py_VISIT(lane->callback);
+    Py_VISIT(lane->context);
+    Py_VISIT(lane->result);
+    return 0;
+}
+
+static int lane_clear(Lane *lane)
+{
+    Py_CLEAR(lane->loop);
+    Py_CLEAR(lane->add_reader);
+    Py_CLEAR(lane->remove_reader);
+    Py_CLEAR(lane->on_readable);
+    Py_CLEAR(lane->callback);
+    Py_CLEAR(lane->context);
+    Py_CLEAR(lane->result);
+    return 0;
+}
+
+static void lane_dealloc(Lane *lane)
+{
+    PyTypeObject *type = Py_TYPE((PyObject *)lane);
+    PyObject_GC_UnTrack(lane);
+    restore_bios(lane);
+    if (lane->messages != NULL) SSL_set_msg_callback(lane->ssl, NULL);
+    if (lane->memory_in != NULL) BIO_free(lane->memory_in);
+    if (lane->memory_out != NULL) BIO_free(lane->memory_out);
+    release(&lane->ciphertext);
+    release(&lane->plaintext);
+    release(&lane->into);
+    free(lane->part);
+    lane_clear(lane);
+    Py_CLEAR(lane->descriptor);
+    Py_CLEAR(lane->held);
+    Py_CLEAR(lane->messages);
+    Py_CLEAR(lane->tls); /* This may free the SSL. */
+    PyObject_GC_Del(lane);
+    Py_DECREF(type);
+}
+
+static PyObject *get_blocking(Lane *lane, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(lane->blocking);
+}
+
+static int set_blocking(Lane *lane, PyObject *value, void *Py_UNUSED(closure))
+{
+    int blocking = value == NULL ? 0 : PyObject_IsTrue(value);
+    if (blocking < 0) return -1;
+    lane->blocking = (char)blocking;
+    return 0;
+}
+
+static PyMethodDef lane_methods[] = {
+    {"enter", (PyCFunction)lane_enter, METH_VARARGS, NULL},
+    {"use_loop", (PyCFunction)lane_use_loop, METH_VARARGS, NULL},
+    {"leave", (PyCFunction)lane_leave, METH_NOARGS, NULL},
+    {"read", (PyCFunction)lane_read, METH_O, NULL},
+    {"read_into", (PyCFunction)lane_read_into, METH_O, NULL},
+    {"send", (PyCFunction)lane_send, METH_O, NULL},
+    {"wait", (PyCFunction)lane_wait, METH_O, NULL},
+    {"wait_into", (PyCFunction)lane_wait_into, METH_O, NULL},
+    {"forget_wait", (PyCFunction)lane_forget_wait, METH_NOARGS, NULL},
+    {"wake", (PyCFunction)lane_wake, METH_NOARGS, NULL},
+    {"rested", (PyCFunction)lane_rested, METH_NOARGS, NULL},
+    {"arrived", (PyCFunction)lane_arrived, METH_NOARGS, NULL},
+    {"take_counts", (PyCFunction)lane_take_counts, METH_NOARGS, NULL},
+    {"report", (PyCFunction)lane_report, METH_O, NULL},
+    {"report_every", (PyCFunction)lane_report_every, METH_O, NULL},
+    {"on_readable", (PyCFunction)lane_on_readable, METH_NOARGS, NULL},
+    {"add_done_callback", (PyCFunction)(void (*)(void))lane_add_done_callback, METH_VARARGS | METH_KEYWORDS, NULL},
+    {"remove_done_callback", (PyCFunction)lane_remove_done_callback, METH_O, NULL},
+    {"cancel", (PyCFunction)(void (*)(void))lane_cancel, METH_VARARGS | METH_KEYWORDS, NULL},
+    {"result", (PyCFunction)lane_result, METH_NOARGS, NULL},
+    {"get_loop", (PyCFunction)lane_get_loop, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef lane_attributes[] = {
+    {"_asyncio_future_blocking", (getter)get_blocking, (setter)set_blocking, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot lane_slots[] = {
+    {Py_tp_dealloc, lane_dealloc},
+    {Py_tp_traverse, lane_traverse},
+    {Py_tp_clear, lane_clear},
+    {Py_tp_methods, lane_methods},
+    {Py_tp_getset, lane_attributes},
+    {Py_am_await, lane_await},
+    {Py_tp_iter, lane_await},
+    {Py_tp_iternext, lane_next},
+    {Py_tp_doc, "Application data of one open TLS connection."},
+    {0, NULL},
+};
+
+static PyType_Spec lane_spec = {
+    .name = "bowout._lane._native.Lane",
+    .basicsize = sizeof(Lane),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = lane_slots,
+};
+
+/* -- the module ----------------------------------------------------------------------------------------------------------- */
+
+static PyTypeObject *lane_type;
+static _Thread_local int capturing, captures;
+static _Thread_local SSL *captured;
+
+static void on_new_ssl(void *ssl, void *ptr, CRYPTO_EX_DATA *data, int index, long number, void *pointer)
+{
+    (void)ptr, (void)data, (void)index, (void)number, (void)pointer;
+    if (capturing) {
+        captured = ssl;
+        captures++;
+    }
+}
+
+/* Tell whether `ssl` reads the MemoryBIO `incoming`: then it is the SSL of the SSLObject, in the OpenSSL of _ssl. */
+static int reads_from(SSL *ssl, PyObject *incoming)
+{
+    BIO *bio = SSL_get_rbio(ssl);
+    if (bio == NULL || SSL_get_wbio(ssl) == NULL || BIO_ctrl_pending(bio) != 0) return 0;
+    PyObject *wrote = PyObject_CallMethod(incoming, "write", "y", "?");
+    if (wrote == NULL) return -1;
+    Py_DECREF(wrote);
+    int same = BIO_ctrl_pending(bio) == 1;
+    PyObject *read = PyObject_CallMethod(incoming, "read", NULL);
+    if (read == NULL) return -1;
+    Py_DECREF(read);
+    return same && BIO_ctrl_pending(bio) == 0;
+}
+
+/* open(wrap_bio, incoming) -> (SSLObject, Lane or None): call `wrap_bio`, which makes an SSLObject over `incoming`. */
+static PyObject *module_open(PyObject *Py_UNUSED(module), PyObject *arguments)
+{
+    PyObject *wrap, *incoming;
+    if (!PyArg_ParseTuple(arguments, "OO", &wrap, &incoming)) return NULL;
+    capturing = 1;
+    captures = 0;
+    PyObject *tls = PyObject_CallObject(wrap, NULL);
+    capturing = 0;
+    if (tls == NULL) return NULL;
+    int same = captures == 1 ? reads_from(captured, incoming) : 0;
+    if (same <= 0) return same < 0 ? (Py_DECREF(tls), NULL) : Py_BuildValue("(NO)", tls, Py_None);
+    Lane *lane = PyObject_GC_New(Lane, lane_type);
+    if (lane == NULL) return Py_DECREF(tls), NULL;
+    memset((char *)lane + sizeof(PyObject), 0, sizeof *lane - sizeof(PyObject));
+    lane->tls = Py_NewRef(tls);
+    lane->ssl = captured;
+    lane->memory_in = SSL_get_rbio(captured);
+    lane->memory_out = SSL_get_wbio(captured);
+    BIO_up_ref(lane->memory_in);
+    BIO_up_ref(lane->memory_out);
+    lane->fd = -1;
+    PyObject_GC_Track((PyObject *)lane);
+    return Py_BuildValue("(NN)", tls, lane);
+}
+
+/* Look up OpenSSL's functions where CPython's _ssl has them from. Return 0 and set ImportError if one is missing. */
+static int find_openssl(void)
+{
+    PyObject *module = PyImport_ImportModule("_ssl");
+    if (module == NULL) return 0;
+    PyObject *file = PyObject_GetAttrString(module, "__file__"); /* none, if it is a part of the interpreter */
+    Py_DECREF(module);
+    PyErr_Clear();
+    PyObject *path = file == NULL ? NULL : PyUnicode_EncodeFSDefault(file);
+    Py_XDECREF(file);
+    PyErr_Clear();
+    void *library = dlopen(path == NULL ? NULL : PyBytes_AsString(path), RTLD_LAZY);
+    Py_XDECREF(path);
+    if (library == NULL) {
+        PyErr_Format(PyExc_ImportError, "_ssl cannot be opened: %s", dlerror());
+        return 0;
+    }
+#define FIND(type, name, arguments) \
+    *(void **)&name = dlsym(library, #name); \
+    if (name == NULL) { \
+        PyErr_SetString(PyExc_ImportError, "the OpenSSL of _ssl does not show " #name); \
+        return 0; \
+    }
+    OPENSSL(FIND)
+#undef FIND
+    return 1;
+}
+
+static PyMethodDef module_methods[] = {
+    {"open", module_open, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, "_native", "The lane in C.", -1, module_methods, NULL, NULL, NULL, NULL,
+};
+
+PyMODINIT_FUNC PyInit__native(void)
+{
+    if (lane_type == NULL) {
+        if (!find_openssl()) return NULL;
+        method = BIO_meth_new(SOURCE_SINK | 100, "bowout lane");
+        if (method == NULL || CRYPTO_get_ex_new_index(EX_INDEX_SSL, 0, NULL, on_new_ssl, NULL, NULL) < 0) return PyErr_NoMemory();
+        BIO_meth_set_read_ex(method, bio_read);
+        BIO_meth_set_write_ex(method, bio_write);
+        BIO_meth_set_ctrl(method, bio_ctrl);
+        PyObject *asyncio = PyImport_ImportModule("asyncio.exceptions");
+        if (asyncio == NULL) return NULL;
+        cancelled_error = PyObject_GetAttrString(asyncio, "CancelledError");
+        Py_DECREF(asyncio);
+        if (cancelled_error == NULL) return NULL;
+        lane_type = (PyTypeObject *)PyType_FromSpec(&lane_spec);
+        if (lane_type == NULL) return NULL;
+    }
+    return PyModule_Create(&definition);
+}
