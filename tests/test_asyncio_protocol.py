@@ -989,15 +989,3 @@ def test_the_ending_is_that_of_a_stream(run: Runner) -> None:
             assert ending_of(app.transport).inbound is not Inbound.OPEN
 
     run(main)
-
-
-@pytest.mark.parametrize("port", [65536, 99999, -1])
-def test_a_port_is_not_taken_modulo_65536(run: Runner, port: int) -> None:
-    async def main() -> None:
-        with Peer(read_all) as peer:
-            with pytest.raises(ValueError, match=f"port must be from 0 to 65535, not {port}"):
-                await create_connection(RecordingApp, "127.0.0.1", port, ssl=peer.client_context())
-            with pytest.raises(ValueError, match=f"port must be from 0 to 65535, not {port}"):
-                await bowout.asyncio.create_server(RecordingApp, "127.0.0.1", port, ssl=peer.client_context())
-
-    run(main)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
-from bowout.asyncio._errors import ENDS_PROGRAM
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -27,7 +25,8 @@ class Application:
         protocol: the application's protocol; it may be replaced at any time.
         made: whether ``connection_made`` was called already, before TLS began.
         failed: called with an error that the application raised: the connection must end.
-        interrupted: called with an exception that passed through it, such as KeyboardInterrupt.
+        interrupted: called with a KeyboardInterrupt or SystemExit that the application raised: they end the loop's run,
+            and no connection.
 
     Attributes:
         is_buffered: whether it takes the data in memory of its own.
@@ -127,10 +126,10 @@ class Application:
         """Call the application; after an error of its own, report it and return `_FAILED`."""
         try:
             return call(*args)
-        except ENDS_PROGRAM as error:
+        except (SystemExit, KeyboardInterrupt) as error:
             self._interrupted(error)
             raise
-        except BaseException as error:  # noqa: BLE001  (it is the application's, and reported)
+        except BaseException as error:  # noqa: BLE001  (CancelledError included, as for asyncio's own transports)
             self._report(f"Fatal error: protocol.{name}() call failed.", error)
             self._failed(error)
             return _FAILED
@@ -165,10 +164,10 @@ class Application:
     def _tell(self, name: str, call: Callable[[], Any]) -> None:
         try:
             call()
-        except ENDS_PROGRAM as error:
+        except (SystemExit, KeyboardInterrupt) as error:
             self._interrupted(error)
             raise
-        except BaseException as error:  # noqa: BLE001  (it is the application's, and reported)
+        except BaseException as error:  # noqa: BLE001  (likewise)
             self._report(f"protocol.{name}() failed", error)
 
     def _report(self, message: str, error: BaseException) -> None:

@@ -30,15 +30,31 @@ def positive(name: str, seconds: float | None, default: float) -> float:
     return seconds
 
 
-def check_ports(where: tuple[Any, ...]) -> None:
-    """Check the ports in `where`: asyncio's loops take a number above 65535 for what is left of it in 16 bits.
+def check_ports(port: Any, local_addr: Any = None, *, least: int = 1) -> None:
+    """Refuse a number that is not a TCP port's: some resolvers take it modulo 65536, and asyncio would connect there.
+
+    None and the name of a service, ``"https"`` for example, are the loop's affair, as is a `local_addr` that is not a
+    host and a port.
 
     Raises:
-        ValueError: one is not from 0 to 65535.
+        TypeError, ValueError: `port` is not from `least` to 65535, or the port of `local_addr` not from 0 on.
     """
-    for each in where:
-        if isinstance(each, int):
-            checked_port(each, least=0)
+    _check_port(port, least)
+    if isinstance(local_addr, tuple | list) and len(local_addr) == 2:
+        try:
+            _check_port(local_addr[1], 0)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"local_addr must be a tuple of a host and a port: {error}") from None
+
+
+def _check_port(port: Any, least: int) -> None:
+    if isinstance(port, str | bytes):
+        try:
+            port = int(port)
+        except ValueError:
+            return  # The name of a service.
+    if port is not None:
+        checked_port(port, least=least)
 
 
 def gate_of(context: ssl.SSLContext) -> HelloGate | None:

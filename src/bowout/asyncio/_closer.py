@@ -31,6 +31,7 @@ class CallbackCloser:
         scratch: memory for plaintext that is discarded.
         write: passes on as much as the transport takes.
         release: called once, at the end, to close the transport.
+        go_on: calls `run`, and tears the connection if that is interrupted; for what the loop calls.
 
     Attributes:
         winddown: decides.
@@ -41,6 +42,7 @@ class CallbackCloser:
         "_arrivals",
         "_deadline",
         "_engine",
+        "_go_on",
         "_loop",
         "_quiet",
         "_release",
@@ -63,12 +65,14 @@ class CallbackCloser:
         scratch: memoryview,
         write: Callable[[], None],
         release: Callable[[], None],
+        go_on: Callable[[], None],
     ) -> None:
         self._loop = loop
         self._engine = engine
         self._underlying = underlying
         self._write = write
         self._release = release
+        self._go_on = go_on
         self._deadline = 0.0
         self._arrivals = 0
         self._quiet = 0
@@ -123,8 +127,18 @@ class CallbackCloser:
         try:
             while self._step():
                 pass
+        except BaseException:
+            self._survive()
+            raise
         finally:
             self._running = False
+
+    def _survive(self) -> None:
+        """Keep the end coming after an exception in a step: nothing else may call `run` again."""
+        if self._engine.torn:
+            self._finish()  # It was the attempt to leave after another exception.
+        elif not self.over:
+            self._set_timer(self._loop.call_soon(self._on_time))
 
     def _step(self) -> bool:
         """Do the next step; return False if it is a wait, or the end."""
@@ -165,7 +179,7 @@ class CallbackCloser:
 
     def _on_time(self) -> None:
         self._timer = None
-        self.run()
+        self._go_on()
 
     # -- the last look -------------------------------------------------------------------------------------------
 
@@ -182,11 +196,11 @@ class CallbackCloser:
         self._timer = None
         self._rounds += 1
         self._quiet = self._quiet + 1 if arrivals == self._arrivals else 0
-        self.run()
+        self._go_on()
 
     def forget(self) -> None:
         """Break the reference cycles."""
-        self._write = self._release = _nothing
+        self._write = self._release = self._go_on = _nothing
 
     def _finish(self) -> None:
         self._set_timer(None)

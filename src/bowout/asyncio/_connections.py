@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from bowout._arguments import checked_server_hostname
 from bowout._core import hook
-from bowout.asyncio._arguments import check_ports
 from bowout.asyncio._protocol import TLSProtocol
 from bowout.asyncio._servers import ServerConnections, remember
 
@@ -115,7 +114,6 @@ async def client(  # noqa: D417  (the others are named there, or by their types)
     name = kwargs.pop("server_hostname", None)
     if name is None and not host:
         raise ValueError("give server_hostname: with ssl and without a host, there is no name to check")
-    check_ports(args)
     options = _options(kwargs, policy, name=host if name is None else name)
     return await _connect(loop, factory, options, lambda make: plain(make, *args, **kwargs))
 
@@ -148,7 +146,6 @@ async def server(
     """Listen with `plain`, as `client` connects."""
     if not kwargs.get("ssl"):
         return await plain(factory, *args, **kwargs)
-    check_ports(args)
     options = _options(kwargs, policy, server_side=True)
     connections = ServerConnections()
 
@@ -196,7 +193,7 @@ async def _connect(
             protocol.connection_lost(None)
         raise
     ((protocol, transport, application),) = made
-    await _wait_for_handshake(protocol, waiter)
+    await _wait_for_handshake(transport, waiter)
     return transport, application
 
 
@@ -219,7 +216,7 @@ async def start_tls(
     transport.set_protocol(protocol)
     loop.call_soon(_begin, protocol, transport, received)
     upgraded = protocol.transport
-    await _wait_for_handshake(protocol, waiter)
+    await _wait_for_handshake(upgraded, waiter)
     return upgraded
 
 
@@ -236,9 +233,9 @@ def _begin(protocol: TLSProtocol, transport: asyncio.Transport, received: bytes)
             transport.resume_reading()
 
 
-async def _wait_for_handshake(protocol: TLSProtocol, waiter: asyncio.Future[None]) -> None:
+async def _wait_for_handshake(transport: TLSTransport, waiter: asyncio.Future[None]) -> None:
     try:
         await waiter
-    except BaseException:
-        protocol.close()
+    except BaseException:  # GeneratorExit too, where a forked child drops the task: then the transport does nothing.
+        transport.close()
         raise

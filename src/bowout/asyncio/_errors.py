@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     from bowout.ending import Ending
     from bowout.errors import BowoutError
 
-#: What asyncio lets through its loop to end the program. It takes all else that a callback raises for the callback's
-#: error, a CancelledError too.
-ENDS_PROGRAM: Final = (KeyboardInterrupt, SystemExit)
-
 
 class ConnectionTruncated(Truncated, ConnectionResetError):
     """`bowout.errors.Truncated`, as ``connection_lost`` gets it."""

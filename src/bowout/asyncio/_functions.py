@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from bowout.asyncio import _connections as connections
+from bowout.asyncio._arguments import check_ports
 from bowout.asyncio._policy import DEFAULT_POLICY
 from bowout.errors import MisuseError
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 async def create_connection(  # noqa: D417  (the others are those of the loop)
     protocol_factory: ProtocolFactory,
     host: str | None = None,
-    port: int | None = None,
+    port: int | str | None = None,
     *,
     policy: Policy = DEFAULT_POLICY,
     **kwargs: Any,
@@ -31,7 +32,8 @@ async def create_connection(  # noqa: D417  (the others are those of the loop)
     Args:
         policy: how the connection ends.
         protocol_factory, host, port, kwargs: as for the loop's method: ``ssl``, ``server_hostname``,
-            ``ssl_handshake_timeout``, ``ssl_shutdown_timeout``, ``sock``…
+            ``ssl_handshake_timeout``, ``ssl_shutdown_timeout``, ``sock``… A `port` is a number from 1 to 65535, or the
+            name of a service.
 
     Returns:
         The transport, a `TLSTransport` with TLS, and the protocol.
@@ -43,6 +45,7 @@ async def create_connection(  # noqa: D417  (the others are those of the loop)
 
     Cancelling it leaves no descriptor open.
     """
+    check_ports(port, kwargs.get("local_addr"))
     loop = asyncio.get_running_loop()
     return await connections.client(
         loop, _own(loop, "create_connection"), protocol_factory, (host, port), kwargs, policy=policy, host=host
@@ -72,15 +75,17 @@ async def connect_accepted_socket(
 async def create_server(
     protocol_factory: ProtocolFactory,
     host: Any = None,
-    port: int | None = None,
+    port: int | str | None = None,
     *,
     policy: Policy = DEFAULT_POLICY,
     **kwargs: Any,
 ) -> asyncio.AbstractServer:
     """Listen as ``loop.create_server`` does, on the running loop; with ``ssl``, the TLS is ours.
 
-    `bowout.asyncio.drain` ends the connections of the server.
+    `bowout.asyncio.drain` ends the connections of the server. A `port` is a number from 0 (any free port) to 65535, or
+    the name of a service; another number is a ValueError.
     """
+    check_ports(port, least=0)
     loop = asyncio.get_running_loop()
     made: asyncio.AbstractServer = await connections.server(
         loop, _own(loop, "create_server"), protocol_factory, (host, port), kwargs, policy=policy

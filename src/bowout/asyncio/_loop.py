@@ -8,6 +8,7 @@ import functools
 import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from bowout.asyncio._arguments import check_ports
 from bowout.asyncio._connections import TLSOptions, accepted, client, server, start_tls
 from bowout.asyncio._policy import DEFAULT_POLICY
 from bowout.asyncio._protocol import TLSProtocol
@@ -41,9 +42,11 @@ class TLSLoopMixin:
     tls_policy: Policy = DEFAULT_POLICY
 
     async def create_connection(
-        self, protocol_factory: ProtocolFactory, host: str | None = None, port: int | None = None, **kwargs: Any
+        self, protocol_factory: ProtocolFactory, host: str | None = None, port: int | str | None = None, **kwargs: Any
     ) -> tuple[Any, Any]:
         """Connect as the loop does, with TLS of ours."""
+        if kwargs.get("ssl"):
+            check_ports(port, kwargs.get("local_addr"))
         plain = super().create_connection  # type: ignore[misc]
         return await client(
             _loop(self), plain, protocol_factory, (host, port), kwargs, policy=self.tls_policy, host=host
@@ -63,10 +66,14 @@ class TLSLoopMixin:
         plain = super().connect_accepted_socket  # type: ignore[misc]
         return await accepted(_loop(self), plain, protocol_factory, sock, kwargs, policy=self.tls_policy)
 
-    async def create_server(self, protocol_factory: ProtocolFactory, *args: Any, **kwargs: Any) -> Any:
+    async def create_server(
+        self, protocol_factory: ProtocolFactory, host: Any = None, port: int | str | None = None, **kwargs: Any
+    ) -> Any:
         """Listen as the loop does, with TLS of ours."""
+        if kwargs.get("ssl"):
+            check_ports(port, least=0)
         plain = super().create_server  # type: ignore[misc]
-        return await server(_loop(self), plain, protocol_factory, args, kwargs, policy=self.tls_policy)
+        return await server(_loop(self), plain, protocol_factory, (host, port), kwargs, policy=self.tls_policy)
 
     async def create_unix_server(self, protocol_factory: ProtocolFactory, *args: Any, **kwargs: Any) -> Any:
         """Listen on a Unix socket as the loop does, with TLS of ours."""

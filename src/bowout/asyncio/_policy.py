@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final
 from bowout._arguments import check_callable, check_choice, check_host_names, checked_count, checked_timeout
 from bowout._names import ascii_name, without_root
 from bowout._options import LINGER_BYTES
-from bowout.asyncio._errors import ENDS_PROGRAM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -37,8 +36,9 @@ class Policy:
         close_timeout: seconds for a close, if the maker of the connection gives no ``ssl_shutdown_timeout``; asyncio's
             own default unless given. What was written has to leave in this time, too.
         linger_bytes: maximum number of bytes that a close reads and discards while it waits for the peer's end.
-        on_ending: called with the `bowout.Ending` of each connection when it has ended. It must return quickly; its
-            exceptions are logged.
+        on_ending: called with the `bowout.Ending` of each connection when it has ended. It must return quickly. Its
+            exceptions are logged, except for KeyboardInterrupt and SystemExit, which end the loop's run; the transport
+            is closed in any case.
 
     A tolerated truncation is logged as a warning of the logger ``bowout.asyncio``.
 
@@ -72,7 +72,7 @@ class Policy:
         if self.on_ending is not None:
             try:
                 self.on_ending(ending)
-            except ENDS_PROGRAM:
+            except (SystemExit, KeyboardInterrupt):
                 raise
             except BaseException:  # noqa: BLE001  (it is logged, and touches no connection)
                 _log.exception("on_ending failed")

@@ -17,13 +17,13 @@ from bowout.asyncio._application import Application
 from bowout.asyncio._arguments import client_context, facts_of, gate_of, positive
 from bowout.asyncio._closer import CallbackCloser
 from bowout.asyncio._errors import WriteAfterEOF, as_connection_error, loss_of, lost_data
-from bowout.asyncio._handshake import HandshakeWait
+from bowout.asyncio._handshake import HANDSHAKE_TIMEOUT, CallbackHandshake
 from bowout.asyncio._policy import DEFAULT_POLICY, log_tolerated
 from bowout.asyncio._sender import Sender
 from bowout.asyncio._transport import TLSTransport
 from bowout.asyncio._underlying import UnderlyingTransport
 from bowout.ending import EventKind, Inbound, Outbound, Role, Side
-from bowout.errors import BowoutError, HandshakeTimeout, StreamClosed
+from bowout.errors import BowoutError, StreamClosed
 
 if TYPE_CHECKING:
     import ssl
@@ -31,9 +31,8 @@ if TYPE_CHECKING:
 
     from bowout.asyncio._policy import Policy
     from bowout.ending import Ending
+    from bowout.errors import HandshakeTimeout
 
-#: Default time for a handshake, in seconds: asyncio's own.
-HANDSHAKE_TIMEOUT: Final = 60.0
 #: Size of a connection's own memory for ciphertext, in bytes, where the shared one cannot be used.
 _OWN_BUFFER: Final = 1 << 16
 #: States in which our direction cannot be used again.
@@ -71,6 +70,7 @@ class TLSProtocol(asyncio.BufferedProtocol):
         "_eof_delivered",
         "_error",
         "_extra",
+        "_handshake",
         "_host",
         "_loop",
         "_lost",
@@ -81,7 +81,6 @@ class TLSProtocol(asyncio.BufferedProtocol):
         "_shutdown_timeout",
         "_timeline",
         "_underlying",
-        "_wait",
         "ending",
     )
 
@@ -99,7 +98,7 @@ class TLSProtocol(asyncio.BufferedProtocol):
         *,
         policy: Policy = DEFAULT_POLICY,
     ) -> None:
-        seconds = positive("ssl_handshake_timeout", ssl_handshake_timeout, HANDSHAKE_TIMEOUT)
+        handshake_timeout = positive("ssl_handshake_timeout", ssl_handshake_timeout, HANDSHAKE_TIMEOUT)
         self._shutdown_timeout = positive("ssl_shutdown_timeout", ssl_shutdown_timeout, policy.close_timeout)
         if server_side and not sslcontext:
             raise ValueError("a server needs an SSLContext with its certificate")
@@ -123,11 +122,13 @@ class TLSProtocol(asyncio.BufferedProtocol):
         )
         self._app_transport: TLSTransport | None = TLSTransport(self, self._app)
         self._sender = Sender(loop, self._engine, self._app, go_on=partial(self._guarded, self._go_on))
+        self._handshake = CallbackHandshake(
+            loop, self._engine, self._sender, waiter, timeout=handshake_timeout, expired=self._expire
+        )
         self._buffer, self._scratch = shared_scratch()
         self._began = time.time()
         self._underlying: UnderlyingTransport | None = None
         self._closer: CallbackCloser | None = None
-        self._wait = HandshakeWait(loop, waiter, seconds, self._give_up_handshake)
         self._error: BaseException | None = None
         self._lost: asyncio.Future[None] | None = None
         self._eof_delivered = False
@@ -191,7 +192,7 @@ class TLSProtocol(asyncio.BufferedProtocol):
             self._buffer = memoryview(bytearray(_OWN_BUFFER))  # It may be filled while others use the shared one.
         by = Side.WE if self._engine.role is Role.CLIENT else Side.PEER
         self._timeline.record(EventKind.CONNECTED, by, underlying.peer)
-        self._wait.begin()
+        self._handshake.begin()
         self._guarded(self._go_on)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  (asyncio calls it like this)
@@ -215,7 +216,7 @@ class TLSProtocol(asyncio.BufferedProtocol):
             self._underlying.lost = True
         if self._lost is not None and not self._lost.done():
             self._lost.set_result(None)
-        if self._underlying is None or self.ending is not None:
+        if self._underlying is None or (self._closer is not None and self._closer.over):
             self._finish()
         else:
             self._guarded(self._lose, exc)
@@ -292,28 +293,25 @@ class TLSProtocol(asyncio.BufferedProtocol):
     def _shake_hands(self) -> bool:
         """Continue the handshake; tell whether it is done and data may pass."""
         try:
-            done = self._engine.handshake()
+            done = self._handshake.step()
         except BowoutError as error:
             self._error = error
             self._close("")
             return False
-        self._sender.flush()
         if not done:
             return False
-        self._wait.stop()
         self._extra.update(facts_of(self._engine.tls))
         upgraded = self._app.made
         if not self._app.connection_made(self.transport):
             return False
-        self._wait.wake(None)
+        self._handshake.wake(None)
         if upgraded:  # start_tls() must have returned before the first data come.
             self._loop.call_soon(self._guarded, self._go_on)
         return not upgraded
 
-    def _give_up_handshake(self, seconds: float) -> None:
-        text = f"the peer did not finish the handshake within {seconds:g} s"
-        self._engine.give_up(lambda: HandshakeTimeout(text))
-        self._fail(HandshakeTimeout(text), verb="")
+    def _expire(self, error: HandshakeTimeout) -> None:
+        """End: the handshake took too long."""
+        self._guarded(self._fail, error, "")
 
     # -- the peer's direction ------------------------------------------------------------------------------------
 
@@ -423,7 +421,7 @@ class TLSProtocol(asyncio.BufferedProtocol):
             else:
                 self._guarded(closer.close, verb, self._shutdown_timeout)
 
-    def _fail(self, error: BaseException, *, verb: str = "left by an error") -> None:
+    def _fail(self, error: BaseException, verb: str = "left by an error") -> None:
         """End at once, after `error` in a callback or a step of ours: the peer sees that something is missing."""
         if self.ending is None and (closer := self._begin_to_close()) is not None:
             self._error = self._error or error
@@ -433,7 +431,7 @@ class TLSProtocol(asyncio.BufferedProtocol):
 
     def _begin_to_close(self) -> CallbackCloser | None:
         """Return what carries out the end; None if TLS has not begun."""
-        self._wait.stop()
+        self._handshake.stop_timer()
         self._sender.eof_wanted = False  # The end has a close_notify of its own.
         if self._closer is None and self._underlying is not None:
             self._closer = CallbackCloser(
@@ -444,19 +442,20 @@ class TLSProtocol(asyncio.BufferedProtocol):
                 scratch=self._scratch,
                 write=self._sender.run,
                 release=self._release,
+                go_on=partial(self._guarded, self._go_on),
             )
         return self._closer
 
     def _release(self) -> None:
-        """Close the transport, and build the ending."""
+        """Build the ending, report it, and close the transport, whatever the application's callback raises."""
         closer, underlying = self._closer, self._underlying
         assert closer is not None and underlying is not None, "the closer calls this"  # noqa: PT018
-        self._sender.give_up()
-        winddown = closer.winddown
-        winddown.release(counts_bytes=underlying.counts_bytes)
-        winddown.released()
-        self.ending = winddown.build_ending(peer=underlying.peer, began=self._began, reason=self._reason)
         try:
+            self._sender.give_up()
+            winddown = closer.winddown
+            winddown.release(counts_bytes=underlying.counts_bytes)
+            winddown.released()
+            self.ending = winddown.build_ending(peer=underlying.peer, began=self._began, reason=self._reason)
             self._policy.report(self.ending)
         finally:
             if underlying.lost:
@@ -476,7 +475,7 @@ class TLSProtocol(asyncio.BufferedProtocol):
             error = as_connection_error(error)
         self._app.connection_lost(error)
         self._app_transport = None  # Break the reference cycles, so that all is freed at once.
-        for part in (self._app, self._sender, self._closer):
+        for part in (self._app, self._sender, self._handshake, self._closer):
             if part is not None:
                 part.forget()
-        self._wait.wake(error or StreamClosed("the connection was closed in the handshake"))
+        self._handshake.wake(error or StreamClosed("the connection was closed in the handshake"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,8 +12,6 @@ from bowout._arguments import check_has, checked_timeout
 from bowout.errors import MisuseError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from bowout.asyncio._protocol import TLSProtocol
     from bowout.ending import Ending
 
@@ -23,9 +23,14 @@ _BATCH: Final = 64
 
 
 class ServerConnections:
-    """The connections of one server that have not ended."""
+    """The connections of one server that have not ended.
+
+    Attributes:
+        process: the number of the process that made the server.
+    """
 
     def __init__(self) -> None:
+        self.process: int = os.getpid()
         self._protocols: weakref.WeakSet[TLSProtocol] = weakref.WeakSet()
 
     def add(self, protocol: TLSProtocol) -> None:
@@ -63,7 +68,7 @@ async def drain(server: asyncio.AbstractServer, timeout: float = 30.0) -> list[E
         The endings of the connections that were open.
 
     Raises:
-        MisuseError: `server` has no TLS connections of ours.
+        MisuseError: `server` has no TLS connections of ours, or belongs to the parent of this forked process.
         TypeError, ValueError: `timeout` is not a number of seconds.
 
     Cancelling it aborts the connections that have not ended.
@@ -76,6 +81,8 @@ async def drain(server: asyncio.AbstractServer, timeout: float = 30.0) -> list[E
             "this server was not made by bowout.asyncio, or has no TLS: make it with bowout.asyncio.start_server(), or "
             "on a loop of bowout.asyncio.loop_factory()"
         )
+    if connections.process != os.getpid():
+        raise MisuseError("this server belongs to the process that made it: a forked child cannot drain it")
     server.close()
     for _ in range(_ACCEPT_ROUNDS):
         await asyncio.sleep(0)
@@ -86,15 +93,15 @@ async def drain(server: asyncio.AbstractServer, timeout: float = 30.0) -> list[E
     except TimeoutError:
         pass
     finally:
-        for protocol in _still_open(protocols):
-            protocol.abort()
+        _abort_all(protocols)
     await _wait_for_all(protocols)
     return [protocol.ending for protocol in protocols if protocol.ending is not None]
 
 
 async def _close_all(protocols: list[TLSProtocol]) -> None:
     for number, protocol in enumerate(protocols, 1):
-        protocol.close()
+        if protocol.connected:
+            protocol.transport.close()
         if number % _BATCH == 0:
             await asyncio.sleep(0)
     await _wait_for_all(protocols)
@@ -106,5 +113,9 @@ async def _wait_for_all(protocols: list[TLSProtocol]) -> None:
             await protocol.wait_lost()
 
 
-def _still_open(protocols: list[TLSProtocol]) -> Iterator[TLSProtocol]:
-    return (protocol for protocol in protocols if protocol.ending is None)
+def _abort_all(protocols: list[TLSProtocol]) -> None:
+    """Abort those that have not ended, also if a callback of one of them raises an exception."""
+    with contextlib.ExitStack() as stack:
+        for protocol in protocols:
+            if protocol.connected:
+                stack.callback(protocol.transport.abort)

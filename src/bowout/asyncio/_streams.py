@@ -187,7 +187,7 @@ class TLSStreamWriter(asyncio.StreamWriter):
 
 async def open_connection(  # noqa: D417  (the others are those of asyncio)
     host: str | None = None,
-    port: int | None = None,
+    port: int | str | None = None,
     *,
     limit: int = LIMIT,
     policy: Policy = DEFAULT_POLICY,
@@ -204,9 +204,10 @@ async def open_connection(  # noqa: D417  (the others are those of asyncio)
     Args:
         limit: limit of the reader's buffer, in bytes.
         policy: how the connection ends.
-        host, port, kwds: as for `asyncio.open_connection`: ``ssl``, ``server_hostname``, ``sock``…
+        host, port, kwds: as for `create_connection`: ``ssl``, ``server_hostname``, ``sock``…
 
     Raises:
+        TypeError, ValueError: an argument is wrong; nothing was opened.
         OSError: no connection could be made.
         HandshakeError: no TLS connection came of it; its subclass says why.
 
@@ -239,7 +240,7 @@ async def _open(
 async def start_server(
     client_connected_cb: StreamCallback,
     host: Any = None,
-    port: int | None = None,
+    port: int | str | None = None,
     *,
     limit: int = LIMIT,
     policy: Policy = DEFAULT_POLICY,

@@ -41,8 +41,9 @@ class TLSTransport(_Base):
       connection stays half-open.
     * A FIN without close_notify is no ``eof_received``: after all data, ``connection_lost`` gets
       `bowout.errors.Truncated`.
-    * It belongs to the process that made it. In a forked child `close` and `abort` leave it alone, and to write is an
-      error: the parent's connection goes on. asyncio's own transport would stop the parent from reading.
+    * It belongs to the process that made it. In a forked child `close` and `abort` leave it alone, and to write, or to
+      pause or resume reading, is an error: the parent's connection goes on. asyncio's own transport would stop the
+      parent from reading.
     """
 
     # asyncio looks for these names.
@@ -63,7 +64,7 @@ class TLSTransport(_Base):
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
         protocol = getattr(self, "_protocol", None)
-        if protocol is not None and protocol.connected and not protocol.closing:
+        if protocol is not None and protocol.connected and not protocol.closing and self._process == os.getpid():
             _warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
 
     @property
@@ -101,7 +102,8 @@ class TLSTransport(_Base):
 
     def _force_close(self, exc: BaseException | None) -> None:
         """End at once; asyncio calls this for a failed sendfile."""
-        self._protocol.abort(exc)
+        if self._is_ours():
+            self._protocol.abort(exc)
 
     def _is_ours(self) -> bool:
         """Tell whether this process made the transport; log it if not: its end would be that of the parent's, too."""
@@ -123,12 +125,20 @@ class TLSTransport(_Base):
         return not self._app.reading_paused and not self.is_closing()
 
     def pause_reading(self) -> None:
-        """Deliver nothing until `resume_reading`. In a forked child it is an error: the loop's watch is shared."""
+        """Deliver nothing until `resume_reading`.
+
+        Raises:
+            MisuseError: a forked child calls this.
+        """
         self._check_process()
         self._protocol.pause_reading()
 
     def resume_reading(self) -> None:
-        """Deliver again."""
+        """Deliver again.
+
+        Raises:
+            MisuseError: a forked child calls this.
+        """
         self._check_process()
         self._protocol.resume_reading()
 
@@ -162,6 +172,9 @@ class TLSTransport(_Base):
         """Send close_notify after everything written: the half-close (RFC 8446 section 6.1).
 
         In TLS 1.2 the peer must answer at once, and may discard what it still had to send (RFC 5246 section 7.2.1).
+
+        Raises:
+            MisuseError: a forked child calls this.
         """
         self._check_process()
         self._protocol.write_eof()

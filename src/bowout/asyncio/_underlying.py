@@ -121,7 +121,8 @@ class UnderlyingTransport:
         """Close with an RST, if it is a socket; drop what is in flight."""
         if not self.lost:
             if self.is_socket and self._process == os.getpid():
-                with self._socket() as sock:
+                # Where no descriptor is left to copy it, the transport must be closed all the same, with a FIN.
+                with contextlib.suppress(OSError), self._socket() as sock:
                     reset_on_close(sock)
             self._end(self._transport.abort)
 
