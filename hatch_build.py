@@ -24,13 +24,16 @@ FLAGS = ["-std=c11", "-fvisibility=hidden", "-D_GNU_SOURCE"]
 class LaneHook(BuildHookInterface[Any]):
     """Compiles the module before a wheel is packed; an editable one finds it beside its source."""
 
+    _directory: tempfile.TemporaryDirectory[str] | None = None
+
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Add the module to the wheel, if it can be compiled."""
         wanted = os.environ.get(VARIABLE, "")
         if self.target_name != "wheel" or wanted == "0" or os.name == "nt":
             return
+        self._directory = tempfile.TemporaryDirectory(prefix="bowout-lane-")
         try:
-            built = compiled(Path(self.root), strict=wanted == "1")
+            built = compiled(Path(self.root), Path(self._directory.name), strict=wanted == "1")
         except Exception as error:  # setuptools raises many kinds, and SystemExit is none of them
             if wanted == "1":
                 raise
@@ -46,9 +49,14 @@ class LaneHook(BuildHookInterface[Any]):
         platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
         build_data["tag"] = f"cp311-abi3-{platform}"
 
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002
+        """Remove what was made for the wheel, which is packed."""
+        if self._directory is not None:
+            self._directory.cleanup()
 
-def compiled(root: Path, *, strict: bool) -> Path:
-    """Compile the module into a new directory; return its file."""
+
+def compiled(root: Path, directory: Path, *, strict: bool) -> Path:
+    """Compile the module into `directory`; return its file."""
     from setuptools import Distribution, Extension  # noqa: PLC0415  (only where it is compiled)
     from setuptools.command.build_ext import build_ext  # noqa: PLC0415
 
@@ -56,10 +64,9 @@ def compiled(root: Path, *, strict: bool) -> Path:
     extension = Extension(
         MODULE, [str(SOURCE)], extra_compile_args=[*FLAGS, *more], libraries=["dl"], py_limited_api=True
     )
-    directory = tempfile.mkdtemp(prefix="bowout-lane-")
     command = build_ext(Distribution({"name": "bowout", "ext_modules": [extension]}))
-    command.build_lib = directory
-    command.build_temp = str(Path(directory) / "temp")
+    command.build_lib = str(directory)
+    command.build_temp = str(directory / "temp")
     command.ensure_finalized()
     before = Path.cwd()
     os.chdir(root)
@@ -67,4 +74,4 @@ def compiled(root: Path, *, strict: bool) -> Path:
         command.run()
     finally:
         os.chdir(before)
-    return Path(directory) / command.get_ext_filename(MODULE)
+    return directory / command.get_ext_filename(MODULE)

@@ -75,7 +75,7 @@ def test_where_c_was_not_built_that_is_told() -> None:
     assert chosen(None, missing).stdout.startswith("python|")
     done = chosen("c", missing)
     assert done.returncode == 1
-    assert "ImportError: BOWOUT_LANE=c, but there is no lane in C: " in done.stderr
+    assert "ImportError: BOWOUT_LANE=c, but there is no lane in C: it is built where bowout is installed" in done.stderr
 
 
 def test_an_interpreter_without_a_gil_is_refused() -> None:

@@ -6,6 +6,7 @@ always do. ``BOWOUT_LANE=c`` in the environment asks for C.
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from typing import Any, Final
@@ -29,11 +30,11 @@ def _choose() -> tuple[Any, str]:
         reason = "this interpreter has no GIL, on which the lane in C depends"
     else:
         try:
-            from bowout._lane import _native  # noqa: PLC0415  (built where it can be)
+            return importlib.import_module("bowout._lane._native"), ""
+        except ModuleNotFoundError:
+            reason = "it is built where bowout is installed with a C compiler and Python's headers"
         except ImportError as error:
             reason = str(error)
-        else:
-            return _native, ""
     raise ImportError(f"{VARIABLE}=c, but there is no lane in C: {reason}")
 
 
