@@ -94,6 +94,16 @@ class SocketCalls(abc.ABC):
         self.peer: str = peer or peer_name(sock)
 
     @property
+    def carries_lane(self) -> bool:
+        return False
+
+    def begin_lane(self, lane: Any) -> bool:
+        raise NotImplementedError("it carries no lane")
+
+    def end_lane(self, *, watched: bool) -> None:
+        raise NotImplementedError("it carries no lane")
+
+    @property
     def sock(self) -> socket.socket | None:
         return self._socket if self._socket.fileno() >= 0 else None
 
@@ -175,19 +185,9 @@ class SocketCalls(abc.ABC):
 class SocketTransport(SocketCalls):
     """A transport over a socket: its options, and the waits that are made of one."""
 
-    @property
-    def carries_lane(self) -> bool:
-        return False
-
     def __init__(self, sock: socket.socket, peer: str) -> None:
         not_blocking(sock)
         super().__init__(sock, peer)
-
-    def begin_lane(self, lane: Any) -> bool:  # noqa: ARG002  (for subclasses)
-        return False
-
-    def end_lane(self, *, watched: bool) -> None:
-        pass
 
     async def wait_readable(self, take: Callable[[], bool]) -> None:
         await self.wait(read=True, write=False)

@@ -213,6 +213,12 @@ class TrioTransport(SocketTransport):
     def carries_lane(self) -> bool:
         return not self._reading.led
 
+    def begin_lane(self, lane: Any) -> bool:  # noqa: ARG002  (it needs no preparation)
+        return False
+
+    def end_lane(self, *, watched: bool) -> None:
+        pass
+
     async def wait(self, *, read: bool, write: bool) -> None:
         if read and write:
             await self._wait_for_either()

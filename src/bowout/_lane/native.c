@@ -681,6 +681,17 @@ static PyObject *lane_result(Lane *lane, PyObject *Py_UNUSED(ignored))
     return NULL;
 }
 
+/* What looks at the tasks of a loop, anyio's test kit for example, asks this of what they wait for. */
+static PyObject *lane_done(Lane *lane, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(lane->state != WAITING);
+}
+
+static PyObject *lane_cancelled(Lane *lane, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(lane->state == CANCELLED);
+}
+
 static PyObject *lane_get_loop(Lane *lane, PyObject *Py_UNUSED(ignored))
 {
     return Py_NewRef(lane->loop != NULL ? lane->loop : Py_None);
@@ -942,6 +953,8 @@ static PyMethodDef lane_methods[] = {
     {"remove_done_callback", (PyCFunction)lane_remove_done_callback, METH_O, NULL},
     {"cancel", (PyCFunction)(void (*)(void))lane_cancel, METH_VARARGS | METH_KEYWORDS, NULL},
     {"result", (PyCFunction)lane_result, METH_NOARGS, NULL},
+    {"done", (PyCFunction)lane_done, METH_NOARGS, NULL},
+    {"cancelled", (PyCFunction)lane_cancelled, METH_NOARGS, NULL},
     {"get_loop", (PyCFunction)lane_get_loop, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
