@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import platform
+import ssl
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
-from bowout import STARTTLS, __version__
+from bowout import STARTTLS, __version__, lane
+from bowout._core import hook
 from bowout.cli.app import run
 from bowout.cli.connect import host_port
 from bowout.cli.connect.host_port import Target
@@ -134,6 +138,48 @@ def test_a_bad_path_leaves_no_other_file(tmp_path: Path) -> None:
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--version"]) == 0
     assert capsys.readouterr().out == f"bowout {__version__}\n"
+
+
+@pytest.mark.parametrize("options", [["--version", "--verbose"], ["--verbose", "--version"]], ids=" ".join)
+def test_the_long_version_is_what_a_report_needs(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(options) == 0
+    first, *lines = capsys.readouterr().out.splitlines()
+    told = {line.split()[0]: line[10:] for line in lines}
+    assert first == f"bowout {__version__}"
+    assert told["python"] == f"{platform.python_implementation()} {platform.python_version()}"
+    assert told["openssl"] == ssl.OPENSSL_VERSION
+    assert told["lane"].split(":")[0] == lane.name
+    assert told["alerts"] == "every one is reported"
+    assert f"typer {metadata.version('typer')}" in told["cli"].split(", ")
+
+
+def test_the_long_version_of_a_poor_installation(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", missing)
+    monkeypatch.setattr(hook, "BASE", object)
+    monkeypatch.setattr(lane, "why_python", "no reason")
+    assert run(["--version", "--verbose"]) == 0
+    told = capsys.readouterr().out
+    assert ", typer is not installed\n" in told
+    assert "alerts    only fatal ones are known" in told
+    assert ": no reason\n" in told
+    monkeypatch.setattr(metadata, "requires", missing)
+    assert run(["--version", "--verbose"]) == 0
+    assert "typer" not in capsys.readouterr().out
+
+
+def test_verbose_alone_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--verbose"]) == 2
+    assert capsys.readouterr().err == "error: --verbose belongs to --version\nhint: bowout --version --verbose\n"
+
+
+def test_verbose_before_a_command_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--verbose", "demo"]) == 2
+    assert "--verbose belongs to --version" in capsys.readouterr().err
 
 
 def test_help_has_the_exit_statuses() -> None:

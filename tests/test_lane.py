@@ -53,9 +53,9 @@ def chosen(wanted: str | None, more: str = "") -> subprocess.CompletedProcess[st
 @pytest.mark.parametrize(
     ("wanted", "said"),
     [
-        (None, "python|BOWOUT_LANE is not c\n"),
-        ("", "python|BOWOUT_LANE is not c\n"),
-        ("python", "python|BOWOUT_LANE is not c\n"),
+        (None, "c|\n"),
+        ("", "c|\n"),
+        ("python", "python|BOWOUT_LANE is python\n"),
         ("c", "c|\n"),
         (" C ", "c|\n"),
     ],
@@ -72,16 +72,30 @@ def test_another_lane_is_refused() -> None:
 
 def test_where_c_was_not_built_that_is_told() -> None:
     missing = "import sys; sys.modules['bowout._lane._native'] = None"
-    assert chosen(None, missing).stdout.startswith("python|")
+    reason = "it is built where bowout is installed with a C compiler and Python's headers"
+    assert chosen(None, missing).stdout == f"python|{reason}\n"
     done = chosen("c", missing)
     assert done.returncode == 1
-    assert "ImportError: BOWOUT_LANE=c, but there is no lane in C: it is built where bowout is installed" in done.stderr
+    assert f"ImportError: BOWOUT_LANE=c, but there is no lane in C: {reason}" in done.stderr
 
 
 def test_an_interpreter_without_a_gil_is_refused() -> None:
-    done = chosen("c", "import sys; sys._is_gil_enabled = lambda: False")
+    reason = "this interpreter has no GIL, on which the lane in C depends"
+    without = "import sys; sys._is_gil_enabled = lambda: False"
+    assert chosen(None, without).stdout == f"python|{reason}\n"
+    done = chosen("c", without)
     assert done.returncode == 1
-    assert "this interpreter has no GIL, on which the lane in C depends" in done.stderr
+    assert reason in done.stderr
+
+
+def test_an_openssl_that_hides_a_function_is_left_to_python() -> None:
+    """Such as one that is a part of the interpreter itself."""
+    hiding = f"""
+import importlib.machinery, sys, types
+import ssl
+sys.modules["_ssl"] = types.SimpleNamespace(__file__={native.__file__!r})
+"""
+    assert chosen(None, hiding).stdout.startswith("python|the OpenSSL of _ssl does not show SSL_")
 
 
 # -- which SSL it is

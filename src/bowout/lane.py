@@ -1,11 +1,11 @@
 """Which lane application data take through an open connection: C, which is faster, or Python.
 
-    BOWOUT_LANE=c python -c "import bowout.lane; print(bowout.lane.name)"
+    python -c "import bowout.lane; print(bowout.lane.name, bowout.lane.why_python)"
 
-The environment variable ``BOWOUT_LANE`` chooses it before bowout is imported: ``c`` or ``python``. Without it, it is
-Python: the lane in C is new. Every connection ends alike on both, and its `bowout.Ending` is the same. The lane in C is
-for sockets on asyncio, uvloop and trio; connections over other byte streams do without, as do those with ``on_event``.
-It is part of a wheel that was built where there was a C compiler.
+It is C where the lane in C was built: a wheel has it if there were a C compiler and Python's headers. The environment
+variable ``BOWOUT_LANE`` chooses before bowout is imported: ``c`` or ``python``. Every connection ends alike on both,
+and its `bowout.Ending` is the same. Connections over byte streams that are no sockets, and those with ``on_event``, do
+without the lane in C.
 """
 
 from __future__ import annotations

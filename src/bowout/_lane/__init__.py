@@ -1,7 +1,7 @@
 """The lane: the fast way of application data through an open connection; here is the choice between C and Python.
 
 `native` is the module in C, or None: then every byte goes through the engine, in Python, as bytes that are not usual
-always do. ``BOWOUT_LANE=c`` in the environment asks for C.
+always do. ``BOWOUT_LANE`` in the environment asks for one of them.
 """
 
 from __future__ import annotations
@@ -24,18 +24,23 @@ def _choose() -> tuple[Any, str]:
     wanted = os.environ.get(VARIABLE, "").strip().lower()
     if wanted not in _CHOICES:
         raise ImportError(f"{VARIABLE} is {wanted!r}: it must be c or python, or unset")
-    if wanted != "c":
-        return None, f"{VARIABLE} is not c"
+    if wanted == "python":
+        return None, f"{VARIABLE} is python"
+    module, reason = _load()
+    if module is None and wanted == "c":
+        raise ImportError(f"{VARIABLE}=c, but there is no lane in C: {reason}")
+    return module, reason
+
+
+def _load() -> tuple[Any, str]:
     if not getattr(sys, "_is_gil_enabled", lambda: True)():
-        reason = "this interpreter has no GIL, on which the lane in C depends"
-    else:
-        try:
-            return importlib.import_module("bowout._lane._native"), ""
-        except ModuleNotFoundError:
-            reason = "it is built where bowout is installed with a C compiler and Python's headers"
-        except ImportError as error:
-            reason = str(error)
-    raise ImportError(f"{VARIABLE}=c, but there is no lane in C: {reason}")
+        return None, "this interpreter has no GIL, on which the lane in C depends"
+    try:
+        return importlib.import_module("bowout._lane._native"), ""
+    except ModuleNotFoundError:
+        return None, "it is built where bowout is installed with a C compiler and Python's headers"
+    except ImportError as error:
+        return None, str(error)
 
 
 native: Any

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, ParamSpec
 
 import typer
 
-import bowout
+from bowout.cli import version as about
 from bowout.cli.connect.command import connect
 from bowout.cli.console import output
 from bowout.cli.demo.command import demo
@@ -39,12 +39,6 @@ def _paragraphs(command: Callable[..., Any]) -> str:
     """Return the help of `command`: its docstring, with each paragraph as one line for the terminal to wrap."""
     paragraphs = (command.__doc__ or "").split("\n\n")
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
-
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        sys.stdout.write(f"bowout {bowout.__version__}\n")
-        raise typer.Exit
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +81,21 @@ app.command(cls=StrictCommand, help=_paragraphs(serve), epilog="\n".join(["Exit 
 )
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _options(
-    version: Annotated[
-        bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version)
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="With --version: show Python, OpenSSL and the extras, too.")
     ] = False,
 ) -> None:
-    pass
+    if version:
+        sys.stdout.write(f"{about.long() if verbose else about.short()}\n")
+        raise typer.Exit
+    if verbose:
+        raise UsageError("--verbose belongs to --version", hint="bowout --version --verbose")
+    if context.invoked_subcommand is None:
+        raise UsageError("a command is missing", hint="bowout --help")
 
 
 def run(arguments: Sequence[str]) -> int:
