@@ -27,7 +27,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo quick test test-all lane lint format coverage gates dist bench costs load fuzz mutation matrix changelog venv clean
+.PHONY: help demo quick test test-all lane lint format coverage gates dist bench costs load fuzz fuzz-lane mutation matrix changelog venv clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 12
@@ -89,6 +89,9 @@ load: $(VENV)/.installed-dev ## the cost of connections for a server, beside oth
 
 fuzz: $(VENV)/.installed-fuzz ## fuzz the engine for TIME seconds, or replay ARGS=FILE; docs/fuzzing.md
 	@PYTHONPATH=tests $(PY) -m fuzz.engine --time $(TIME) --seed $(SEED) $(ARGS)
+
+fuzz-lane: $(VENV)/.installed-fuzz ## the same through the lane in C, whose endings must be the engine's
+	@PYTHONPATH=tests $(PY) -m fuzz.engine --lane --time $(TIME) --seed $(SEED) $(ARGS)
 
 mutation: $(VENV)/.installed-mutation ## mutants of the core, niced: an hour of one core; docs/mutation.md has the results
 	@nice -n 19 $(VENV)/bin/mutmut run --max-children 1 $(ARGS)

@@ -8,18 +8,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from bowout import _lane
 from bowout._core import buffers, records
 from bowout._core.ending_builder import EndingBuilder
 from bowout._core.facts import Facts
 from bowout._core.incoming import Incoming
 from bowout.ending import How
-from fuzz import program, trial
+from fuzz import lane, program, trial
 from fuzz.engine import SEEDS
 from fuzz.hands import Contexts
 from fuzz.seeds import seeds
 
 PATHS = sorted(SEEDS.glob("*.txt"))
+needs_lane = pytest.mark.skipif(_lane.native is None, reason="there is no lane in C here")
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +42,19 @@ def test_a_seed_ends_as_it_says(contexts: Contexts, path: Path) -> None:
     text = path.read_bytes()
     wanted = next(line for line in text.splitlines() if line.startswith(b"# ends: "))
     assert trial.run(contexts, text).how == How(wanted.removeprefix(b"# ends: ").decode())
+
+
+@needs_lane
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_a_seed_ends_alike_on_the_lane_in_c(contexts: Contexts, path: Path) -> None:
+    text = path.read_bytes()
+    assert lane.run(contexts, text).how == trial.run(contexts, text).how
+
+
+@needs_lane
+@given(st.integers(0, len(PATHS) - 1), st.integers(0, 2**32 - 1))
+def test_a_mutation_ends_alike_on_the_lane_in_c(contexts: Contexts, number: int, seed: int) -> None:
+    lane.run(contexts, program.mutate(PATHS[number].read_bytes(), 4096, seed))
 
 
 def test_every_operation_is_in_the_corpus_or_in_a_mutation() -> None:

@@ -107,9 +107,9 @@ class StreamReceiving(StreamFacts):
             count = checked_count("count", count, least=0)
         lane = self._connection.channel.lane
         if lane is not None and count and not (self._buffer or self._receiving):
-            came = lane.read(count)
+            came = lane.read(CHUNK)
             if came.__class__ is not bytes:
-                came = await self._receive_in_lane(came, count)
+                came = await self._receive_in_lane(came, CHUNK)
             if came is not None:
                 if len(came) == count:
                     return came  # type: ignore[no-any-return]
@@ -185,7 +185,14 @@ class StreamReceiving(StreamFacts):
         try:
             if came is None:
                 came = await self._await_lane(self._connection.channel.wait_in_lane(limit))
-            return came if came.__class__ is bytes else await self._connection.off_lane(came)
+            if came.__class__ is bytes:
+                return came
+            if came.__class__ is tuple:
+                data: bytes = came[0]
+                more = self._connection.scratch[: limit - len(data)]
+                return data + more[: self._connection.off_lane(more)]
+            await self._leave_lane(others_first=came)
+            return None
         finally:
             self._receiving = False
 
@@ -196,10 +203,21 @@ class StreamReceiving(StreamFacts):
                 number = await self._await_lane(self._connection.channel.wait_into_in_lane(view))
             if number > 0:
                 return number
-            await self._connection.off_lane(number == _OTHERS_FIRST)
-            return max(0, _OTHERS_FIRST - number)
+            if number < _OTHERS_FIRST:
+                count = _OTHERS_FIRST - number
+                return count + self._connection.off_lane(view[count:])
+            await self._leave_lane(others_first=number == _OTHERS_FIRST)
+            return 0
         finally:
             self._receiving = False
+
+    async def _leave_lane(self, *, others_first: bool) -> None:
+        """Leave the lane, since the engine has to judge; or only let other tasks run before the next read."""
+        channel = self._connection.channel
+        if others_first:
+            await channel.let_others_run(self._connection.backend)
+        else:
+            channel.leave_lane()
 
     async def _await_lane(self, wait: Awaitable[Any]) -> Any:
         try:

@@ -7,6 +7,7 @@ close_notify were seen and every byte before the peer's was handed out.
 
     python -m fuzz.engine --time 60        # fuzz for a minute, from the corpus of seeds
     python -m fuzz.engine FILE…            # run these programs, once each, and say how they end
+    python -m fuzz.engine --lane …         # the same with the lane in C; `fuzz.lane`
 
 `fuzz.program` says what a program is, `fuzz.trial` holds the engine to the invariant.
 """
@@ -38,8 +39,9 @@ _MAX_SIZE: Final = 4096
 def main() -> int:
     """Fuzz, or replay."""
     options = _parser().parse_args()
+    target = "fuzz.lane" if options.lane else "fuzz.trial"
     if options.programs:
-        return _replay(options.programs)
+        return _replay(target, options.programs)
     try:
         atheris = importlib.import_module("atheris")  # It has wheels for Linux on x86-64; replaying does without.
     except ImportError:
@@ -47,7 +49,7 @@ def main() -> int:
         print("hint:  pip install --group fuzz", file=sys.stderr)
         return 1
     with atheris.instrument_imports(include=["bowout._core", "bowout.ending"]):
-        from fuzz import trial  # noqa: PLC0415  (instrumented as it is imported)
+        trial = importlib.import_module(target)  # instrumented as it is imported
         from fuzz.hands import Contexts  # noqa: PLC0415
     contexts = Contexts()
 
@@ -81,12 +83,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m fuzz.engine", description="Fuzz bowout's engine.")
     parser.add_argument("--time", type=int, default=60, metavar="SECONDS", help="for how long (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, metavar="NUMBER", help="of the mutations (%(default)s)")
+    parser.add_argument("--lane", action="store_true", help="over a socket, with the lane in C and without")
     parser.add_argument("programs", nargs="*", type=Path, metavar="FILE", help="replay these instead")
     return parser
 
 
-def _replay(paths: list[Path]) -> int:
-    from fuzz import trial  # noqa: PLC0415  (see `main`)
+def _replay(target: str, paths: list[Path]) -> int:
+    trial = importlib.import_module(target)
     from fuzz.hands import Contexts  # noqa: PLC0415
 
     failed = 0

@@ -152,18 +152,14 @@ class Connection:
         """Process ciphertext, `data`, that was read from the socket elsewhere, before any read here."""
         self.channel.take_received(data)
 
-    async def off_lane(self, came: Any) -> bytes | None:
-        """Do what the lane could not: let others run, or leave it; return its last data, or None to go on."""
-        channel = self.channel
-        if came is True:
-            await self.channel.let_others_run(self.backend)
-            return None
+    def off_lane(self, rest: memoryview) -> int:
+        """Leave the lane, which returned its last data; return how many more bytes there are, in `rest`."""
+        channel, engine = self.channel, self.engine
         channel.leave_lane()
-        if not came:
-            return None
-        if self.engine.outgoing.size:
+        more = channel.safely(lambda: engine.incoming.read_available(rest)) if rest else 0
+        if engine.outgoing.size:
             channel.flush()  # An answer of OpenSSL. Without data, the engine's reader sends it, or an alert.
-        return came[0]  # type: ignore[no-any-return]
+        return more
 
     def forget_wait(self, error: BaseException) -> None:
         """Keep what a wait for the lane got, which ended by `error`."""

@@ -90,8 +90,10 @@ class StreamSender:
         finally:
             self._release_sends()
 
-    def _take_over(self, view: memoryview, sent: tuple[int, list[tuple[bytes, int]], int, int]) -> None:
-        count, chunks, taken, error = sent
+    def _take_over(self, view: memoryview, sent: tuple[int, list[tuple[bytes, int]], int, int, bool]) -> None:
+        count, chunks, taken, error, noted = sent
+        if noted:
+            self._channel.leave_lane()
         self._engine.outgoing.take_over(view[count:], count, chunks, taken)
         if error:
             self._engine.send_failed(loss=loss_of_number(error))
@@ -127,7 +129,7 @@ class StreamSender:
         sent = lane.send(view)
         if sent is False:
             return False
-        self._take_over(view, sent or (len(view), [], 0, 0))
+        self._take_over(view, sent or (len(view), [], 0, 0, False))
         return True
 
     def _write(self, view: memoryview) -> int:

@@ -151,10 +151,14 @@ class Incoming:
             raise ReceiveInterrupted("an exception interrupted the decryption of a record, which is lost")
         if self.held:
             return self._read_held(buffer)
+        return self.read_available(buffer) or self.read_end()
+
+    def read_available(self, buffer: memoryview) -> int:
+        """Decrypt into `buffer` as many available records as fit; return the number of bytes, whatever follows."""
         total, size, queue = 0, len(buffer), self.queue
         while (queue.ready or queue.raw) and total < size and self._more_to_decrypt():
             total += self._decrypt(buffer[total:], more=True) if total else self._decrypt(buffer)
-        return total or self.read_end()
+        return total
 
     @property
     def is_waiting(self) -> bool:

@@ -160,15 +160,17 @@ class Outgoing:
         Args:
             rest: what is to be encrypted.
             count: the number of bytes that the lane encrypted.
-            chunks: the ciphertext that the kernel has not taken whole, each with the number of bytes encrypted in it.
-            taken: the number of bytes of the first chunk that the kernel has taken.
+            chunks: ciphertext that the lane has not counted as sent, each with the number of bytes encrypted in it.
+            taken: the number of bytes of them that the kernel has taken.
         """
         self._accepted += count
         self.unencrypted = rest or _NOTHING
         for data, plaintext in chunks:
             self._queue.append(data, ChunkKind.DATA, plaintext)
-        if taken:
-            self._queue.taken(taken)
+        for data, _ in chunks:
+            if taken:
+                self.taken(min(taken, len(data)))
+                taken -= min(taken, len(data))
 
     def write_more(self) -> int:
         """Encrypt the next chunk of `unencrypted`; return its size, 0 if none is left or OpenSSL cannot write."""

@@ -450,18 +450,19 @@ static int send_batch(Lane *lane, const unsigned char *data, size_t size, Sent *
     double at = now();
     size_t begins = 0;
     int i = 0;
-    for (; i < sent->chunks && sent->chunk_ends[i] <= taken; begins = sent->chunk_ends[i++])
+    if (lane->noted) lane->over = 1; /* a message of OpenSSL's own comes first in it, a key update for example */
+    for (; !lane->noted && i < sent->chunks && sent->chunk_ends[i] <= taken; begins = sent->chunk_ends[i++])
         count(lane, sent->chunk_plain[i], 0, 1, at);
     sent->first_left = i;
     sent->left = lane->cipher_out + begins;
     sent->left_size = lane->cipher_out_size - begins;
     sent->left_taken = taken - begins;
-    return taken == lane->cipher_out_size && sent->chunks > 0;
+    return taken == lane->cipher_out_size && sent->chunks > 0 && !lane->over;
 }
 
 /* None: the kernel has all. False: nothing was done. True: let others run first.
- * (done, [(ciphertext, plaintext), …], taken, errno): so many bytes were encrypted; these chunks wait, and of the first
- * the kernel has taken so much. */
+ * (done, [(ciphertext, plaintext), …], taken, errno, noted): so many bytes were encrypted; these chunks wait, or were not
+ * counted, and of them the kernel has taken so much; `noted`: leave, since OpenSSL sent a message before them. */
 static PyObject *lane_send(Lane *lane, PyObject *argument)
 {
     Py_buffer view;
@@ -495,7 +496,7 @@ static PyObject *lane_send(Lane *lane, PyObject *argument)
         begins = ends;
     }
     if (chunks == NULL) return NULL;
-    return Py_BuildValue("(nNni)", (Py_ssize_t)sent.done, chunks, (Py_ssize_t)sent.left_taken, lane->send_error);
+    return Py_BuildValue("(nNniN)", (Py_ssize_t)sent.done, chunks, (Py_ssize_t)sent.left_taken, lane->send_error, PyBool_FromLong(lane->noted));
 }
 
 /* -- waiting: the lane is its own future of asyncio, for one task at a time ------------------------------------------------ */
