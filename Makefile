@@ -17,9 +17,11 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check -qq
 PYTEST = $(PY) -m pytest -n $(WORKERS) --dist worksteal
+# What runs on the lane in Python, too, where `make test` takes the one in C.
 LANE_TESTS := tests/engine tests/test_stream_*.py tests/test_connect.py tests/test_serve*.py tests/test_drain*.py \
-    tests/test_blocking*.py tests/test_asyncio*.py tests/test_trio*.py tests/test_anyio*.py tests/test_httpcore*.py \
-    tests/test_conformance.py tests/test_session.py tests/test_lane.py
+    tests/test_asyncio*.py tests/test_conformance.py tests/test_session.py tests/test_lane.py tests/test_adapters_*.py \
+    tests/test_trio.py tests/test_anyio.py tests/test_httpcore.py
+SANITIZE_TESTS := tests/test_lane.py tests/test_lane_leaks.py tests/test_fuzz_corpus.py tests/test_stream_[a-su-z]*.py
 EXTRAS := [cli,trio,uvloop,metrics,testing,aiohttp,httpx]
 
 # With it, each process of the tests would compile all the modules that it imports.
@@ -27,7 +29,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo quick test test-all lane lint format coverage gates dist bench costs load fuzz fuzz-lane mutation matrix changelog venv clean
+.PHONY: help demo quick test test-all lane sanitize memcheck lint format coverage gates dist bench costs load fuzz fuzz-lane mutation matrix changelog venv clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 12
@@ -44,8 +46,15 @@ test: $(VENV)/.installed-test ## all tests but the nightly ones: nine minutes on
 test-all: $(VENV)/.installed-test ## all tests, including the combinations that repeat what others show
 	@$(PYTEST) $(ARGS)
 
-lane: $(VENV)/.installed-test ## the tests of streams and servers on the lane in C, which needs a C compiler: six minutes
-	@BOWOUT_LANE=c $(PYTEST) -m "not nightly" $(LANE_TESTS) $(ARGS)
+lane: $(VENV)/.installed-test ## the tests of streams and servers on the lane in Python: three minutes
+	@BOWOUT_LANE=python $(PYTEST) -m "not nightly" $(LANE_TESTS) $(ARGS)
+
+sanitize: $(VENV)/.installed-test ## the same on the lane in C under ASan and UBSan, with the gcc that is here
+	@scripts/sanitize $(PY) -m pytest -n $(WORKERS) --dist worksteal -m "not nightly" $(SANITIZE_TESTS) $(ARGS)
+
+memcheck: $(VENV)/.installed-test ## test_lane.py and the endings on the lane in C under valgrind: half an hour
+	@scripts/memcheck $(PY) -m pytest -p no:xdist -m "not nightly" tests/test_lane.py tests/test_conformance.py \
+	    -k "test_lane.py or (asyncio and (whole or data_unread) and 1.3)" $(ARGS)
 
 coverage: $(VENV)/.installed-test ## `make test` under coverage, then the gates
 	@$(PY) -m coverage erase

@@ -101,7 +101,9 @@ class Sampler:
         with NativePeer(self._certificate, job.tls) as peer:
             command = [*program, job.work, str(peer.port), self._ca, str(job.a), str(job.b)]
             try:
-                done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE, check=True)
+                done = subprocess.run(
+                    command, env=_environment(name), capture_output=True, text=True, timeout=_PATIENCE, check=True
+                )
                 result = json.loads(done.stdout)
             except subprocess.CalledProcessError as error:
                 self._failed(name, job, (error.stderr.strip().splitlines() or [f"status {error.returncode}"])[-1])
@@ -130,6 +132,12 @@ class Sampler:
                 print(flush=True)
 
 
+def _environment(name: str) -> dict[str, str] | None:
+    """Return the environment of a contender's process, which chooses the lane of bowout; None: as ours."""
+    lane = contenders.PYTHON[name].lane if name in contenders.PYTHON else ""
+    return {**os.environ, "BOWOUT_LANE": lane} if lane else None
+
+
 def can(name: str, job: Measurement) -> bool:
     """Return whether this contender can do this job."""
     if job.only and name not in job.only:
@@ -150,6 +158,10 @@ def pin() -> int | None:
     return cpu
 
 
+_REMEDY: Final = "pip install --group bench"
+_REMEDIES: Final = {"bowout._lane._native": "install bowout where there is a C compiler"}
+
+
 def missing(names: list[str]) -> dict[str, str]:
     """Return the contenders that cannot take part, and why."""
     reasons = {}
@@ -162,7 +174,7 @@ def missing(names: list[str]) -> dict[str, str]:
         else:
             lacking = [module for module in contenders.PYTHON[name].needs if importlib.util.find_spec(module) is None]
             if lacking:
-                reasons[name] = f"{', '.join(lacking)} not installed; pip install --group bench"
+                reasons[name] = f"{', '.join(lacking)} not installed; {_REMEDIES.get(lacking[-1], _REMEDY)}"
     return reasons
 
 

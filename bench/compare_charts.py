@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from xml.sax.saxutils import escape
 
-from compare_figures import FIGURES, FLOOR, OURS, Value, number
+from compare_figures import FIGURES, FLOOR, OURS, OURS_IN_PYTHON, Value, number
 
 if TYPE_CHECKING:
     from compare_figures import Figures
@@ -23,6 +23,7 @@ _ROW: Final = 20
 _LIMITS: Final = ("C on libssl", "Boost.Asio", FLOOR)
 _STYLE: Final = """
 text { font: 13px system-ui, sans-serif; fill: #1f2328 } .head { font-weight: 600 } .small { font-size: 11px }
+.plain { fill-opacity: 0.55 }
 .ours { fill: #0969da } .other { fill: #afb8c1 } .limit { fill: #1a7f37 } .spread { stroke: #1f2328; stroke-width: 1.5 }
 .page { fill: #ffffff }
 @media (prefers-color-scheme: dark) {
@@ -78,6 +79,6 @@ def _panel(top: int, title: str, values: list[tuple[str, Value]]) -> list[str]:
 
 
 def _kind(name: str) -> str:
-    if name in OURS:
-        return "ours"
+    if name in OURS or name in OURS_IN_PYTHON:
+        return "ours" if name in OURS else "ours plain"
     return "limit" if name in _LIMITS else "other"

@@ -27,12 +27,20 @@ class ContenderChoice:
     needs: tuple[str, ...] = ()
     #: The works that make sense for it.
     works: tuple[str, ...] = _BYTES
+    #: Which lane of bowout it takes, c or python.
+    lane: str = ""
+
+
+def _ours(loop: str, lane: str) -> ContenderChoice:
+    needs = () if loop == "asyncio" else (loop,)
+    if lane == "c":
+        needs += ("bowout._lane._native",)
+    return ContenderChoice("on_bowout", "Bowout", loop, needs, _ALL, lane)
 
 
 PYTHON: Final[dict[str, ContenderChoice]] = {
-    "bowout on asyncio": ContenderChoice("on_bowout", "Bowout", "asyncio", works=_ALL),
-    "bowout on uvloop": ContenderChoice("on_bowout", "Bowout", "uvloop", ("uvloop",), _ALL),
-    "bowout on trio": ContenderChoice("on_bowout", "Bowout", "trio", ("trio",), _ALL),
+    **{f"bowout on {loop}": _ours(loop, "c") for loop in ("asyncio", "uvloop", "trio")},
+    **{f"bowout on {loop}, in Python": _ours(loop, "python") for loop in ("asyncio", "uvloop", "trio")},
     "asyncio streams": ContenderChoice("on_asyncio", "Streams", "asyncio"),
     "asyncio Protocol": ContenderChoice("on_asyncio", "Protocols", "asyncio", works=_ALL),
     "uvloop streams": ContenderChoice("on_asyncio", "Streams", "uvloop", ("uvloop",)),
