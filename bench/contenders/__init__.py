@@ -32,7 +32,7 @@ class ContenderChoice:
 
 
 def _ours(loop: str, lane: str) -> ContenderChoice:
-    needs = () if loop == "asyncio" else (loop,)
+    needs: tuple[str, ...] = () if loop == "asyncio" else (loop,)
     if lane == "c":
         needs += ("bowout._lane._native",)
     return ContenderChoice("on_bowout", "Bowout", loop, needs, _ALL, lane)
