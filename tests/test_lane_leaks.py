@@ -89,6 +89,7 @@ def test_a_hundred_connections_leave_no_lane(run: Runner, version: Version) -> N
     assert alive() == before
 
 
+@pytest.mark.timeout(3600)
 def test_a_hundred_thousand_connections_leave_no_memory(run: Runner) -> None:
     async def main() -> float:
         async with bowout.serve(echo, "127.0.0.1", 0, context=server_context("1.3")) as server:

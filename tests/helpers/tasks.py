@@ -43,6 +43,11 @@ async def turn() -> None:
         await asyncio.sleep(0)
 
 
+def this_task() -> object:
+    """The task that is running."""
+    return trio.lowlevel.current_task() if on_trio() else asyncio.current_task()
+
+
 async def in_thread(function: Callable[[], T]) -> T:
     """Wait for what blocks, in a thread."""
     if on_trio():
