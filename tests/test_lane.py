@@ -137,6 +137,18 @@ def test_a_lane_does_not_outlive_its_connection() -> None:
     assert lost() is None
 
 
+def test_a_lane_may_be_collected_after_its_connection() -> None:
+    """The collector clears the SSLObject in a cycle, which frees CPython's SSL; `make memcheck` sees what is used then."""
+    incoming = ssl.MemoryBIO()
+    tls, lane = native.open(lambda: ssl_object(incoming), incoming)
+    lane.report([])
+    tls.cycle = [tls, lane]  # type: ignore[attr-defined]
+    lost = weakref.ref(tls)
+    del tls, lane
+    gc.collect()
+    assert lost() is None
+
+
 def test_an_ssl_object_outlives_its_lane() -> None:
     """Its BIOs are its own again."""
     incoming = ssl.MemoryBIO()

@@ -8,7 +8,8 @@
  *   OpenSSL    is the one that CPython's _ssl uses. Its functions are looked up in _ssl's own shared object; nothing is
  *              linked. If one is missing, the import fails, and Python does without this module.
  *   CPython    makes the SSL, by context.wrap_bio(). We learn of it by a callback of OpenSSL's ex_data, which is public;
- *              no structure of CPython's is guessed. CPython keeps owning it: a lane holds a reference to the SSLObject.
+ *              no structure of CPython's is guessed. A lane holds a reference to the SSL, for its own use of it to the end,
+ *              and one to the SSLObject, which OpenSSL's callbacks into CPython need.
  *   The SSL    reads and writes CPython's MemoryBIOs, except between `enter` and `leave`. Then it has our BIOs, which
  *              fall back on the MemoryBIOs: input that is not ours is read there, output that is not ours goes there.
  *   The engine may use the SSLObject at any time for output. Before it gives the SSL any input, it calls `leave`.
@@ -49,6 +50,8 @@ enum {
 };
 
 #define OPENSSL(F) \
+    F(int, SSL_up_ref, (SSL *)) \
+    F(void, SSL_free, (SSL *)) \
     F(int, SSL_read_ex, (SSL *, void *, size_t, size_t *)) \
     F(int, SSL_write_ex, (SSL *, const void *, size_t, size_t *)) \
     F(int, SSL_get_error, (const SSL *, int)) \
@@ -121,7 +124,7 @@ typedef enum { IDLE, WAITING, DONE, CANCELLED } State;
 typedef struct {
     PyObject_HEAD
     /* for the connection's life */
-    PyObject *tls;       /* the SSLObject, which owns `ssl` */
+    PyObject *tls;       /* the SSLObject; the collector may clear it before us, so `ssl` has a reference of its own */
     PyObject *messages;  /* list of what the message filter keeps, or NULL */
     SSL *ssl;
     BIO *memory_in, *memory_out; /* CPython's MemoryBIOs; references of ours */
@@ -915,7 +918,8 @@ static void lane_dealloc(Lane *lane)
     Py_CLEAR(lane->descriptor);
     Py_CLEAR(lane->held);
     Py_CLEAR(lane->messages);
-    Py_CLEAR(lane->tls); /* This may free the SSL. */
+    Py_CLEAR(lane->tls);
+    SSL_free(lane->ssl);
     PyObject_GC_Del(lane);
     Py_DECREF(type);
 }
@@ -1032,6 +1036,7 @@ static PyObject *module_open(PyObject *Py_UNUSED(module), PyObject *arguments)
     memset((char *)lane + sizeof(PyObject), 0, sizeof *lane - sizeof(PyObject));
     lane->tls = Py_NewRef(tls);
     lane->ssl = captured;
+    SSL_up_ref(captured);
     lane->memory_in = SSL_get_rbio(captured);
     lane->memory_out = SSL_get_wbio(captured);
     BIO_up_ref(lane->memory_in);
