@@ -138,7 +138,7 @@ def test_a_lane_does_not_outlive_its_connection() -> None:
 
 
 def test_a_lane_may_be_collected_after_its_connection() -> None:
-    """The collector clears the SSLObject in a cycle, which frees CPython's SSL; `make memcheck` sees what is used then."""
+    """The collector clears an SSLObject in a cycle, and CPython frees its SSL; `make memcheck` sees what is used then."""
     incoming = ssl.MemoryBIO()
     tls, lane = native.open(lambda: ssl_object(incoming), incoming)
     lane.report([])
