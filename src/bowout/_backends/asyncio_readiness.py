@@ -95,8 +95,10 @@ class ReadinessTransport(SocketTransport):
     def wake(self) -> None:
         for direction in (self._reading, self._writing):
             direction.move = None
-            release(direction.waiters)
-        release(self._others)
+            if direction.waiters:
+                release(direction.waiters)
+        if self._others:
+            release(self._others)
 
     def close(self, *, deadline: float = 0.0) -> None:
         if self._is_ours():  # A forked child shares what the loop watches with its parent.

@@ -59,13 +59,12 @@ class Closer:
         "__weakref__",
         "_backend",
         "_began",
-        "_begun",
         "_channel",
         "_ended",
         "_engine",
-        "_linger_bytes",
         "_reason",
         "_sends",
+        "_winddown",
         "ending",
         "inherited",
         "leaving",
@@ -76,8 +75,12 @@ class Closer:
         self._channel = channel
         self._engine = channel.engine
         self._sends = sends
-        self._linger_bytes = linger_bytes
-        self._begun: WindDown | None = None
+        self._winddown = WindDown(
+            channel.engine,
+            linger_bytes=linger_bytes,
+            scratch=channel.scratch,
+            unacknowledged=channel.transport.unacknowledged,
+        )
         self._began = time.time()
         self._reason = ""
         self._ended: LoopEvent | None = None
@@ -90,18 +93,6 @@ class Closer:
     def note_reason(self, reason: str) -> None:
         """Record `reason` for the ending; the first one counts."""
         self._reason = self._reason or reason
-
-    @property
-    def _winddown(self) -> WindDown:
-        """The wind-down, made at first use: connections that are open do without its memory."""
-        if self._begun is None:
-            self._begun = WindDown(
-                self._engine,
-                linger_bytes=self._linger_bytes,
-                scratch=self._channel.scratch,
-                unacknowledged=self._channel.transport.unacknowledged,
-            )
-        return self._begun
 
     # -- the ways to end -----------------------------------------------------------------------------------------
 
