@@ -278,7 +278,8 @@ class Stream(StreamReceiving):
         return self._ended()
 
     async def __aenter__(self) -> Self:
-        await self.handshake()
+        if not self._connection.engine.handshake_done:
+            await self.handshake()
         return self
 
     async def __aexit__(

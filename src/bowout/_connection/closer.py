@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from bowout._backends import forks
 from bowout._backends.sockets import belongs_elsewhere, is_unix
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from bowout._backends.lock import FifoLock
     from bowout._connection.channel import Channel
     from bowout.ending import Ending
-
-T = TypeVar("T")
 
 #: Reason for every task that uses the stream after `Engine.tear`.
 _TORN: Final = "the stream was ended: an exception had interrupted it between two of its steps"
@@ -258,7 +255,10 @@ class Closer:
                 if step is Step.FIN:
                     self._finish_output(sent=bool(self._channel.transport.send_fin()))
                 else:
-                    self._safely(self._read_and_write)
+                    self._read_and_write()
+        except BaseException:
+            self._end_if_torn()
+            raise
         finally:
             self._release()
 
@@ -279,8 +279,8 @@ class Closer:
             try:
                 async with self._backend.move_on_at(self._backend.time() + _LEAVE_PATIENCE, shield=True):
                     while not self._is_over() and self._next_step() is Step.WRITE:
-                        self._safely(self._read_and_write)
-                    while not self._is_over() and not self._safely(self._channel.flush):
+                        self._read_and_write()
+                    while not self._is_over() and not self._channel.flush():
                         await transport.wait(read=False, write=True)
             finally:
                 self.finish_now(notify=notify)
@@ -308,34 +308,39 @@ class Closer:
 
     async def _run(self) -> None:
         """Do what the wind-down says, until it is over, or another task has ended the connection abruptly."""
-        while self.ending is None:
-            step = self._next_step(sending=self._sends.locked)
-            if step is Step.RELEASE:
-                return
-            if step is Step.FIN:
-                if await self._end_output():
+        try:
+            while self.ending is None:
+                step = self._next_step(sending=self._sends.locked)
+                if step is Step.RELEASE or (step is Step.FIN and await self._end_output()):
                     return
-                continue
-            if step is Step.READ:
-                await self._backend.checkpoint()
-            elif step is not Step.WRITE:
-                async with self._backend.move_on_at(self._winddown.until):
-                    await self._wait(step)
-            if self.ending is None:
-                self._safely(self._read_and_write)
-            if not self._channel.transport.acts_at_once and self._backend.time() >= self._winddown.deadline:
-                await self._look()
+                if step is not Step.FIN:
+                    await self._move(step)
+        except BaseException:
+            self._end_if_torn()
+            raise
+
+    async def _move(self, step: Step) -> None:
+        """Wait as `step` says, and move what can be moved then."""
+        if step is Step.READ:
+            await self._backend.checkpoint()
+        elif step is not Step.WRITE:
+            async with self._backend.move_on_at(self._winddown.until):
+                await self._wait(step)
+        if self.ending is None:
+            self._read_and_write()
+        if not self._channel.transport.acts_at_once and self._backend.time() >= self._winddown.deadline:
+            await self._look()
 
     async def _look(self) -> None:
         """Move what has arrived and what can leave by now, over a transport that needs turns of the loop for it."""
         for _ in range(CATCH_UPS):
             if self._is_over() or not await self._channel.transport.catch_up() or self._is_over():
                 return
-            self._safely(self._read_and_write)
+            self._read_and_write()
 
     async def _wait(self, step: Step) -> None:
         if step is Step.LINGER:
-            await self._channel.transport.wait_readable(partial(self._safely, self._read_once))
+            await self._channel.transport.wait_readable(self._read_once)
             return
         # A sending task writes by itself. A close_notify that waits for the rest of a handshake message has nothing to
         # write yet.
@@ -363,16 +368,12 @@ class Closer:
             pass
 
     def _next_step(self, *, sending: bool = False) -> Step:
-        return self._safely(lambda: self._winddown.next_step(self._backend.time(), sending=sending))
+        return self._winddown.next_step(self._backend.time(), sending=sending)
 
-    def _safely(self, call: Callable[[], T]) -> T:
-        """Run `call` of the wind-down; end at once if an exception has torn the connection."""
-        try:
-            return call()
-        except BaseException:
-            if self._engine.torn:
-                self.finish_now()
-            raise
+    def _end_if_torn(self) -> None:
+        """End at once if the exception that is being handled has torn the connection."""
+        if self._engine.torn:
+            self.finish_now()
 
     async def _end_output(self) -> bool:
         """Send FIN, by the deadline; tell whether the transport has to be closed at once instead."""
@@ -382,7 +383,7 @@ class Closer:
             async with self._backend.move_on_at(self._winddown.until) as scope:
                 await transport.wait(read=self._winddown.room() > 0, write=True)
             if self.ending is None:
-                self._safely(self._read_and_write)
+                self._read_and_write()
             if self.ending is not None or not scope.expired:
                 return False  # The next step is FIN again.
         return self._finish_output(sent=bool(sent))
@@ -440,7 +441,8 @@ class Closer:
             closed = StreamClosed("we closed this stream")
             closed.ending = self.ending  # While the peer may still answer, the verdict is unknown.
             raise closed
-        self.check_not_ended()
+        if self.ending is not None:
+            self.check_not_ended()
 
     def check_not_ended(self) -> None:
         """Raise if the connection has ended."""
