@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bowout.ending import Alert, Event, EventKind, Side
@@ -29,7 +30,7 @@ class _Record(NamedTuple):
     detail: str
     sent: int
     received: int
-    count: int
+    times: int
     until: float
     alert: Alert | None
 
@@ -49,7 +50,8 @@ class Timeline:
         self._counts: Callable[[], list[Counts]] | None = None
         self._first: list[_Record] = []
         self._last: list[_Record] = []
-        self._omitted = 0
+        #: Number of events that were dropped between the first and the last.
+        self.omitted: int = 0
         self._run: _Run | None = None
         self._runs = 0
         self.sent: int = 0
@@ -58,11 +60,6 @@ class Timeline:
         self.last_data_at: float = self._began
         #: Nothing was received since our last send.
         self.quiet: bool = True
-
-    @property
-    def omitted(self) -> int:
-        """The number of events that were dropped between the first and the last."""
-        return self._omitted
 
     @property
     def omitted_after(self) -> int:
@@ -153,9 +150,13 @@ class Timeline:
 
     def events(self) -> tuple[Event, ...]:
         """Return the timeline so far."""
+        return self.snapshot()()
+
+    def snapshot(self) -> Callable[[], tuple[Event, ...]]:
+        """Return a function that returns the timeline so far, whatever is recorded later."""
         self.settle()
         tail = () if self._run is None else (self._run.record(),)
-        return tuple([Event(*record) for record in (*self._first, *self._last, *tail)])
+        return partial(_events_of, (*self._first, *self._last, *tail))
 
     def _next_run(self, at: float) -> _Run:
         if self._run is not None:
@@ -171,13 +172,13 @@ class Timeline:
     def _add(self, record: _Record) -> None:
         kept = self._last or self._first
         if kept and kept[-1].kind is record.kind and _same(kept[-1], record):
-            kept[-1] = kept[-1]._replace(count=kept[-1].count + 1, until=record.at)
+            kept[-1] = _again(kept[-1], record.at)
         elif len(self._first) < _FIRST:
             self._first.append(record)
         else:
             if len(self._last) == _LAST:
                 del self._last[0]
-                self._omitted += 1
+                self.omitted += 1
             self._last.append(record)
 
 
@@ -196,6 +197,16 @@ class _Run:
         return _Record(EventKind.DATA, by, self.at, "", self.sent, self.received, self.count, self.until, None)
 
 
+def _events_of(records: tuple[_Record, ...]) -> tuple[Event, ...]:
+    return tuple(Event(*record) for record in records)
+
+
 def _same(a: _Record, b: _Record) -> bool:
     """Tell whether `a` and `b`, of one kind, are the same, so that many in a row become one event with a count."""
     return a.kind is not EventKind.DATA and (a.by, a.detail, a.alert) == (b.by, b.detail, b.alert)
+
+
+def _again(record: _Record, at: float) -> _Record:
+    """Return `record` with its repetition at the time `at` counted."""
+    kind, by, first, detail, sent, received, times, _, alert = record
+    return _Record(kind, by, first, detail, sent, received, times + 1, at, alert)

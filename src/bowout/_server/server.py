@@ -384,11 +384,11 @@ class Server:
         if served.failed or not isinstance(failure, Exception):
             return
         served.failed = True
-        peer = escape(served.stream.peer)
-        if consists_of(failure, _NO_FAILURE):
-            _log.debug("%s: the handler ended with %s: %s", peer, type(failure).__name__, escape(str(failure)))
-        else:
-            _log.error("%s: the handler failed", peer, exc_info=failure)
+        if not consists_of(failure, _NO_FAILURE):
+            _log.error("%s: the handler failed", escape(served.stream.peer), exc_info=failure)
+        elif _log.isEnabledFor(logging.DEBUG):
+            peer, text = escape(served.stream.peer), escape(str(failure))
+            _log.debug("%s: the handler ended with %s: %s", peer, type(failure).__name__, text)
 
     def _note_ending(self, served: ServedConnection) -> None:
         ending = served.stream.ending
@@ -399,7 +399,8 @@ class Server:
         if self._drain_log is not None:
             self._drain_log.add(ending, slow=served.slow)
         level = logging.DEBUG if ending.clean else logging.INFO
-        _log.log(level, "%s: %s", escape(ending.peer), escape(str(ending)))
+        if _log.isEnabledFor(level):  # The words cost as much as the close.
+            _log.log(level, "%s: %s", escape(ending.peer), escape(str(ending)))
         if self._settings.on_ending is not None:
             try:
                 self._settings.on_ending(ending)
