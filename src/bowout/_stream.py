@@ -310,8 +310,7 @@ class Stream(StreamReceiving):
             await connection.closer.wait_closed()
         elif connection.closer.leaving:
             connection.closer.shorten_deadline(deadline)
-            await connection.closer.wait_ended()
-            await connection.closer.wait_closed()
+            await connection.closer.go_on()
         else:
             held = self._take(len(self._buffer)) if late is not None else b""
             self._drop_buffer()

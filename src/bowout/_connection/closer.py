@@ -49,6 +49,7 @@ class Closer:
     Attributes:
         leaving: whether a verb was called that ends the connection: then nothing new is received or sent.
         ending: how it ended; None until the descriptor is closed.
+        unattended: whether a close has begun, and no task carries it on yet.
         inherited: whether this process is a forked child of the one that made the connection, and only has a copy.
     """
 
@@ -65,6 +66,7 @@ class Closer:
         "ending",
         "inherited",
         "leaving",
+        "unattended",
     )
 
     def __init__(self, backend: Backend, channel: Channel, sends: FifoLock, *, linger_bytes: int) -> None:
@@ -84,6 +86,7 @@ class Closer:
         channel.on_torn = self.finish_now
         self.leaving: bool = False
         self.ending: Ending | None = None
+        self.unattended: bool = False
         self.inherited: bool = False
         forks.watch(self)
 
@@ -123,12 +126,41 @@ class Closer:
             self._winddown.begin(Goal.CLOSE, deadline=deadline)
             await self._run()
         except BaseException as error:
-            by = f"cut short by {type(error).__name__}" if isinstance(error, Exception) else "cancelled"
-            self.note_reason(f"the close was {by}")
-            await self.finish_soon(notify=notify)
+            await self._finish_close_cut_short(error, notify=notify)
             raise
         self._release()
         await self.wait_closed()
+
+    def begin_close(self, verb: str, deadline: float) -> None:
+        """Begin like `close`, as far as that needs no wait: send close_notify. Then a task has to call `go_on`."""
+        self.unattended = True
+        try:
+            self.leave(verb)
+            self._winddown.begin(Goal.CLOSE, deadline=deadline)
+            while self.ending is None and self._next_step() is Step.WRITE:
+                self._read_and_write()
+        except BaseException:
+            self._end_if_torn()
+            raise
+
+    async def go_on(self) -> None:
+        """Carry on the close that has begun, if no other task does; wait for its end."""
+        if self.unattended and self.ending is None:
+            self.unattended = False
+            try:
+                await self._run()
+            except BaseException as error:
+                await self._finish_close_cut_short(error, notify=True)
+                raise
+            self._release()
+        else:
+            await self.wait_ended()
+        await self.wait_closed()
+
+    async def _finish_close_cut_short(self, error: BaseException, *, notify: bool) -> None:
+        by = f"cut short by {type(error).__name__}" if isinstance(error, Exception) else "cancelled"
+        self.note_reason(f"the close was {by}")
+        await self.finish_soon(notify=notify)
 
     def shorten_deadline(self, deadline: float) -> None:
         """Move the deadline of the close in progress to `deadline`, if that is earlier."""

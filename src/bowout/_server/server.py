@@ -99,7 +99,9 @@ class Server:
         self._acceptors = [self._acceptor(listener) for listener in listeners]
         self._accepting: list[Task] = []
         self._chores: list[Task] = []
-        self._drain = Drain(backend, self._connections, settings.on_drain, close=self._close, cut_off=self._cut_off)
+        self._drain = Drain(
+            backend, self._connections, settings.on_drain, close=self._close_idle, cut_off=self._cut_off
+        )
         self._draining = backend.event()
         self._drained = backend.event()
         self._drain_log: DrainLog | None = None
@@ -420,8 +422,18 @@ class Server:
 
     def _close(self, served: ServedConnection) -> None:
         if served.closer is None:
+            served.closing = True
             served.closer = self._tasks.start(_close_stream, served.stream)
             self._connections.note_change()  # The handler may be waiting for room.
+
+    def _close_idle(self, served: ServedConnection) -> None:
+        """Begin to close a connection whose handler waits for a request, and leave the rest to the handler's task.
+
+        A second call is for a handler that has not left its block: then another task does the rest.
+        """
+        if served.closing or not served.stream.begin_close():
+            self._close(served)
+        served.closing = True
 
     async def _obey(self, signals: AsyncIterator[int]) -> None:
         timeout: float | None = None
