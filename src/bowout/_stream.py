@@ -309,8 +309,7 @@ class Stream(StreamReceiving):
             await connection.backend.checkpoint()
             await connection.closer.wait_closed()
         elif connection.closer.leaving:
-            connection.closer.shorten_deadline(deadline)
-            await connection.closer.go_on()
+            await connection.closer.go_on(deadline)
         else:
             held = self._take(len(self._buffer)) if late is not None else b""
             self._drop_buffer()

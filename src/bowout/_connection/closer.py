@@ -132,21 +132,24 @@ class Closer:
         await self.wait_closed()
 
     def begin_close(self, verb: str, deadline: float) -> None:
-        """Begin like `close`, as far as that needs no wait: send close_notify. Then a task has to call `go_on`."""
+        """Begin like `close`, up to the first wait: send close_notify and FIN. Then a task has to call `go_on`.
+
+        The transport must act at once.
+        """
         self.unattended = True
         try:
             self.leave(verb)
             self._winddown.begin(Goal.CLOSE, deadline=deadline)
-            while self.ending is None and self._next_step() is Step.WRITE:
-                self._read_and_write()
+            self._go_without_waiting()
         except BaseException:
             self._end_if_torn()
             raise
 
-    async def go_on(self) -> None:
-        """Carry on the close that has begun, if no other task does; wait for its end."""
+    async def go_on(self, deadline: float) -> None:
+        """Carry on the close that has begun, if no other task does; wait for its end, by `deadline` if not before."""
         if self.unattended and self.ending is None:
             self.unattended = False
+            self._winddown.shorten_deadline(deadline)
             try:
                 await self._run()
             except BaseException as error:
@@ -154,6 +157,7 @@ class Closer:
                 raise
             self._release()
         else:
+            self.shorten_deadline(deadline)
             await self.wait_ended()
         await self.wait_closed()
 
@@ -283,11 +287,7 @@ class Closer:
             self._channel.leave_lane()
             self._winddown.notify(allowed=notify)
             self._winddown.begin(Goal.LEAVE)
-            while not self._is_over() and (step := self._next_step()) is not Step.RELEASE:
-                if step is Step.FIN:
-                    self._finish_output(sent=bool(self._channel.transport.send_fin()))
-                else:
-                    self._read_and_write()
+            self._go_without_waiting()
         except BaseException:
             self._end_if_torn()
             raise
@@ -310,7 +310,7 @@ class Closer:
             self._winddown.begin(Goal.LEAVE)
             try:
                 async with self._backend.move_on_at(self._backend.time() + _LEAVE_PATIENCE, shield=True):
-                    while not self._is_over() and self._next_step() is Step.WRITE:
+                    while not self._is_over() and self._winddown.next_step(self._backend.time()) is Step.WRITE:
                         self._read_and_write()
                     while not self._is_over() and not self._channel.flush():
                         await transport.wait(read=False, write=True)
@@ -342,7 +342,7 @@ class Closer:
         """Do what the wind-down says, until it is over, or another task has ended the connection abruptly."""
         try:
             while self.ending is None:
-                step = self._next_step(sending=self._sends.locked)
+                step = self._winddown.next_step(self._backend.time(), sending=self._sends.locked)
                 if step is Step.RELEASE or (step is Step.FIN and await self._end_output()):
                     return
                 if step is not Step.FIN:
@@ -399,8 +399,16 @@ class Closer:
         while self._channel.flush() and self._winddown.write_more():
             pass
 
-    def _next_step(self, *, sending: bool = False) -> Step:
-        return self._winddown.next_step(self._backend.time(), sending=sending)
+    def _go_without_waiting(self) -> None:
+        """Do what the wind-down says, until it says that something is to be waited for, or that it is over."""
+        while not self._is_over():
+            step = self._winddown.next_step(self._backend.time())
+            if step is Step.FIN:
+                self._finish_output(sent=bool(self._channel.transport.send_fin()))
+            elif step is Step.WRITE:
+                self._read_and_write()
+            else:
+                return
 
     def _end_if_torn(self) -> None:
         """End at once if the exception that is being handled has torn the connection."""

@@ -336,7 +336,7 @@ class WindDown:
             self._say_goodbye()
             if engine.outgoing.queue.size:
                 return Step.WRITE
-        if not self._notified or self._is_sending():
+        if not self._notified or (engine.outgoing.unencrypted and self._is_sending()):
             return Step.FLUSH  # No FIN: if a deadline ends this, the peer must see that something is missing.
         return self._unwrap() if self.goal is Goal.UNWRAP else self._when_all_is_said(now)
 
