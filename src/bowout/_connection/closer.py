@@ -33,6 +33,8 @@ _GOES_ON: Final = "the stream under TLS goes on"
 #: Time, in seconds, for the last flight of a task that is being cancelled, if its transport does not act at once.
 _LEAVE_PATIENCE: Final = 0.5
 
+#: Steps that need no wait, on a transport that acts at once.
+_AT_ONCE: Final = frozenset({Step.WRITE, Step.FIN})
 #: States in which the end of the transport tells the peer that something is missing, as it should.
 _UNNOTIFIED: Final = frozenset({Outbound.HANDSHAKE, Outbound.OPEN})
 
@@ -137,19 +139,15 @@ class Closer:
         The transport must act at once.
         """
         self.unattended = True
-        try:
-            self.leave(verb)
-            self._winddown.begin(Goal.CLOSE, deadline=deadline)
-            self._go_without_waiting()
-        except BaseException:
-            self._end_if_torn()
-            raise
+        self.leave(verb)
+        self._winddown.begin(Goal.CLOSE, deadline=deadline)
+        self._go_without_waiting()
 
     async def go_on(self, deadline: float) -> None:
         """Carry on the close that has begun, if no other task does; wait for its end, by `deadline` if not before."""
+        self._winddown.shorten_deadline(deadline)
         if self.unattended and self.ending is None:
             self.unattended = False
-            self._winddown.shorten_deadline(deadline)
             try:
                 await self._run()
             except BaseException as error:
@@ -157,7 +155,7 @@ class Closer:
                 raise
             self._release()
         else:
-            self.shorten_deadline(deadline)
+            self._channel.transport.wake()
             await self.wait_ended()
         await self.wait_closed()
 
@@ -165,11 +163,6 @@ class Closer:
         by = f"cut short by {type(error).__name__}" if isinstance(error, Exception) else "cancelled"
         self.note_reason(f"the close was {by}")
         await self.finish_soon(notify=notify)
-
-    def shorten_deadline(self, deadline: float) -> None:
-        """Move the deadline of the close in progress to `deadline`, if that is earlier."""
-        self._winddown.shorten_deadline(deadline)
-        self._channel.transport.wake()
 
     async def unwrap(self, deadline: float) -> tuple[Any, bytes]:
         """End TLS in both directions by `deadline`, and return the socket or the stream, and the leftover bytes."""
@@ -288,9 +281,6 @@ class Closer:
             self._winddown.notify(allowed=notify)
             self._winddown.begin(Goal.LEAVE)
             self._go_without_waiting()
-        except BaseException:
-            self._end_if_torn()
-            raise
         finally:
             self._release()
 
@@ -401,14 +391,15 @@ class Closer:
 
     def _go_without_waiting(self) -> None:
         """Do what the wind-down says, until it says that something is to be waited for, or that it is over."""
-        while not self._is_over():
-            step = self._winddown.next_step(self._backend.time())
-            if step is Step.FIN:
-                self._finish_output(sent=bool(self._channel.transport.send_fin()))
-            elif step is Step.WRITE:
-                self._read_and_write()
-            else:
-                return
+        try:
+            while not self._is_over() and (step := self._winddown.next_step(self._backend.time())) in _AT_ONCE:
+                if step is Step.FIN:
+                    self._finish_output(sent=bool(self._channel.transport.send_fin()))
+                else:
+                    self._read_and_write()
+        except BaseException:
+            self._end_if_torn()
+            raise
 
     def _end_if_torn(self) -> None:
         """End at once if the exception that is being handled has torn the connection."""
