@@ -6,6 +6,7 @@ A wrong type is a TypeError, a wrong value a ValueError; either comes before any
 from __future__ import annotations
 
 import difflib
+import functools
 import math
 import re
 from collections.abc import Collection
@@ -204,24 +205,23 @@ def checked_server_hostname(name: Any) -> str:
     """
     if not isinstance(name, str):
         raise TypeError(f"server_hostname must be a str, not {_type(name)}")
+    carried = _carried(name)
+    if carried is None:
+        raise ValueError(f"server_hostname cannot be {_shown(name)}: TLS can carry a host's name or an address")
+    return carried
+
+
+@functools.lru_cache(maxsize=256)  # A program connects to the same hosts again and again.
+def _carried(name: str) -> str | None:
+    """Return the form in which TLS carries `name`; None if it cannot."""
     try:
-        checked = ascii_name(without_root(without_zone(name)))
-        if _is_carried(checked):
-            return checked
+        name = ascii_name(without_root(without_zone(name)))
+        name.encode("idna")  # An error if a label is empty or too long.
     except UnicodeError:
-        pass
-    raise ValueError(f"server_hostname cannot be {_shown(name)}: TLS can carry a host's name or an address")
-
-
-def _is_carried(name: str) -> bool:
-    """Tell whether TLS can carry `name`.
-
-    Raises:
-        UnicodeError: one of its labels is empty or too long.
-    """
+        return None
     if not name or name.startswith(".") or _has_other_than_name(name) or (":" in name and ipv6(name) is None):
-        return False
-    return bool(name.encode("idna"))
+        return None
+    return name
 
 
 def checked_protocols(names: Any) -> list[str]:
