@@ -43,6 +43,10 @@ _TOLERANCE_OF_CALLS: Final = 0.02
 #: Much cheaper is a failure, too: a baseline that is far above guards nothing.
 _SLACK: Final = 0.20
 
+#: Calls of bowout's functions, at most, for the handshake and the close of a connection that passes no data, by the
+#: lane and our role. Each takes a thousand instructions or two; beside them there is little but OpenSSL and the kernel.
+LIMITS: Final = {"c": {"client": 340, "server": 375}, "python": {"client": 375, "server": 410}}
+
 _ROUNDS: Final = 100
 _HANDSHAKES: Final = 10
 _BULK: Final = 16 << 20
@@ -168,11 +172,11 @@ async def _peak_kib(work: Callable[[Stream, CountedPeer], Awaitable[None]]) -> f
     return peak / 1024
 
 
-async def _handshakes() -> Counts:
+async def _handshakes(*, server_side: bool = False) -> Counts:
     """Perform a handshake and a close, several times; the first does not count."""
     calls: Counter[str] = Counter()
     for number in range(_HANDSHAKES + 1):
-        async with connected() as (stream, peer):
+        async with connected(server_side=server_side) as (stream, peer):
             counting = CountingProfiler(peer)
             with counting:
                 await stream.handshake()
@@ -200,6 +204,16 @@ async def _measure() -> dict[str, Counts]:
     await _kept_blocks()
     costs["idle connection"] = {"blocks kept": await _kept_blocks()}
     return costs
+
+
+def connections() -> dict[str, float]:
+    """Return the calls of bowout's functions for a handshake and a close, by our role; on asyncio, and either lane."""
+
+    async def counted() -> dict[str, float]:
+        roles = {"client": False, "server": True}
+        return {role: (await _handshakes(server_side=side))["bowout's functions"] for role, side in roles.items()}
+
+    return run_on("asyncio", counted)
 
 
 def measure() -> dict[str, dict[str, Counts]]:
@@ -280,7 +294,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--update", action="store_true", help="write the baseline")
     parser.add_argument("--json", action="store_true", help="print the counts as JSON, and nothing else")
+    parser.add_argument("--connections", action="store_true", help="print the calls of a handshake and a close alone")
     arguments = parser.parse_args()
+    if arguments.connections:
+        print(json.dumps(connections()))
+        return
     measured = measure()
     if arguments.json:
         print(json.dumps(measured))

@@ -1,4 +1,4 @@
-"""A TLS server in the same thread as the measured client: it moves only when it is called."""
+"""A TLS peer in the same thread as the measured connection: it moves only when it is called."""
 
 from __future__ import annotations
 
@@ -41,10 +41,11 @@ class CountedPeer:
             depends on the kernel.
     """
 
-    def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext, *, server_side: bool) -> None:
         self._sock = sock
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        name = None if server_side else "localhost"
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side, server_hostname=name)
         self._shaken = False
         self._ended = False
         self._unsent = b""
@@ -115,17 +116,18 @@ def _contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
 
 
 @asynccontextmanager
-async def connected() -> AsyncIterator[tuple[Stream, CountedPeer]]:
-    """Return a stream before its handshake, and its peer."""
+async def connected(*, server_side: bool = False) -> AsyncIterator[tuple[Stream, CountedPeer]]:
+    """Return a stream before its handshake, and its peer; `server_side`: the stream is the server's."""
     client, server = _contexts()
+    context, name, other = (server, None, client) if server_side else (client, "localhost", server)
     ours, theirs = socket.socketpair()
     with ours, theirs:
         for sock in (ours, theirs):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
             sock.settimeout(0)
-        stream = bowout.wrap(ours, client, server_hostname="localhost")
+        stream = bowout.wrap(ours, context, server_side=server_side, server_hostname=name)
         try:
-            yield stream, CountedPeer(theirs, server)
+            yield stream, CountedPeer(theirs, other, server_side=not server_side)
         finally:
             if stream.ending is None:
                 stream.abort()

@@ -11,6 +11,13 @@ from xml.sax.saxutils import escape
 
 Result = dict[str, Any]
 
+#: The server without bowout on each loop, with which a drain is compared.
+_PLAIN: Final = {
+    "asyncio": "start_server on asyncio",
+    "uvloop": "start_server on uvloop",
+    "trio": "serve_ssl_over_tcp on trio",
+}
+
 #: What a bowout connection may cost, in KiB, while nothing happens on it.
 AIM_KIB: Final = 48
 
@@ -54,7 +61,7 @@ def _sizes(results: list[Result]) -> str:
 
 def _drains(which: str, results: list[Result]) -> str:
     head = ["drain, one in ten silent" if which == "silent" else "drain, all idle", "connections"]
-    head += ["the clients saw", "last of these, s", "server done, s"]
+    head += ["the clients saw", "last of these, s", "of the plain server's", "server done, s"]
     if which == "silent":
         head.append("the silent ones were sent")
     rows = []
@@ -64,11 +71,21 @@ def _drains(which: str, results: list[Result]) -> str:
         if drain["unended"]:
             saw["nothing"] = drain["unended"]
         row = [result["server"], f"{drain['connections']:,}", _counts(saw)]
-        row += [f"{drain['seconds_to_last_end']:.2f}", f"{drain['seconds_to_done']:.2f}"]
+        row += [f"{drain['seconds_to_last_end']:.2f}", _ratio(result, which, results)]
+        row.append(f"{drain['seconds_to_done']:.2f}")
         if which == "silent":
             row.append(_counts(drain["silent_saw"]))
         rows.append(row)
     return _markdown(head, rows)
+
+
+def _ratio(result: Result, which: str, results: list[Result]) -> str:
+    """Return how the time to the last end compares with that of the plain server on the same loop in the same run."""
+    plain = _PLAIN.get(result["server"].rpartition(" on ")[2])
+    others = [other[which] for other in results if other["server"] == plain]
+    if not others or result["server"] == plain:
+        return ""
+    return f"{result[which]['seconds_to_last_end'] / others[0]['seconds_to_last_end']:.2f}"
 
 
 def _counts(counts: dict[str, int]) -> str:

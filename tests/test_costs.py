@@ -55,6 +55,24 @@ def test_no_operation_costs_more_than_it_did(costs: ModuleType, baseline: dict[s
     assert not found, f"operations cost otherwise than they did (if they should: {costs.UPDATE}):\n" + "\n".join(found)
 
 
+@pytest.mark.parametrize("lane", ["c", "python"])
+def test_a_connection_costs_no_more_calls_of_ours_than_its_limit(costs: ModuleType, lane: str) -> None:
+    if lane == "c":
+        pytest.importorskip("bowout._lane._native", reason="it was built without a C compiler")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    command = [sys.executable, str(BENCH / "costs.py"), "--connections"]
+    done = subprocess.run(
+        command, env=clean | {"BOWOUT_LANE": lane}, capture_output=True, text=True, timeout=250, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    counted, limits = json.loads(done.stdout), costs.LIMITS[lane]
+    assert counted.keys() == limits.keys()
+    dear = {role: count for role, count in counted.items() if count > limits[role]}
+    assert not dear, f"more than {limits}: if that has to be, say why at LIMITS in bench/costs.py"
+    lax = {role: count for role, count in counted.items() if count < limits[role] * 0.8}
+    assert not lax, f"much less than {limits}: lower LIMITS in bench/costs.py, or they guard nothing"
+
+
 def test_the_baseline_is_complete(costs: ModuleType, baseline: dict[str, Any]) -> None:
     for backend in costs.BACKENDS:
         calls = baseline[costs.EVERYWHERE][backend]["64-byte round trip"]

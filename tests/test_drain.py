@@ -152,6 +152,52 @@ class TestIdle:
         ending = run(main)
         assert (ending.how, ending.reason) == (How.CLEAN, "")
 
+    def test_it_ends_although_its_handler_does_not_leave(self, run: Runner) -> None:
+        async def main() -> tuple[str, DrainReport, list[How]]:
+            async def handler(stream: Stream) -> None:
+                with contextlib.suppress(StreamClosed):
+                    await stream.receive()
+                hows.append((await stream.wait_ended()).how)
+
+            hows: list[How] = []
+            async with jobs() as group, serve(handler) as server:
+                client = group.start(visit, server, read_to_end)
+                while not server.counters()["established"]:
+                    await settle()
+                report = await server.drain(LONG)
+                return await client.result(), report, hows
+
+        end, report, hows = run(main)
+        assert (end, report.cut, hows) == ("close_notify", 0, [How.CLEAN])
+
+    def test_a_handler_that_is_cancelled_in_its_close_cuts_it_short(self, run: Runner) -> None:
+        """It is the handler's close: nobody else goes on with it."""
+
+        async def main() -> Ending:
+            async def handler(stream: Stream) -> None:
+                with contextlib.suppress(StreamClosed):
+                    await stream.receive()
+                async with jobs() as inner:
+                    close = inner.start(stream.close)
+                    await settle()
+                    close.cancel()
+
+            def script(wire: Wire) -> None:
+                assert wire.read() == b""
+                assert ended.wait(20)
+
+            ended, endings = threading.Event(), Endings()
+            async with jobs() as group, serve(handler, on_ending=endings, close_timeout=LONG) as server:
+                group.start(visit, server, script)
+                while not server.counters()["established"]:
+                    await settle()
+                await server.drain(LONG)
+                ended.set()
+                return await endings.one
+
+        ending = run(main)
+        assert (ending.how, ending.reason) == (How.UNANSWERED, "the close was cancelled")
+
     def test_told_to_end_its_receive_the_handler_says_goodbye(self, run: Runner) -> None:
         async def main() -> tuple[bytes, DrainReport]:
             async def handler(stream: Stream) -> None:

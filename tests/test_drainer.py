@@ -47,6 +47,7 @@ class Crowd:
 
     def _close(self, served: ServedConnection) -> None:
         self.closed.append(served)
+        served.closing = True
         served.closer = cast("Any", object())
         if self.leaving:
             self.connections.remove(served)

@@ -138,11 +138,11 @@ def test_a_lane_does_not_outlive_its_connection() -> None:
 
 
 def test_a_lane_may_be_collected_after_its_connection() -> None:
-    """The collector clears an SSLObject in a cycle, and CPython frees its SSL; `make memcheck` sees what is used then."""
+    """The collector clears an SSLObject in a cycle, so CPython frees its SSL; `make memcheck` sees what is used."""
     incoming = ssl.MemoryBIO()
     tls, lane = native.open(lambda: ssl_object(incoming), incoming)
     lane.report([])
-    tls.cycle = [tls, lane]  # type: ignore[attr-defined]
+    tls.cycle = [tls, lane]
     lost = weakref.ref(tls)
     del tls, lane
     gc.collect()

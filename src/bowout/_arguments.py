@@ -6,16 +6,15 @@ A wrong type is a TypeError, a wrong value a ValueError; either comes before any
 from __future__ import annotations
 
 import difflib
+import functools
 import math
+import re
 from collections.abc import Collection
 from numbers import Real
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from bowout._names import ascii_name, ipv6, without_root, without_zone
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 #: Largest number of a TCP port: it has 16 bits.
 MAX_PORT: Final = 65535
@@ -24,6 +23,8 @@ HTTPS_PORT: Final = 443
 _LONGEST_PROTOCOL: Final = 255
 #: Maximum number of a value's characters that a message shows.
 _SHOWN: Final = 80
+#: Characters that no name and no address has: those of a URL around it, spaces, and control characters.
+_OTHER_THAN_NAME: Final = re.compile(r"[/@?#\[\]\\\x7f\x00-\x1f\s]")
 
 
 def checked_timeout(name: str, seconds: Any) -> float:
@@ -179,7 +180,7 @@ def _meant(host: str, port: Any) -> str | None:
 
 
 def _has_other_than_name(text: str) -> bool:
-    return any(char in "/@?#[]\\\x7f" or char.isspace() or char < " " for char in text)
+    return _OTHER_THAN_NAME.search(text) is not None
 
 
 def check_host_names(name: str, hosts: Any) -> None:
@@ -204,24 +205,23 @@ def checked_server_hostname(name: Any) -> str:
     """
     if not isinstance(name, str):
         raise TypeError(f"server_hostname must be a str, not {_type(name)}")
+    carried = _carried(name)
+    if carried is None:
+        raise ValueError(f"server_hostname cannot be {_shown(name)}: TLS can carry a host's name or an address")
+    return carried
+
+
+@functools.lru_cache(maxsize=256)  # A program connects to the same hosts again and again.
+def _carried(name: str) -> str | None:
+    """Return the form in which TLS carries `name`; None if it cannot."""
     try:
-        checked = ascii_name(without_root(without_zone(name)))
-        if _is_carried(checked):
-            return checked
+        name = ascii_name(without_root(without_zone(name)))
+        name.encode("idna")  # An error if a label is empty or too long.
     except UnicodeError:
-        pass
-    raise ValueError(f"server_hostname cannot be {_shown(name)}: TLS can carry a host's name or an address")
-
-
-def _is_carried(name: str) -> bool:
-    """Tell whether TLS can carry `name`.
-
-    Raises:
-        UnicodeError: one of its labels is empty or too long.
-    """
+        return None
     if not name or name.startswith(".") or _has_other_than_name(name) or (":" in name and ipv6(name) is None):
-        return False
-    return bool(name.encode("idna"))
+        return None
+    return name
 
 
 def checked_protocols(names: Any) -> list[str]:
@@ -248,20 +248,21 @@ def checked_protocols(names: Any) -> list[str]:
     return given
 
 
-def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
+def check_choice(name: str, value: object, choices: Collection[str]) -> None:
     """Refuse a `value` that is none of `choices`, and suggest the closest choice, if there is one.
 
     Raises:
         TypeError, ValueError: `value` is none of them.
     """
+    if isinstance(value, str) and value in choices:
+        return
     known = sorted(choices)
     listed = ", ".join(f'"{choice}"' for choice in known)
     if not isinstance(value, str):
         raise TypeError(f"{name} must be one of {listed}, not {_type(value)}")
-    if value not in known:
-        close = difflib.get_close_matches(value.lower(), known, n=1, cutoff=0.5)
-        guess = f'; did you mean "{close[0]}"?' if close else ""
-        raise ValueError(f"{name} must be one of {listed}, not {_shown(value)}{guess}")
+    close = difflib.get_close_matches(value.lower(), known, n=1, cutoff=0.5)
+    guess = f'; did you mean "{close[0]}"?' if close else ""
+    raise ValueError(f"{name} must be one of {listed}, not {_shown(value)}{guess}")
 
 
 def check_callable(name: str, call: object) -> None:

@@ -278,7 +278,8 @@ class Stream(StreamReceiving):
         return self._ended()
 
     async def __aenter__(self) -> Self:
-        await self.handshake()
+        if not self._connection.engine.handshake_done:
+            await self.handshake()
         return self
 
     async def __aexit__(
@@ -308,9 +309,7 @@ class Stream(StreamReceiving):
             await connection.backend.checkpoint()
             await connection.closer.wait_closed()
         elif connection.closer.leaving:
-            connection.closer.shorten_deadline(deadline)
-            await connection.closer.wait_ended()
-            await connection.closer.wait_closed()
+            await connection.closer.go_on(deadline)
         else:
             held = self._take(len(self._buffer)) if late is not None else b""
             self._drop_buffer()

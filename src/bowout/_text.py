@@ -51,6 +51,8 @@ def escape(data: str | bytes, *, ascii_only: bool = False) -> str:
     """
     if isinstance(data, bytes):
         return "".join(chr(byte) if 0x20 <= byte < 0x7F else _code(chr(byte)) for byte in data)
+    if data.isascii() and data.isprintable():
+        return data
     return "".join(char if _is_plain(char, ascii_only=ascii_only) else _code(char) for char in data)
 
 

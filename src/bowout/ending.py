@@ -316,5 +316,30 @@ class Ending:
         return render_svg(self)
 
 
+class _EventsSlot:
+    """The attribute `Ending.events`: instead of the events it may be set to a function, which makes them when needed.
+
+    To make them costs as much as the rest of an ending, and few are ever looked at.
+    """
+
+    def __init__(self, slot: Any) -> None:
+        self._slot = slot
+
+    def __get__(self, ending: Ending | None, owner: type | None = None) -> Any:
+        if ending is None:
+            return self
+        events = self._slot.__get__(ending, owner)
+        if callable(events):
+            events = events()
+            self._slot.__set__(ending, events)
+        return events
+
+    def __set__(self, ending: Ending, events: Any) -> None:
+        self._slot.__set__(ending, events)
+
+
+setattr(Ending, "events", _EventsSlot(vars(Ending)["events"]))  # noqa: B010  (mypy knows it as a field)
+
+
 def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 6)

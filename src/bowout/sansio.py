@@ -99,7 +99,7 @@ class SansIOConnection:
     ) -> None:
         if not isinstance(context, ssl.SSLContext):
             raise TypeError(f"context must be an ssl.SSLContext, not {type(context).__name__}")
-        check_choice("role", role, Role)
+        check_choice("role", role, tuple(Role))
         check_choice("truncation", truncation, ("raise", "tolerate"))
         check_flag("notify_on_error", notify_on_error)
         checked_count("linger_bytes", linger_bytes, least=0)

@@ -91,14 +91,14 @@ def test_handshake_messages_are_shown_to_an_observer_only(ca: trustme.CA, versio
 def test_an_unknown_handshake_message_has_its_number(us: Engine) -> None:
     seen: list[str] = []
     us.timeline.observe(lambda event: seen.append(event.detail))
-    us._facts.on_message(outgoing=False, content_type=HANDSHAKE, data=b"\xfd")
+    us.facts.on_message(outgoing=False, content_type=HANDSHAKE, data=b"\xfd")
     assert seen == ["message 253"]
 
 
 @pytest.mark.parametrize(("content_type", "data"), [(HANDSHAKE, b""), (ALERT, b"\2"), (APPLICATION_DATA, b"\2\50")])
 def test_a_message_that_makes_no_sense_is_no_event(us: Engine, content_type: int, data: bytes) -> None:
     before = us.timeline.events()
-    us._facts.on_message(outgoing=False, content_type=content_type, data=data)
+    us.facts.on_message(outgoing=False, content_type=content_type, data=data)
     assert us.timeline.events() == before
 
 

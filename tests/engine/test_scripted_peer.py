@@ -67,7 +67,7 @@ def test_an_end_of_input_that_openssl_makes_up_is_the_close_notify_that_it_met(
         error.reason = ""
         raise error
 
-    us._facts.on_message(outgoing=False, content_type=ALERT, data=bytes([1, code]))
+    us.facts.on_message(outgoing=False, content_type=ALERT, data=bytes([1, code]))
     us.tls.read = made_up  # type: ignore[assignment, method-assign]
     data, error = read_out(us)
     assert expected in (data, type(error))

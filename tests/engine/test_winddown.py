@@ -653,6 +653,7 @@ def test_an_exception_in_the_engine_tears_it(us: Engine, monkeypatch: pytest.Mon
         raise KeyboardInterrupt
 
     close = begun(us)
+    us.incoming.held += b"something to discard"
     monkeypatch.setattr(us, "discard", strike)
     with pytest.raises(KeyboardInterrupt):
         close.discard()

@@ -402,7 +402,7 @@ class Trial:
         if failure is not None:
             self._first_failure = self._first_failure or _told(failure)
             check(_told(failure) == self._first_failure, f"{_told(failure)} replaces {self._first_failure}")
-        made = self._taken + us.outgoing._queue.size
+        made = self._taken + us.outgoing.queue.size
         if us.outgoing.shut or us.outbound is Outbound.FATAL_ALERT:
             check(self._shut_at is None or made <= self._shut_at, "there is output behind the last")
             self._shut_at = made

@@ -11,7 +11,7 @@ from bowout._backends.sockets import SocketTransport, belongs_elsewhere
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
 #: Whether what the loop's callback receives in the lane is given to the waiting task within that callback, instead of
 #: by one of the loop's next turn: it saves that turn.
@@ -70,16 +70,16 @@ class ReadinessTransport(SocketTransport):
                 if waiter in waiters:
                     waiters.remove(waiter)
 
-    async def wait_readable(self, take: Callable[[], bool]) -> None:
+    def wait_readable(self, take: Callable[[], bool]) -> Coroutine[Any, Any, None]:
         # After the bytes taken last there may be an error that was already reported.
-        if self._tells_once and take():
+        return self._wait_to_move(self._reading, take, try_first=self._tells_once)
+
+    def wait_writable(self, give: Callable[[], bool]) -> Coroutine[Any, Any, None]:
+        return self._wait_to_move(self._writing, give, try_first=False)
+
+    async def _wait_to_move(self, direction: _Direction, move: Callable[[], bool], *, try_first: bool) -> None:
+        if try_first and move():
             return
-        await self._wait_to_move(self._reading, take)
-
-    async def wait_writable(self, give: Callable[[], bool]) -> None:
-        await self._wait_to_move(self._writing, give)
-
-    async def _wait_to_move(self, direction: _Direction, move: Callable[[], bool]) -> None:
         waiter: asyncio.Future[None] = self._loop.create_future()
         direction.enlist(waiter)
         direction.move = move
@@ -95,8 +95,10 @@ class ReadinessTransport(SocketTransport):
     def wake(self) -> None:
         for direction in (self._reading, self._writing):
             direction.move = None
-            release(direction.waiters)
-        release(self._others)
+            if direction.waiters:
+                release(direction.waiters)
+        if self._others:
+            release(self._others)
 
     def close(self, *, deadline: float = 0.0) -> None:
         if self._is_ours():  # A forked child shares what the loop watches with its parent.

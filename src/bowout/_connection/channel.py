@@ -195,7 +195,8 @@ class Channel:
     def flush(self) -> bool:
         """Pass the engine's output to the kernel, as much as it takes; return True when nothing is left."""
         engine = self.engine
-        while (head := engine.outgoing.head()) is not None:
+        queue = engine.outgoing.queue
+        while queue.size and (head := queue.head()) is not None:
             try:
                 try:
                     count = self.transport.send(head)

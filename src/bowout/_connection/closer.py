@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from bowout._backends import forks
 from bowout._backends.sockets import belongs_elsewhere, is_unix
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from bowout._connection.channel import Channel
     from bowout.ending import Ending
 
-T = TypeVar("T")
-
 #: Reason for every task that uses the stream after `Engine.tear`.
 _TORN: Final = "the stream was ended: an exception had interrupted it between two of its steps"
 #: Reason for every use of the stream in a forked child.
@@ -36,6 +33,8 @@ _GOES_ON: Final = "the stream under TLS goes on"
 #: Time, in seconds, for the last flight of a task that is being cancelled, if its transport does not act at once.
 _LEAVE_PATIENCE: Final = 0.5
 
+#: Steps that need no wait, on a transport that acts at once.
+_AT_ONCE: Final = frozenset({Step.WRITE, Step.FIN})
 #: States in which the end of the transport tells the peer that something is missing, as it should.
 _UNNOTIFIED: Final = frozenset({Outbound.HANDSHAKE, Outbound.OPEN})
 
@@ -52,6 +51,7 @@ class Closer:
     Attributes:
         leaving: whether a verb was called that ends the connection: then nothing new is received or sent.
         ending: how it ended; None until the descriptor is closed.
+        unattended: whether a close has begun, and no task carries it on yet.
         inherited: whether this process is a forked child of the one that made the connection, and only has a copy.
     """
 
@@ -59,16 +59,16 @@ class Closer:
         "__weakref__",
         "_backend",
         "_began",
-        "_begun",
         "_channel",
         "_ended",
         "_engine",
-        "_linger_bytes",
         "_reason",
         "_sends",
+        "_winddown",
         "ending",
         "inherited",
         "leaving",
+        "unattended",
     )
 
     def __init__(self, backend: Backend, channel: Channel, sends: FifoLock, *, linger_bytes: int) -> None:
@@ -76,32 +76,25 @@ class Closer:
         self._channel = channel
         self._engine = channel.engine
         self._sends = sends
-        self._linger_bytes = linger_bytes
-        self._begun: WindDown | None = None
+        self._winddown = WindDown(
+            channel.engine,
+            linger_bytes=linger_bytes,
+            scratch=channel.scratch,
+            unacknowledged=channel.transport.unacknowledged,
+        )
         self._began = time.time()
         self._reason = ""
         self._ended: LoopEvent | None = None
         channel.on_torn = self.finish_now
         self.leaving: bool = False
         self.ending: Ending | None = None
+        self.unattended: bool = False
         self.inherited: bool = False
         forks.watch(self)
 
     def note_reason(self, reason: str) -> None:
         """Record `reason` for the ending; the first one counts."""
         self._reason = self._reason or reason
-
-    @property
-    def _winddown(self) -> WindDown:
-        """The wind-down, made at first use: connections that are open do without its memory."""
-        if self._begun is None:
-            self._begun = WindDown(
-                self._engine,
-                linger_bytes=self._linger_bytes,
-                scratch=self._channel.scratch,
-                unacknowledged=self._channel.transport.unacknowledged,
-            )
-        return self._begun
 
     # -- the ways to end -----------------------------------------------------------------------------------------
 
@@ -135,17 +128,41 @@ class Closer:
             self._winddown.begin(Goal.CLOSE, deadline=deadline)
             await self._run()
         except BaseException as error:
-            by = f"cut short by {type(error).__name__}" if isinstance(error, Exception) else "cancelled"
-            self.note_reason(f"the close was {by}")
-            await self.finish_soon(notify=notify)
+            await self._finish_close_cut_short(error, notify=notify)
             raise
         self._release()
         await self.wait_closed()
 
-    def shorten_deadline(self, deadline: float) -> None:
-        """Move the deadline of the close in progress to `deadline`, if that is earlier."""
+    def begin_close(self, verb: str, deadline: float) -> None:
+        """Begin like `close`, up to the first wait: send close_notify and FIN. Then a task has to call `go_on`.
+
+        The transport must act at once.
+        """
+        self.unattended = True
+        self.leave(verb)
+        self._winddown.begin(Goal.CLOSE, deadline=deadline)
+        self._go_without_waiting()
+
+    async def go_on(self, deadline: float) -> None:
+        """Carry on the close that has begun, if no other task does; wait for its end, by `deadline` if not before."""
         self._winddown.shorten_deadline(deadline)
-        self._channel.transport.wake()
+        if self.unattended and self.ending is None:
+            self.unattended = False
+            try:
+                await self._run()
+            except BaseException as error:
+                await self._finish_close_cut_short(error, notify=True)
+                raise
+            self._release()
+        else:
+            self._channel.transport.wake()
+            await self.wait_ended()
+        await self.wait_closed()
+
+    async def _finish_close_cut_short(self, error: BaseException, *, notify: bool) -> None:
+        by = f"cut short by {type(error).__name__}" if isinstance(error, Exception) else "cancelled"
+        self.note_reason(f"the close was {by}")
+        await self.finish_soon(notify=notify)
 
     async def unwrap(self, deadline: float) -> tuple[Any, bytes]:
         """End TLS in both directions by `deadline`, and return the socket or the stream, and the leftover bytes."""
@@ -263,11 +280,7 @@ class Closer:
             self._channel.leave_lane()
             self._winddown.notify(allowed=notify)
             self._winddown.begin(Goal.LEAVE)
-            while not self._is_over() and (step := self._next_step()) is not Step.RELEASE:
-                if step is Step.FIN:
-                    self._finish_output(sent=bool(self._channel.transport.send_fin()))
-                else:
-                    self._safely(self._read_and_write)
+            self._go_without_waiting()
         finally:
             self._release()
 
@@ -287,9 +300,9 @@ class Closer:
             self._winddown.begin(Goal.LEAVE)
             try:
                 async with self._backend.move_on_at(self._backend.time() + _LEAVE_PATIENCE, shield=True):
-                    while not self._is_over() and self._next_step() is Step.WRITE:
-                        self._safely(self._read_and_write)
-                    while not self._is_over() and not self._safely(self._channel.flush):
+                    while not self._is_over() and self._winddown.next_step(self._backend.time()) is Step.WRITE:
+                        self._read_and_write()
+                    while not self._is_over() and not self._channel.flush():
                         await transport.wait(read=False, write=True)
             finally:
                 self.finish_now(notify=notify)
@@ -317,34 +330,39 @@ class Closer:
 
     async def _run(self) -> None:
         """Do what the wind-down says, until it is over, or another task has ended the connection abruptly."""
-        while self.ending is None:
-            step = self._next_step(sending=self._sends.locked)
-            if step is Step.RELEASE:
-                return
-            if step is Step.FIN:
-                if await self._end_output():
+        try:
+            while self.ending is None:
+                step = self._winddown.next_step(self._backend.time(), sending=self._sends.locked)
+                if step is Step.RELEASE or (step is Step.FIN and await self._end_output()):
                     return
-                continue
-            if step is Step.READ:
-                await self._backend.checkpoint()
-            elif step is not Step.WRITE:
-                async with self._backend.move_on_at(self._winddown.until):
-                    await self._wait(step)
-            if self.ending is None:
-                self._safely(self._read_and_write)
-            if not self._channel.transport.acts_at_once and self._backend.time() >= self._winddown.deadline:
-                await self._look()
+                if step is not Step.FIN:
+                    await self._move(step)
+        except BaseException:
+            self._end_if_torn()
+            raise
+
+    async def _move(self, step: Step) -> None:
+        """Wait as `step` says, and move what can be moved then."""
+        if step is Step.READ:
+            await self._backend.checkpoint()
+        elif step is not Step.WRITE:
+            async with self._backend.move_on_at(self._winddown.until):
+                await self._wait(step)
+        if self.ending is None:
+            self._read_and_write()
+        if not self._channel.transport.acts_at_once and self._backend.time() >= self._winddown.deadline:
+            await self._look()
 
     async def _look(self) -> None:
         """Move what has arrived and what can leave by now, over a transport that needs turns of the loop for it."""
         for _ in range(CATCH_UPS):
             if self._is_over() or not await self._channel.transport.catch_up() or self._is_over():
                 return
-            self._safely(self._read_and_write)
+            self._read_and_write()
 
     async def _wait(self, step: Step) -> None:
         if step is Step.LINGER:
-            await self._channel.transport.wait_readable(partial(self._safely, self._read_once))
+            await self._channel.transport.wait_readable(self._read_once)
             return
         # A sending task writes by itself. A close_notify that waits for the rest of a handshake message has nothing to
         # write yet.
@@ -371,17 +389,22 @@ class Closer:
         while self._channel.flush() and self._winddown.write_more():
             pass
 
-    def _next_step(self, *, sending: bool = False) -> Step:
-        return self._safely(lambda: self._winddown.next_step(self._backend.time(), sending=sending))
-
-    def _safely(self, call: Callable[[], T]) -> T:
-        """Run `call` of the wind-down; end at once if an exception has torn the connection."""
+    def _go_without_waiting(self) -> None:
+        """Do what the wind-down says, until it says that something is to be waited for, or that it is over."""
         try:
-            return call()
+            while not self._is_over() and (step := self._winddown.next_step(self._backend.time())) in _AT_ONCE:
+                if step is Step.FIN:
+                    self._finish_output(sent=bool(self._channel.transport.send_fin()))
+                else:
+                    self._read_and_write()
         except BaseException:
-            if self._engine.torn:
-                self.finish_now()
+            self._end_if_torn()
             raise
+
+    def _end_if_torn(self) -> None:
+        """End at once if the exception that is being handled has torn the connection."""
+        if self._engine.torn:
+            self.finish_now()
 
     async def _end_output(self) -> bool:
         """Send FIN, by the deadline; tell whether the transport has to be closed at once instead."""
@@ -391,7 +414,7 @@ class Closer:
             async with self._backend.move_on_at(self._winddown.until) as scope:
                 await transport.wait(read=self._winddown.room() > 0, write=True)
             if self.ending is None:
-                self._safely(self._read_and_write)
+                self._read_and_write()
             if self.ending is not None or not scope.expired:
                 return False  # The next step is FIN again.
         return self._finish_output(sent=bool(sent))
@@ -449,7 +472,8 @@ class Closer:
             closed = StreamClosed("we closed this stream")
             closed.ending = self.ending  # While the peer may still answer, the verdict is unknown.
             raise closed
-        self.check_not_ended()
+        if self.ending is not None:
+            self.check_not_ended()
 
     def check_not_ended(self) -> None:
         """Raise if the connection has ended."""

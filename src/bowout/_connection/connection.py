@@ -223,7 +223,6 @@ class Connection:
                     await preface()
                 await self._exchange(scope)
                 await self._flush_handshake()
-                self.sender.enter_lane()
             if scope.expired and not await self._finish_handshake_now():
                 self._give_up_handshake(timeout)
         except StreamClosed:

@@ -71,6 +71,8 @@ class StreamSender:
                 raise SendInterrupted("an earlier send or message() was interrupted: later data would be garbled")
             if self._engine.outgoing.size:
                 await self.flush()  # The rest of cancelled sends: so it does not pile up.
+            if self._channel.has_lane and self._channel.lane is None:
+                self._channel.enter_lane()  # Only now: many a connection ends before any data pass.
             await self._send_all(view)
         finally:
             self._release_sends()

@@ -180,9 +180,11 @@ class OutputQueue:
 
     def plaintext(self) -> tuple[int, int]:
         """Count the application bytes of the queue in records that the kernel has taken completely, and the others."""
-        whole = sum(chunk.plaintext for chunk in self._chunks)
-        head = self._chunks[0] if self._chunks else None
-        taken = plaintext_taken(head.data, head.taken, head.plaintext) if head is not None and head.taken else 0
+        if not self._chunks:
+            return 0, 0
+        whole = sum([chunk.plaintext for chunk in self._chunks])
+        head = self._chunks[0]
+        taken = plaintext_taken(head.data, head.taken, head.plaintext) if head.taken else 0
         return taken, whole - taken
 
     def clear(self) -> None:

@@ -172,7 +172,7 @@ class EndingBuilder:
             peer=peer,
             tls_version=self._version,
             cipher=self._cipher,
-            events=timeline.events(),
+            events=timeline.snapshot(),  # type: ignore[arg-type]  # `Ending.events` calls it.
             omitted=timeline.omitted,
             omitted_after=timeline.omitted_after,
         )

@@ -48,6 +48,7 @@ class Engine:
         notify_on_error: whether to send close_notify even after an interrupted send.
 
     Attributes:
+        facts: what both directions know; only the engine changes it.
         outgoing: our direction.
         incoming: the peer's direction.
         timeline: records every event.
@@ -68,7 +69,8 @@ class Engine:
         gate: HelloGate | None = None,
         notify_on_error: bool = False,
     ) -> None:
-        self._facts = facts = Facts(timeline, role)
+        self.facts: Facts = Facts(timeline, role)
+        facts = self.facts
         self._halves = facts.halves
         self._openssl = openssl = OpenSSL(
             context, role=role, server_hostname=server_hostname, session=session, on_message=facts.on_message
@@ -103,12 +105,12 @@ class Engine:
     @property
     def failure(self) -> BowoutError | None:
         """A fresh copy of the first error that ended the connection, or None."""
-        return self._facts.ending.failure
+        return self.facts.ending.failure
 
     @property
     def input_ended(self) -> bool:
         """Whether the transport has nothing more for us: FIN or RST was seen."""
-        return self._facts.input_ended is not None
+        return self.facts.input_ended is not None
 
     # -- the transport's side ------------------------------------------------------------------------------------
 
@@ -133,7 +135,7 @@ class Engine:
 
     def receive_eof(self) -> None:
         """Record the peer's FIN."""
-        facts = self._facts
+        facts = self.facts
         if facts.connection_lost:
             self.receive_reset()  # After a failed send, only a FIN is left of the event that made it fail.
         elif facts.input_ended is None:
@@ -149,7 +151,7 @@ class Engine:
             loss: the system's error text if it was not an RST, but a timeout or a lost network.
         """
         self.send_failed(loss=loss)
-        facts = self._facts
+        facts = self.facts
         if facts.input_ended is None:
             facts.input_ended = Signal.RST
             if not facts.ending.loss:
@@ -158,9 +160,9 @@ class Engine:
 
     def send_failed(self, *, loss: str = "") -> None:
         """Record that the kernel accepts nothing more from us: the peer has reset the connection, or see `loss`."""
-        self._facts.lose(loss)
+        self.facts.lose(loss)
         self.outgoing.drop()
-        self._facts.apply(Signal.LOSE)
+        self.facts.apply(Signal.LOSE)
 
     # -- the lane ------------------------------------------------------------------------------------------------
 
@@ -207,15 +209,15 @@ class Engine:
 
     def record_call(self, verb: str, *, leaving: bool) -> None:
         """Record that the application called `verb`, which ends our direction, or both if `leaving`."""
-        self._facts.record_call(verb, leaving=leaving)
+        self.facts.record_call(verb, leaving=leaving)
 
     def queue_close_notify(self) -> None:
         """Queue our close_notify, if our direction is open; what was decrypted before stays readable."""
         if self._halves.outbound is Outbound.OPEN:
             self.incoming.hold()  # An unwrap before that would fail and lose the data (cpython#125981).
         if self._halves.outbound is Outbound.OPEN:
-            self._facts.ending.ended_by(Side.WE)
-            self._facts.apply(Signal.QUEUE_CLOSE_NOTIFY)
+            self.facts.ending.ended_by(Side.WE)
+            self.facts.apply(Signal.QUEUE_CLOSE_NOTIFY)
             self.outgoing.begin_close_notify()
 
     def say_goodbye(self) -> None:
@@ -230,8 +232,8 @@ class Engine:
     def sent_fin(self, detail: str = "") -> None:
         """Record that our FIN was sent; `detail`: how, if not by a FIN alone."""
         self.fin_sent = True
-        self._facts.ending.ended_by(Side.WE)
-        self._facts.apply(Signal.SEND_FIN)
+        self.facts.ending.ended_by(Side.WE)
+        self.facts.apply(Signal.SEND_FIN)
         self.timeline.record(EventKind.FIN, Side.WE, detail)
 
     def skip_fin(self) -> None:
@@ -240,8 +242,8 @@ class Engine:
 
     def sent_rst(self) -> None:
         """Record that we reset the connection."""
-        self._facts.ending.ended_by(Side.WE)
-        self._facts.apply(Signal.SEND_RST)
+        self.facts.ending.ended_by(Side.WE)
+        self.facts.apply(Signal.SEND_RST)
         self.timeline.record(EventKind.RST, Side.WE)
 
     def tear(self, error: BaseException) -> bool:
@@ -266,12 +268,12 @@ class Engine:
 
     def give_up(self, failure: Callable[[], BowoutError]) -> None:
         """Fail for a reason of the caller, such as a deadline; an earlier failure remains the first."""
-        self._facts.fail(failure)
+        self.facts.fail(failure)
 
     def verdict(self) -> How:
         """Return the verdict that the ending would have if it ended now."""
         outgoing = self.outgoing
-        return self._facts.ending.verdict(unsent=outgoing.message_cut or outgoing.unsent > 0)
+        return self.facts.ending.verdict(unsent=outgoing.message_cut or outgoing.unsent > 0)
 
     def build_ending(self, *, unwrapped: bool = False, **known: Any) -> Ending:
         """Build the ending as far as it is known; this may be called before the end, too.
@@ -281,7 +283,7 @@ class Engine:
             known: facts that the engine does not know; see `EndingBuilder.build`.
         """
         outgoing, incoming = self.outgoing, self.incoming
-        return self._facts.ending.build(
+        return self.facts.ending.build(
             sent_in_part=outgoing.sent_in_part,
             unsent=outgoing.unsent,
             message_cut=outgoing.message_cut,

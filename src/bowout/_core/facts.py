@@ -42,6 +42,7 @@ class Facts:
         halves: the two half-states; `apply` moves them.
         ending: builds the ending.
         failed: whether there is a failure.
+        tls12: whether the handshake agreed on TLS 1.2, or an older version.
         leaving: whether the application has called a verb that ends both directions.
         input_ended: how the transport's input ended, if it has.
         connection_lost: whether the connection is lost, even if only a failed send has shown it.
@@ -58,6 +59,7 @@ class Facts:
         "input_ended",
         "leaving",
         "timeline",
+        "tls12",
     )
 
     def __init__(self, timeline: Timeline, role: Role) -> None:
@@ -65,6 +67,7 @@ class Facts:
         self.halves: Halves = Halves()
         self.ending: EndingBuilder = EndingBuilder(timeline, self.halves, role)
         self.failed: bool = False
+        self.tls12: bool = False
         self.leaving: bool = False
         self.input_ended: Signal | None = None
         self.connection_lost: bool = False
@@ -78,12 +81,6 @@ class Facts:
         failure = self.ending.failure
         assert failure is not None, "asked for only where `failed` says so"
         return failure
-
-    @property
-    def tls12(self) -> bool:
-        """Whether the handshake agreed on TLS 1.2, or an older version."""
-        version = self.ending.version
-        return version is not None and version != TLS13_NAME
 
     @property
     def answering(self) -> bool:
@@ -116,6 +113,7 @@ class Facts:
 
     def complete_handshake(self, version: str, cipher: str) -> None:
         """Record the result of the handshake."""
+        self.tls12 = version != TLS13_NAME
         self.ending.handshake_completed(version, cipher)
         self.timeline.record(EventKind.HANDSHAKE_DONE, Side.WE, f"{version} {cipher}".rstrip())
 

@@ -168,6 +168,16 @@ class Incoming:
             facts.halves.inbound_ended
         )
 
+    @property
+    def has_news(self) -> bool:
+        """Whether a read would find data, or an end that was not found before: a cheap look."""
+        facts, queue = self._facts, self.queue
+        if self.held:
+            return True
+        if facts.halves.inbound_ended or facts.failed:
+            return False
+        return queue.ready or bool(queue.raw) or facts.input_ended is not None
+
     def _read_held(self, buffer: memoryview) -> int:
         count = min(len(buffer), len(self.held))
         buffer[:count] = self.held[:count]

@@ -102,7 +102,7 @@ class OpenSSL:
     def raise_what_came(self, error: ssl.SSLError | None) -> None:
         """Raise what a signal handler or a callback raised during OpenSSL's call, after `error` has been processed."""
         raised, self.inbox.raised = self.inbox.raised, None
-        if raised is None and error is not None:
+        if raised is None and error is not None and error.__context__ is not None:
             raised = hook.raised_within(error)
         if raised is not None:
             self.handed_on = raised

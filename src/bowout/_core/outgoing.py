@@ -24,6 +24,7 @@ class Outgoing:
     """What is to be sent, and how much of it was sent.
 
     Attributes:
+        queue: ciphertext that waits for the kernel.
         unencrypted: the rest of a send in progress, in the sender's memory.
         interrupted: only a part of a message was sent, so that close_notify would be false.
         message_cut: the interruption was between two sends.
@@ -36,13 +37,13 @@ class Outgoing:
         "_facts",
         "_messages",
         "_openssl",
-        "_queue",
         "_roomy",
         "_sent_in_part",
         "_unsent",
         "interrupted",
         "message_cut",
         "owed",
+        "queue",
         "shut",
         "unencrypted",
     )
@@ -50,7 +51,7 @@ class Outgoing:
     def __init__(self, openssl: OpenSSL, facts: Facts) -> None:
         self._openssl = openssl
         self._facts = facts
-        self._queue = OutputQueue()
+        self.queue: OutputQueue = OutputQueue()
         self._roomy = False
         self._accepted = 0
         self._messages: list[int] = []
@@ -67,15 +68,15 @@ class Outgoing:
     @property
     def size(self) -> int:
         """The number of bytes that wait for the kernel; also more than 0 while close_notify is `owed`."""
-        return self._queue.size or int(self.owed and self._facts.halves.inbound is Inbound.OPEN)
+        return self.queue.size or int(self.owed and self._facts.halves.inbound is Inbound.OPEN)
 
     def head(self) -> bytes | memoryview | None:
         """Return the next ciphertext to send, or None; it stays the same until `taken` reports it sent."""
-        return self._queue.head()
+        return self.queue.head()
 
     def taken(self, count: int) -> None:
         """Record that the kernel took `count` bytes of `head`."""
-        done = self._queue.taken(count)
+        done = self.queue.taken(count)
         if done is None:
             return
         kind, plaintext = done
@@ -87,7 +88,7 @@ class Outgoing:
 
     def append(self, data: bytes, kind: ChunkKind) -> None:
         """Queue `data` that OpenSSL has not made."""
-        self._queue.append(data, kind)
+        self.queue.append(data, kind)
 
     def collect(self, kind: ChunkKind) -> None:
         """Queue what OpenSSL has to send. Nothing may follow our close_notify, so after it this drops the output."""
@@ -95,14 +96,14 @@ class Outgoing:
         if outgoing.pending:
             data = outgoing.read()
             if not self.shut:
-                self._queue.append(data, kind)
+                self.queue.append(data, kind)
 
     def drop(self) -> None:
         """Drop the queue: the transport accepts nothing more, or nothing may follow."""
-        taken, unsent = self._queue.plaintext()
+        taken, unsent = self.queue.plaintext()
         self._sent_in_part += taken
         self._unsent += unsent
-        self._queue.clear()
+        self.queue.clear()
         self.owed = False
 
     # -- the application's side ----------------------------------------------------------------------------------
@@ -134,10 +135,10 @@ class Outgoing:
             openssl.handed_on = error
             self.unencrypted = data  # It is unknown how much of it was encrypted.
             if openssl.outgoing.pending:  # It was encrypted nevertheless: what follows it must follow all of it.
-                self._queue.append(openssl.outgoing.read(), ChunkKind.DATA, len(chunk))
+                self.queue.append(openssl.outgoing.read(), ChunkKind.DATA, len(chunk))
             raise
         else:
-            self._queue.append(openssl.outgoing.read(), ChunkKind.DATA, count)
+            self.queue.append(openssl.outgoing.read(), ChunkKind.DATA, count)
             self.unencrypted = data[count:] if count < len(data) else _NOTHING  # An empty view would keep all of it.
             self._accepted += count
             if openssl.inbox.messages:
@@ -166,7 +167,7 @@ class Outgoing:
         self._accepted += count
         self.unencrypted = rest or _NOTHING
         for data, plaintext in chunks:
-            self._queue.append(data, ChunkKind.DATA, plaintext)
+            self.queue.append(data, ChunkKind.DATA, plaintext)
         for data, _ in chunks:
             if taken:
                 self.taken(min(taken, len(data)))
@@ -260,9 +261,9 @@ class Outgoing:
     @property
     def unsent(self) -> int:
         """Number of plaintext bytes that were accepted and not sent."""
-        return self._unsent + self._queue.plaintext()[1]
+        return self._unsent + self.queue.plaintext()[1]
 
     @property
     def sent_in_part(self) -> int:
         """Number of plaintext bytes that were sent, of chunks that were sent only in part."""
-        return self._sent_in_part + self._queue.plaintext()[0]
+        return self._sent_in_part + self.queue.plaintext()[0]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bowout.ending import Alert, Event, EventKind, Side
 
@@ -20,6 +21,20 @@ Counts = tuple[int, int, int, float, float, bool]
 ago the first and the last of them passed, and whether the last were sent."""
 
 
+class _Record(NamedTuple):
+    """The attributes of an `Event`, in its order. A record costs a third of an event, which few ask for."""
+
+    kind: EventKind
+    by: Side
+    at: float
+    detail: str
+    sent: int
+    received: int
+    times: int
+    until: float
+    alert: Alert | None
+
+
 class Timeline:
     """Records events, folds runs of data together, and passes each event to an observer as it happens.
 
@@ -31,11 +46,12 @@ class Timeline:
     def __init__(self, clock: Callable[[], float], observer: Callable[[Event], None] | None = None) -> None:
         self._clock = clock
         self._began = clock()
-        self._observer = observer
+        self.observe(observer)
         self._counts: Callable[[], list[Counts]] | None = None
-        self._first: list[Event] = []
-        self._last: list[Event] = []
-        self._omitted = 0
+        self._first: list[_Record] = []
+        self._last: list[_Record] = []
+        #: Number of events that were dropped between the first and the last.
+        self.omitted: int = 0
         self._run: _Run | None = None
         self._runs = 0
         self.sent: int = 0
@@ -44,16 +60,6 @@ class Timeline:
         self.last_data_at: float = self._began
         #: Nothing was received since our last send.
         self.quiet: bool = True
-
-    @property
-    def observed(self) -> bool:
-        """Whether there is an observer, which also gets what is not kept."""
-        return self._observer is not None
-
-    @property
-    def omitted(self) -> int:
-        """The number of events that were dropped between the first and the last."""
-        return self._omitted
 
     @property
     def omitted_after(self) -> int:
@@ -67,6 +73,8 @@ class Timeline:
     def observe(self, observer: Callable[[Event], None] | None) -> None:
         """Call `observer` with each event from now on."""
         self._observer = observer
+        #: There is an observer, which also gets what is not kept.
+        self.observed: bool = observer is not None
 
     def count_by(self, counts: Callable[[], list[Counts]] | None) -> None:
         """Get what `counts` returns, from now on, before anything else is recorded; None: data are told to `data`."""
@@ -95,13 +103,14 @@ class Timeline:
         """Add an event at the current time; return that time."""
         if self._counts is not None:
             self.settle()
-        at = self.now()
-        event = Event(kind, by, at, detail, alert=alert, until=at)
-        self._end_run()
+        at = self._clock() - self._began
+        if self._run is not None:
+            self._end_run(self._run)
         self._runs = 0
-        self._add(event)
+        record = _Record(kind, by, at, detail, 0, 0, 1, at, alert)
+        self._add(record)
         if self._observer:
-            self._observer(event)
+            self._observer(Event(*record))
         return at
 
     def mention(self, kind: EventKind, by: Side, detail: str) -> None:
@@ -141,32 +150,36 @@ class Timeline:
 
     def events(self) -> tuple[Event, ...]:
         """Return the timeline so far."""
+        return self.snapshot()()
+
+    def snapshot(self) -> Callable[[], tuple[Event, ...]]:
+        """Return a function that returns the timeline so far, whatever is recorded later."""
         self.settle()
-        tail = () if self._run is None else (self._run.event(),)
-        return (*self._first, *self._last, *tail)
+        tail = () if self._run is None else (self._run.record(),)
+        return partial(_events_of, (*self._first, *self._last, *tail))
 
     def _next_run(self, at: float) -> _Run:
-        self._end_run()
+        if self._run is not None:
+            self._end_run(self._run)
         self._runs += 1
         self._run = _Run(at, exchange=self._runs > _RUNS)
         return self._run
 
-    def _end_run(self) -> None:
-        if self._run is not None:
-            self._add(self._run.event())
-            self._run = None
+    def _end_run(self, run: _Run) -> None:
+        self._add(run.record())
+        self._run = None
 
-    def _add(self, event: Event) -> None:
-        last = self._last[-1] if self._last else self._first[-1] if self._first else None
-        if last is not None and _same(last, event):
-            (self._last or self._first)[-1] = _again(last, event.at)
+    def _add(self, record: _Record) -> None:
+        kept = self._last or self._first
+        if kept and kept[-1].kind is record.kind and _same(kept[-1], record):
+            kept[-1] = _again(kept[-1], record.at)
         elif len(self._first) < _FIRST:
-            self._first.append(event)
+            self._first.append(record)
         else:
             if len(self._last) == _LAST:
                 del self._last[0]
-                self._omitted += 1
-            self._last.append(event)
+                self.omitted += 1
+            self._last.append(record)
 
 
 class _Run:
@@ -179,18 +192,21 @@ class _Run:
         self.exchange = exchange
         self.sent = self.received = self.count = 0
 
-    def event(self) -> Event:
+    def record(self) -> _Record:
         by = Side.WE if self.sent else Side.PEER
-        return Event(
-            EventKind.DATA, by, self.at, sent=self.sent, received=self.received, count=self.count, until=self.until
-        )
+        return _Record(EventKind.DATA, by, self.at, "", self.sent, self.received, self.count, self.until, None)
 
 
-def _same(a: Event, b: Event) -> bool:
-    """Tell whether `a` and `b` are the same, so that many of them in a row become one event with a count."""
-    return a.kind is b.kind is not EventKind.DATA and (a.by, a.detail, a.alert) == (b.by, b.detail, b.alert)
+def _events_of(records: tuple[_Record, ...]) -> tuple[Event, ...]:
+    return tuple(Event(*record) for record in records)
 
 
-def _again(event: Event, at: float) -> Event:
-    """Return `event` with its repetition at the time `at` counted."""
-    return Event(event.kind, event.by, event.at, event.detail, count=event.count + 1, until=at, alert=event.alert)
+def _same(a: _Record, b: _Record) -> bool:
+    """Tell whether `a` and `b`, of one kind, are the same, so that many in a row become one event with a count."""
+    return a.kind is not EventKind.DATA and (a.by, a.detail, a.alert) == (b.by, b.detail, b.alert)
+
+
+def _again(record: _Record, at: float) -> _Record:
+    """Return `record` with its repetition at the time `at` counted."""
+    kind, by, first, detail, sent, received, times, _, alert = record
+    return _Record(kind, by, first, detail, sent, received, times + 1, at, alert)

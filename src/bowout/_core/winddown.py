@@ -142,6 +142,8 @@ class WindDown:
         "_deadline",
         "_deadline_hit",
         "_engine",
+        "_facts",
+        "_halves",
         "_linger_bytes",
         "_look_ends",
         "_looked",
@@ -170,6 +172,8 @@ class WindDown:
         unacknowledged: Callable[[], int | None],
     ) -> None:
         self._engine = engine
+        self._facts = engine.facts
+        self._halves = engine.facts.halves
         self._linger_bytes = linger_bytes
         self._scratch = scratch
         self._unacknowledged = unacknowledged
@@ -210,7 +214,7 @@ class WindDown:
 
     def begin_close(self, now: float, deadline: float) -> None:
         """Set the goal of a graceful end; after a failed handshake, that is the peer's reading of our fatal alert."""
-        if self._engine.outbound is Outbound.FATAL_ALERT and not self._engine.handshake_done:
+        if self._halves.outbound is Outbound.FATAL_ALERT and not self._engine.handshake_done:
             self.begin(Goal.SEE_ALERT_OFF, deadline=min(deadline, now + ALERT_PATIENCE))
         else:
             self.begin(Goal.CLOSE, deadline=deadline)
@@ -229,8 +233,9 @@ class WindDown:
     @property
     def input_done(self) -> bool:
         """Whether nothing more will come, or the next bytes are for the caller of `unwrap`."""
-        engine = self._engine
-        return engine.input_ended or (self.goal is Goal.UNWRAP and engine.inbound is not Inbound.OPEN)
+        if self._facts.input_ended is not None:
+            return True
+        return self.goal is Goal.UNWRAP and self._halves.inbound is not Inbound.OPEN
 
     def room(self) -> int:
         """Return how many bytes to read now; 0: none, for the moment or for good."""
@@ -248,10 +253,11 @@ class WindDown:
 
     def discard(self) -> None:
         """Decrypt what the engine has, for `late` if it is set; otherwise discard it."""
-        while count := self._safely(self._discard_once):
+        incoming = self._engine.incoming
+        while incoming.has_news and (count := self._safely(self._discard_once)):
             if (late := self.late) is not None:
                 self.late = None  # If it raises, it is not called again.
-                self._engine.incoming.count_discarded(-count)
+                incoming.count_discarded(-count)
                 late(bytes(self._scratch[:count]))
                 self.late = late
 
@@ -268,7 +274,7 @@ class WindDown:
 
     def write_more(self) -> bool:
         """Encrypt more of a send in progress; tell whether that made more output for the kernel."""
-        if self._write_room <= 0:
+        if self._write_room <= 0 or not self._engine.outgoing.unencrypted:
             return False
         count = self._safely(self._engine.outgoing.write_more)
         self._write_room -= count
@@ -315,10 +321,10 @@ class WindDown:
         self._write_room = LAST_LOOK
 
     def _step(self, now: float, *, sending: bool) -> Step:
-        engine = self._engine
+        engine, halves = self._engine, self._halves
         if self._cap_hit:
             return self._give_up()
-        if engine.outbound in _GONE or engine.inbound is Inbound.RESET:
+        if halves.outbound in _GONE or halves.inbound is Inbound.RESET:
             looked, self._looked = self._looked, True
             return Step.RELEASE if looked else Step.WRITE  # What had arrived by then may explain the end.
         if self.goal is Goal.SEE_ALERT_OFF:
@@ -328,14 +334,14 @@ class WindDown:
         has_time = now < self._deadline or not self._moved
         if not self._notified and not (has_time and self._is_sending(sending=sending)):
             self._say_goodbye()
-            if engine.outgoing.head() is not None:
+            if engine.outgoing.queue.size:
                 return Step.WRITE
-        if not self._notified or self._is_sending():
+        if not self._notified or (engine.outgoing.unencrypted and self._is_sending()):
             return Step.FLUSH  # No FIN: if a deadline ends this, the peer must see that something is missing.
         return self._unwrap() if self.goal is Goal.UNWRAP else self._when_all_is_said(now)
 
     def _is_sending(self, *, sending: bool = False) -> bool:
-        return sending or (bool(self._engine.outgoing.unencrypted) and self._engine.outbound is Outbound.OPEN)
+        return sending or (bool(self._engine.outgoing.unencrypted) and self._halves.outbound is Outbound.OPEN)
 
     def _say_goodbye(self) -> None:
         self._notified = True
@@ -351,9 +357,9 @@ class WindDown:
             return Step.WRITE
         if not self._notified:
             self._say_goodbye()
-            if engine.outgoing.head() is not None:
+            if engine.outgoing.queue.size:
                 return Step.WRITE
-        if not engine.fin_sent and (engine.outgoing.head() is None or engine.outbound in _UNNOTIFIED):
+        if not engine.fin_sent and (not engine.outgoing.queue.size or self._halves.outbound in _UNNOTIFIED):
             return Step.FIN
         return Step.RELEASE
 
@@ -362,9 +368,9 @@ class WindDown:
         engine = self._engine
         if not self._notified:
             self._say_goodbye()
-            if engine.outgoing.head() is not None:
+            if engine.outgoing.queue.size:
                 return Step.WRITE
-        ended = engine.fin_sent or engine.outbound in _GONE
+        ended = engine.fin_sent or self._halves.outbound in _GONE
         if ended or self._is_sending() or engine.outgoing.size or self.goal is not Goal.CLOSE:
             # No FIN after a part of a send: closing the descriptor shows that something is missing.
             return Step.RELEASE
@@ -373,32 +379,31 @@ class WindDown:
     def _unwrap(self) -> Step:
         if self._engine.outgoing.size:
             return Step.FLUSH
-        return Step.LINGER if self._engine.inbound is Inbound.OPEN else Step.RELEASE
+        return Step.LINGER if self._halves.inbound is Inbound.OPEN else Step.RELEASE
 
     def _see_alert_off(self, now: float) -> Step:
         if self._engine.outgoing.size:
             return Step.FLUSH
-        return self._when_all_is_said(now) if self._engine.outbound is Outbound.FATAL_ALERT else Step.RELEASE
+        return self._when_all_is_said(now) if self._halves.outbound is Outbound.FATAL_ALERT else Step.RELEASE
 
     def _when_all_is_said(self, now: float) -> Step:
-        engine = self._engine
+        engine, halves = self._engine, self._halves
         step = next_step(
-            engine.outbound,
-            engine.inbound,
+            halves.outbound,
+            halves.inbound,
             output_queued=engine.outgoing.size > 0,
             fin_sent=engine.fin_sent,
-            fin_received=engine.input_ended,
+            fin_received=self._facts.input_ended is not None,
             all_arrived=self._all_arrived(now),
         )
-        if step is Step.LINGER and engine.inbound in INBOUND_SAID_ALL:
+        if step is Step.LINGER and halves.inbound in INBOUND_SAID_ALL:
             self.until = min(self.until, now + _POLL_INTERVAL)
         return step
 
     def _all_arrived(self, now: float) -> bool:
-        engine = self._engine
-        if engine.inbound not in INBOUND_SAID_ALL or not engine.fin_sent or engine.input_ended:
+        if self._halves.inbound not in INBOUND_SAID_ALL or not self._engine.fin_sent or self._facts.input_ended:
             return False  # or it does not matter any more
-        if engine.outbound is Outbound.FATAL_ALERT:
+        if self._halves.outbound is Outbound.FATAL_ALERT:
             # Our alert has arrived but may be unread: an RST in answer to what the peer still sends would destroy it.
             return self._patience_is_over(now, ALERT_PATIENCE)
         unacknowledged = self._unacknowledged()
@@ -435,7 +440,7 @@ class WindDown:
         Args:
             counts_bytes: whether `unacknowledged` returns a number of bytes; otherwise only its 0 is meaningful.
         """
-        if self._engine.outbound in _DELIVERING:
+        if self._halves.outbound in _DELIVERING:
             count = self._unacknowledged()
             self._unacknowledged_at_the_end = count if counts_bytes or not count else None
         self._engine.outgoing.give_up()

@@ -15,7 +15,8 @@ class ServedConnection:
 
     Attributes:
         job: the task of its handler.
-        closer: the task that closes it, while its handler may still run.
+        closing: whether the server has begun to close it, while its handler may still run.
+        closer: the task that does so, if it is not the handler's.
         since: time at which its handshake was done or, if it has a handler, at which that was called; on the loop's
             clock.
         slow: whether it was still open at the deadline of the drain.
@@ -23,11 +24,12 @@ class ServedConnection:
         failed: whether the failure of its handler was reported.
     """
 
-    __slots__ = ("closer", "failed", "job", "noted", "since", "slow", "stream")
+    __slots__ = ("closer", "closing", "failed", "job", "noted", "since", "slow", "stream")
 
     def __init__(self, stream: ServedStream) -> None:
         self.stream = stream
         self.job: Task | None = None
+        self.closing = False
         self.closer: Task | None = None
         self.since = math.inf
         self.slow = False

@@ -50,7 +50,7 @@ class Drain:
     """Carries out a drain.
 
     Args:
-        close: begins to close a connection, concurrently with its handler.
+        close: begins to close a connection, concurrently with its handler; called again if the handler does not leave.
         cut_off: ends a connection without waiting, and cancels its handler.
 
     Attributes:
@@ -113,7 +113,7 @@ class Drain:
     async def _end_idle_ones(self) -> None:
         ended, since = 0, self._backend.time()
         for served in list(self._connections.established):
-            if served.closer is None and served in self._connections.established and self._is_idle(served):
+            if served in self._connections.established and self._is_to_be_ended(served):
                 self._end_idle(served)
                 ended += 1
                 if ended % BATCH == 0:
@@ -127,6 +127,12 @@ class Drain:
     def _learn_cost(self, cost: float) -> None:
         """Record the measured time of ending one connection, other work of the loop included, as the cost of a cut."""
         self._cut_cost = min(max(cost, CUT_COST), CUT_COST_CAP)
+
+    def _is_to_be_ended(self, served: ServedConnection) -> bool:
+        """Tell whether it is idle, or its handler has not left its block although its close has begun."""
+        if served.closing:
+            return served.closer is None and served.stream.unattended
+        return self._is_idle(served)
 
     def _is_idle(self, served: ServedConnection) -> bool:
         """Tell whether its handler waits for a request, and no request is to be expected soon."""
@@ -146,11 +152,11 @@ class Drain:
             if since_began >= (_FIRST_BYTE if served.stream.unheard else NEWCOMER):
                 self._turn_away(served)
         for served in list(self._connections.waiting):
-            if served.closer is None and self._has_had_its_chance(served) and self._is_silent(served):
+            if not served.closing and self._has_had_its_chance(served) and self._is_silent(served):
                 self._close(served)
         if since_began >= NEWCOMER:
             for served in [*self._connections.waiting, *self._connections.established]:
-                if served.closer is not None and served.stream.silent and self._is_new(served):
+                if served.closing and served.stream.silent and self._is_new(served):
                     self._turn_away(served)
 
     def _is_silent(self, served: ServedConnection) -> bool:

@@ -64,6 +64,24 @@ class ServedStream(Stream):
         """Make the waiting receive return the end of the stream, as if the peer had ended it."""
         self._connection.end_receive()
 
+    def begin_close(self) -> bool:
+        """Begin to close while the handler waits in a receive, which then fails: its task carries the close on.
+
+        Returns:
+            False if nothing was begun: a task of its own must close the stream.
+        """
+        closer = self._connection.closer
+        if closer.leaving or not self._receiving or self._sending:
+            return False
+        self._drop_buffer()
+        closer.begin_close("close()", self._connection.backend.time() + self._close_timeout)
+        return True
+
+    @property
+    def unattended(self) -> bool:
+        """Whether `begin_close` was called, and the handler has not carried the close on so far."""
+        return self._connection.closer.unattended
+
     def leave(self, reason: str) -> Ending:
         """End the connection at once, without an await, as a cancellation does: with close_notify if possible and true.
 

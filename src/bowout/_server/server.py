@@ -99,7 +99,9 @@ class Server:
         self._acceptors = [self._acceptor(listener) for listener in listeners]
         self._accepting: list[Task] = []
         self._chores: list[Task] = []
-        self._drain = Drain(backend, self._connections, settings.on_drain, close=self._close, cut_off=self._cut_off)
+        self._drain = Drain(
+            backend, self._connections, settings.on_drain, close=self._close_idle, cut_off=self._cut_off
+        )
         self._draining = backend.event()
         self._drained = backend.event()
         self._drain_log: DrainLog | None = None
@@ -384,11 +386,11 @@ class Server:
         if served.failed or not isinstance(failure, Exception):
             return
         served.failed = True
-        peer = escape(served.stream.peer)
-        if consists_of(failure, _NO_FAILURE):
-            _log.debug("%s: the handler ended with %s: %s", peer, type(failure).__name__, escape(str(failure)))
-        else:
-            _log.error("%s: the handler failed", peer, exc_info=failure)
+        if not consists_of(failure, _NO_FAILURE):
+            _log.error("%s: the handler failed", escape(served.stream.peer), exc_info=failure)
+        elif _log.isEnabledFor(logging.DEBUG):
+            peer, text = escape(served.stream.peer), escape(str(failure))
+            _log.debug("%s: the handler ended with %s: %s", peer, type(failure).__name__, text)
 
     def _note_ending(self, served: ServedConnection) -> None:
         ending = served.stream.ending
@@ -399,7 +401,8 @@ class Server:
         if self._drain_log is not None:
             self._drain_log.add(ending, slow=served.slow)
         level = logging.DEBUG if ending.clean else logging.INFO
-        _log.log(level, "%s: %s", escape(ending.peer), escape(str(ending)))
+        if _log.isEnabledFor(level):  # The words cost as much as the close.
+            _log.log(level, "%s: %s", escape(ending.peer), escape(str(ending)))
         if self._settings.on_ending is not None:
             try:
                 self._settings.on_ending(ending)
@@ -419,8 +422,18 @@ class Server:
 
     def _close(self, served: ServedConnection) -> None:
         if served.closer is None:
+            served.closing = True
             served.closer = self._tasks.start(_close_stream, served.stream)
             self._connections.note_change()  # The handler may be waiting for room.
+
+    def _close_idle(self, served: ServedConnection) -> None:
+        """Begin to close a connection whose handler waits for a request, and leave the rest to the handler's task.
+
+        A second call is for a handler that has not left its block: then another task does the rest.
+        """
+        if served.closing or not served.stream.begin_close():
+            self._close(served)
+        served.closing = True
 
     async def _obey(self, signals: AsyncIterator[int]) -> None:
         timeout: float | None = None
