@@ -24,8 +24,8 @@ class ReadinessTransport(SocketTransport):
     def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, peer: str) -> None:
         super().__init__(sock, peer)
         self._loop = loop
-        self._reading = _Direction(loop.add_reader, loop.remove_reader, sock)
-        self._writing = _Direction(loop.add_writer, loop.remove_writer, sock)
+        self._reading = _Direction(loop, sock, reads=True)
+        self._writing = _Direction(loop, sock, reads=False)
         self._others: list[asyncio.Future[None]] = []
         # uvloop reports an error once, perhaps together with the data before it, and forgets the descriptor.
         self._tells_once = not isinstance(loop, asyncio.BaseEventLoop)
@@ -133,12 +133,12 @@ class _Direction:
         watched: whether the loop is watching.
     """
 
-    __slots__ = ("_add", "_remove", "_socket", "move", "waiters", "watched")
+    __slots__ = ("_loop", "_reads", "_socket", "move", "waiters", "watched")
 
-    def __init__(self, add: Callable[..., object], remove: Callable[[int], object], sock: socket.socket) -> None:
-        self._add = add
-        self._remove = remove
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, *, reads: bool) -> None:
+        self._loop = loop  # Its methods, bound, would be larger than all the rest.
         self._socket = sock
+        self._reads = reads
         self.waiters: list[asyncio.Future[None]] = []
         self.move: Callable[[], bool] | None = None
         self.watched = False
@@ -157,14 +157,16 @@ class _Direction:
 
     def watch(self) -> None:
         """Make the loop watch the descriptor. Raises OSError or ValueError if there is no descriptor."""
-        self._add(self._socket.fileno(), self._ready)
+        add = self._loop.add_reader if self._reads else self._loop.add_writer
+        add(self._socket.fileno(), self._ready)
         self.watched = True
 
     def stop(self) -> None:
         """Make the loop stop watching the descriptor."""
         self.watched = False
+        remove = self._loop.remove_reader if self._reads else self._loop.remove_writer
         with contextlib.suppress(OSError, ValueError, RuntimeError):  # no descriptor, or no loop any more
-            self._remove(self._socket.fileno())
+            remove(self._socket.fileno())
 
     def _ready(self) -> None:
         if not self.waiters:

@@ -15,7 +15,7 @@ class FifoLock:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._queue: list[LoopEvent] = []  # An empty deque takes ten times as much memory.
+        self._queue: list[LoopEvent] | None = None  # Few locks are ever waited for.
         self.locked: bool = False
 
     def acquire_nowait(self) -> bool:
@@ -30,14 +30,15 @@ class FifoLock:
         if self.acquire_nowait():
             return
         granted = self._backend.event()
-        self._queue.append(granted)
+        queue = self._queue = self._queue or []
+        queue.append(granted)
         try:
             await granted.wait()
         except BaseException:
             if granted.is_set():
                 self.release()
             else:
-                self._queue.remove(granted)
+                queue.remove(granted)
             raise
 
     def release(self) -> None:
