@@ -137,27 +137,22 @@ class _ModelEngine:
 
     handshake_done = True
     unencrypted = b""
+    has_news = False  # What it holds is delivered or counted when it is read.
 
     def __init__(self, peer: ModelPeer, *, arrived: bool) -> None:
         self.peer = peer
         self.arrived = arrived
         self.said_goodbye = False
-        self.timeline = self.outgoing = self
+        self.facts = self.halves = self.timeline = self.incoming = self.outgoing = self.queue = self
 
     outbound = property(lambda self: self.peer.outbound)
     inbound = property(lambda self: self.peer.inbound)
     fin_sent = property(lambda self: self.peer.fin_sent)
-    input_ended = property(lambda self: self.peer.input_ended)
+    input_ended = property(lambda self: Signal.FIN_AT_BOUNDARY if self.peer.input_ended else None)
     size = property(lambda self: len(self.peer.queue))
-
-    def head(self) -> bytes | None:
-        return b"something" if self.peer.queue else None
 
     def say_goodbye(self) -> None:
         self.said_goodbye = True
-
-    def discard(self, _scratch: memoryview) -> int:
-        return 0  # What it holds is delivered or counted when it is read.
 
     def record(self, *_: object) -> None:
         pass
