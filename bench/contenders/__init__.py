@@ -33,6 +33,8 @@ PYTHON: Final[dict[str, ContenderChoice]] = {
     "bowout on asyncio": ContenderChoice("on_bowout", "Bowout", "asyncio", works=_ALL),
     "bowout on uvloop": ContenderChoice("on_bowout", "Bowout", "uvloop", ("uvloop",), _ALL),
     "bowout on trio": ContenderChoice("on_bowout", "Bowout", "trio", ("trio",), _ALL),
+    "bowout Protocol on asyncio": ContenderChoice("on_bowout", "BowoutProtocols", "asyncio", works=_ALL),
+    "bowout Protocol on uvloop": ContenderChoice("on_bowout", "BowoutProtocols", "uvloop", ("uvloop",), _ALL),
     "asyncio streams": ContenderChoice("on_asyncio", "Streams", "asyncio"),
     "asyncio Protocol": ContenderChoice("on_asyncio", "Protocols", "asyncio", works=_ALL),
     "uvloop streams": ContenderChoice("on_asyncio", "Streams", "uvloop", ("uvloop",)),

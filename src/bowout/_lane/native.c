@@ -12,9 +12,12 @@
  *   The SSL    reads and writes CPython's MemoryBIOs, except between `enter` and `leave`. Then it has our BIOs, which
  *              fall back on the MemoryBIOs: input that is not ours is read there, output that is not ours goes there.
  *   The engine may use the SSLObject at any time for output. Before it gives the SSL any input, it calls `leave`.
+ *   A transport of asyncio's may take the kernel's place. It puts what it receives into our memory, behind a headroom,
+ *              and `take` decrypts it there. `write` calls three of its methods, which may run any code of Python's:
+ *              the lane may have been left when they return, and the thread's memory used.
  *   The GIL    is held, except while many bytes are encrypted or decrypted; `busy` then keeps others out.
  *
- * Python 3.11's limited API, so that one binary serves every later version. Tests: tests/lane.
+ * Python 3.11's limited API, so that one binary serves every later version. Tests: tests/test_lane*.py.
  */
 #define Py_LIMITED_API 0x030B0000
 #define PY_SSIZE_T_CLEAN
@@ -98,6 +101,9 @@ enum {
     FAIR = 32,                                         /* `connection._FAIR` */
     PROBE_INTERVAL = 4,                                /* `channel._PROBE_INTERVAL` */
     STRETCHES = 7,                                     /* see Stretch */
+    HEADROOM = 17 << 10,                               /* `_lane.HEADROOM`: for a record that a transport has begun */
+    SLICE = 1 << 20,                                   /* `winddown.SLICE`: of one `write`, then others run */
+    TAKEN_AT_ONCE = 64 << 10,                          /* bytes of one object of `take` */
     LARGE = 4096,                                      /* bytes from which on the GIL is released */
 };
 
@@ -132,7 +138,7 @@ typedef struct {
     Memory ciphertext, plaintext; /* of the thread, for one call at a time */
     const unsigned char *window;  /* what OpenSSL may read next: the record */
     size_t window_size;
-    unsigned char *part; /* received and not decrypted */
+    unsigned char *part, *part_memory; /* received and not decrypted, and the memory where that is, or was before it */
     size_t part_size;
     unsigned char *cipher_out; /* where our BIO puts output while `direct` */
     size_t cipher_out_size, cipher_out_room;
@@ -148,6 +154,8 @@ typedef struct {
     Py_ssize_t wanted;
     Memory into;
     PyObject *loop, *descriptor, *add_reader, *remove_reader, *on_readable, *callback, *context, *result, *held;
+    /* a transport's methods: see there */
+    PyObject *transport_write, *transport_waiting, *transport_closing;
 } Lane;
 
 static PyObject *cancelled_error;
@@ -230,21 +238,30 @@ static BIO *make_bio(Lane *lane)
 
 /* -- receiving ------------------------------------------------------------------------------------------------------------ */
 
-/* Keep `size` bytes at `data`, which may be within `part`. Return 0 if there is no memory. */
-static int keep(Lane *lane, const unsigned char *data, size_t size)
+/* Keep `size` bytes at `data`, which may be the end of `part`, and `more_size` bytes. Return 0 if there is no memory. */
+static int keep_both(Lane *lane, unsigned char *data, size_t size, const unsigned char *more, size_t more_size)
 {
-    if (size == 0) {
-        free(lane->part);
-        lane->part = NULL;
+    int within = lane->part_size && data >= lane->part && data < lane->part + lane->part_size;
+    if (size + more_size == 0) {
+        free(lane->part_memory);
+        lane->part = lane->part_memory = NULL;
+    } else if (within && more_size == 0) {
+        lane->part = data;
     } else {
-        unsigned char *part = malloc(size);
+        unsigned char *part = malloc(size + more_size);
         if (part == NULL) return 0;
-        memcpy(part, data, size);
-        free(lane->part);
-        lane->part = part;
+        if (size) memcpy(part, data, size);
+        if (more_size) memcpy(part + size, more, more_size);
+        free(lane->part_memory);
+        lane->part = lane->part_memory = part;
     }
-    lane->part_size = size;
+    lane->part_size = size + more_size;
     return 1;
+}
+
+static int keep(Lane *lane, unsigned char *data, size_t size)
+{
+    return keep_both(lane, data, size, NULL, 0);
 }
 
 /* Decrypt records of application data from `data` into `buffer`, as many as fit, up to the first unusual thing, which
@@ -418,10 +435,13 @@ typedef struct {
     int chunks, first_left;
 } Sent;
 
-/* Encrypt the next chunks, and give them to the kernel; return whether it took all. */
-static int send_batch(Lane *lane, const unsigned char *data, size_t size, Sent *sent)
+/* Encrypt the next chunks into `cipher_out`. */
+static void encrypt_batch(Lane *lane, const unsigned char *data, size_t size, Sent *sent)
 {
+    lane->cipher_out = lane->plaintext.view.buf;
+    lane->cipher_out_room = (size_t)lane->plaintext.view.len;
     lane->cipher_out_size = 0;
+    lane->direct = 1;
     sent->chunks = 0;
     while (sent->chunks < BATCH && sent->done < size) {
         size_t end = sent->done + CHUNK < size ? sent->done + CHUNK : size, begun = sent->done;
@@ -437,6 +457,43 @@ static int send_batch(Lane *lane, const unsigned char *data, size_t size, Sent *
         }
         if (sent->done < end) break; /* half of a handshake message must be read first */
     }
+    lane->direct = 0;
+}
+
+/* Count the chunks of a batch, the `size` bytes at `cipher`, of which `taken` have left; return whether all have. */
+static int count_batch(Lane *lane, Sent *sent, const unsigned char *cipher, size_t size, size_t taken)
+{
+    double at = now();
+    size_t begins = 0;
+    int i = 0;
+    for (; i < sent->chunks && sent->chunk_ends[i] <= taken; begins = sent->chunk_ends[i++])
+        count(lane, sent->chunk_plain[i], 0, 1, at);
+    sent->first_left = i;
+    sent->left = cipher + begins;
+    sent->left_size = size - begins;
+    sent->left_taken = taken - begins;
+    return taken == size && sent->chunks > 0;
+}
+
+/* [(ciphertext, plaintext), …] */
+static PyObject *chunks_left(const Sent *sent)
+{
+    PyObject *chunks = PyList_New(0);
+    size_t base = sent->first_left ? sent->chunk_ends[sent->first_left - 1] : 0, begins = 0;
+    for (int i = sent->first_left; chunks != NULL && i < sent->chunks; i++) {
+        size_t ends = sent->chunk_ends[i] - base;
+        PyObject *chunk = Py_BuildValue("(y#n)", sent->left + begins, (Py_ssize_t)(ends - begins), (Py_ssize_t)sent->chunk_plain[i]);
+        if (chunk == NULL || PyList_Append(chunks, chunk)) Py_CLEAR(chunks);
+        Py_XDECREF(chunk);
+        begins = ends;
+    }
+    return chunks;
+}
+
+/* Encrypt the next chunks, and give them to the kernel; return whether it took all. */
+static int send_batch(Lane *lane, const unsigned char *data, size_t size, Sent *sent)
+{
+    encrypt_batch(lane, data, size, sent);
     size_t taken = 0;
     while (taken < lane->cipher_out_size) {
         ssize_t count = send(lane->fd, lane->cipher_out + taken, lane->cipher_out_size - taken, MSG_NOSIGNAL);
@@ -447,16 +504,7 @@ static int send_batch(Lane *lane, const unsigned char *data, size_t size, Sent *
         }
         taken += (size_t)count;
     }
-    double at = now();
-    size_t begins = 0;
-    int i = 0;
-    for (; i < sent->chunks && sent->chunk_ends[i] <= taken; begins = sent->chunk_ends[i++])
-        count(lane, sent->chunk_plain[i], 0, 1, at);
-    sent->first_left = i;
-    sent->left = lane->cipher_out + begins;
-    sent->left_size = lane->cipher_out_size - begins;
-    sent->left_taken = taken - begins;
-    return taken == lane->cipher_out_size && sent->chunks > 0;
+    return count_batch(lane, sent, lane->cipher_out, lane->cipher_out_size, taken);
 }
 
 /* None: the kernel has all. False: nothing was done. True: let others run first.
@@ -475,27 +523,176 @@ static PyObject *lane_send(Lane *lane, PyObject *argument)
     PyThreadState *thread = NULL;
     lane->busy = 1;
     if (size > LARGE) thread = PyEval_SaveThread();
-    lane->cipher_out = lane->plaintext.view.buf;
-    lane->cipher_out_room = (size_t)lane->plaintext.view.len;
-    lane->direct = 1;
     while (sent.done < size && lane->operations < FAIR && send_batch(lane, view.buf, size, &sent)) lane->operations++;
-    lane->direct = 0;
     if (thread != NULL) PyEval_RestoreThread(thread);
     lane->busy = 0;
     PyBuffer_Release(&view);
     if (sent.done == size && sent.left_size == 0) Py_RETURN_NONE;
     if (sent.done == 0) Py_RETURN_FALSE;
-    PyObject *chunks = PyList_New(0);
-    size_t begins = 0;
-    for (int i = sent.first_left; chunks != NULL && i < sent.chunks; i++) {
-        size_t base = sent.first_left ? sent.chunk_ends[sent.first_left - 1] : 0, ends = sent.chunk_ends[i] - base;
-        PyObject *chunk = Py_BuildValue("(y#n)", sent.left + begins, (Py_ssize_t)(ends - begins), (Py_ssize_t)sent.chunk_plain[i]);
-        if (chunk == NULL || PyList_Append(chunks, chunk)) Py_CLEAR(chunks);
-        Py_XDECREF(chunk);
-        begins = ends;
-    }
+    PyObject *chunks = chunks_left(&sent);
     if (chunks == NULL) return NULL;
     return Py_BuildValue("(nNni)", (Py_ssize_t)sent.done, chunks, (Py_ssize_t)sent.left_taken, lane->send_error);
+}
+
+/* -- a transport of asyncio's, which pushes what it received, and buffers what it cannot send ------------------------------ */
+
+static size_t take(Lane *lane, size_t size, unsigned char *buffer, size_t room)
+{
+    unsigned char *data = (unsigned char *)lane->ciphertext.view.buf + HEADROOM;
+    size_t used = 0;
+    int kept = 1;
+    if (size && lane->part_size <= HEADROOM) {
+        data -= lane->part_size;
+        if (lane->part_size) memcpy(data, lane->part, lane->part_size);
+        size += lane->part_size;
+    } else {
+        if (size) kept = keep_both(lane, lane->part, lane->part_size, data, size);
+        if (lane->part_size) data = lane->part;
+        size = lane->part_size;
+    }
+    size_t total = kept ? decrypt(lane, data, size, &used, buffer, room) : 0;
+    if (!kept || !keep(lane, data + used, size - used)) lane->over = 1, lane->error = ENOMEM;
+    return total;
+}
+
+/* Decrypt what was left and the `size` bytes in the memory. Return 0 with an exception. */
+static int take_unlocked(Lane *lane, PyObject *size, unsigned char *buffer, size_t room, size_t *total)
+{
+    size_t count = PyLong_AsSize_t(size);
+    if (PyErr_Occurred()) return 0;
+    if (count > (size_t)lane->ciphertext.view.len - HEADROOM) {
+        PyErr_SetString(PyExc_ValueError, "the memory is smaller");
+        return 0;
+    }
+    PyThreadState *thread = NULL;
+    lane->busy = 1;
+    if (count + lane->part_size > LARGE) thread = PyEval_SaveThread();
+    *total = take(lane, count, buffer, room);
+    if (thread != NULL) PyEval_RestoreThread(thread);
+    lane->busy = 0;
+    if (lane->error) PyErr_NoMemory();
+    return !lane->error;
+}
+
+/* take(size): bytes; (bytes,): the same, and there may be more; None: nothing now; False: leave */
+static PyObject *lane_take(Lane *lane, PyObject *size)
+{
+    size_t total, room = TAKEN_AT_ONCE;
+    if (!usable(lane) || !take_unlocked(lane, size, lane->plaintext.view.buf, room, &total)) return NULL;
+    if (total == 0) return Py_NewRef(lane->over ? Py_False : Py_None);
+    PyObject *data = PyBytes_FromStringAndSize(lane->plaintext.view.buf, (Py_ssize_t)total);
+    if (data == NULL || (total < room && !lane->over)) return data;
+    PyObject *first = PyTuple_Pack(1, data);
+    Py_DECREF(data);
+    return first;
+}
+
+/* take_into(size, buffer): the number of bytes; less than 0: so many, and there may be more; None; False */
+static PyObject *lane_take_into(Lane *lane, PyObject *arguments)
+{
+    PyObject *size, *buffer;
+    Py_buffer view;
+    size_t total;
+    if (!usable(lane) || !PyArg_ParseTuple(arguments, "OO", &size, &buffer)) return NULL;
+    if (PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)) return NULL;
+    size_t room = (size_t)view.len;
+    int taken = take_unlocked(lane, size, view.buf, room, &total);
+    PyBuffer_Release(&view);
+    if (!taken) return NULL;
+    if (total == 0) return Py_NewRef(lane->over ? Py_False : Py_None);
+    return PyLong_FromSsize_t(total == room || lane->over ? -(Py_ssize_t)total : (Py_ssize_t)total);
+}
+
+/* 1 or 0; -1 with an exception */
+static int call_for_truth(PyObject *method)
+{
+    PyObject *result = PyObject_CallNoArgs(method);
+    int truth = result == NULL ? -1 : PyObject_IsTrue(result);
+    Py_XDECREF(result);
+    return truth;
+}
+
+/* Write `cipher` to the transport, and tell how much of it has left, and how much waits there: neither, if it is
+ * closing. Return 0 with an exception. */
+static int give_to_transport(PyObject *write, PyObject *waiting, PyObject *closing, PyObject *cipher, size_t *left, size_t *waits)
+{
+    size_t size = (size_t)PyBytes_Size(cipher);
+    int ends = call_for_truth(closing);
+    if (ends) return ends > 0;
+    PyObject *result = PyObject_CallFunctionObjArgs(write, cipher, NULL);
+    if (result == NULL) return 0;
+    Py_DECREF(result);
+    ends = call_for_truth(closing);
+    if (ends) return ends > 0; /* It is unknown how much it took. */
+    result = PyObject_CallNoArgs(waiting);
+    if (result == NULL) return 0;
+    size_t queued = PyLong_AsSize_t(result);
+    Py_DECREF(result);
+    if (PyErr_Occurred()) return 0;
+    *waits = queued < size ? queued : size;
+    *left = size - *waits;
+    return 1;
+}
+
+/* Encrypt the next chunks, and give them to the transport; return whether all have left. `cipher` becomes what was given,
+ * of which `waits` bytes wait in the transport. */
+static int write_batch(Lane *lane, const unsigned char *data, size_t size, Sent *sent, PyObject **cipher, size_t *waits)
+{
+    PyObject *write = lane->transport_write, *waiting = lane->transport_waiting, *closing = lane->transport_closing;
+    PyThreadState *thread = NULL;
+    lane->busy = 1;
+    if (size > LARGE) thread = PyEval_SaveThread();
+    encrypt_batch(lane, data, size, sent);
+    if (thread != NULL) PyEval_RestoreThread(thread);
+    lane->busy = 0;
+    SET(*cipher, PyBytes_FromStringAndSize((char *)lane->cipher_out, (Py_ssize_t)lane->cipher_out_size));
+    if (*cipher == NULL) return 0;
+    size_t left = 0;
+    Py_INCREF(write);
+    Py_INCREF(waiting);
+    Py_INCREF(closing);
+    if (sent->chunks) give_to_transport(write, waiting, closing, *cipher, &left, waits);
+    Py_DECREF(write);
+    Py_DECREF(waiting);
+    Py_DECREF(closing);
+    return count_batch(lane, sent, (unsigned char *)PyBytes_AsString(*cipher), (size_t)PyBytes_Size(*cipher), left);
+}
+
+/* None: all has left. False: nothing was done.
+ * (done, [(ciphertext, plaintext), …], left, waits, error): so many bytes were encrypted; these chunks were given to the
+ * transport, have not left it whole, and of them so much has left, and waits there; it raised the error. */
+static PyObject *lane_write(Lane *lane, PyObject *argument)
+{
+    Py_buffer view;
+    if (!usable(lane)) return NULL;
+    if (lane->over || lane->transport_write == NULL || BIO_ctrl_pending(lane->memory_out)) Py_RETURN_FALSE;
+    if (PyObject_GetBuffer(argument, &view, PyBUF_SIMPLE)) return NULL;
+    size_t size = (size_t)view.len, waits = 0;
+    PyObject *cipher = NULL, *kind = NULL, *error = NULL, *traceback = NULL;
+    Sent sent;
+    memset(&sent, 0, sizeof sent);
+    while (sent.done < size && sent.done < SLICE && write_batch(lane, view.buf, size, &sent, &cipher, &waits) && lane->in != NULL)
+        ;
+    PyBuffer_Release(&view);
+    PyObject *told = NULL;
+    PyErr_Fetch(&kind, &error, &traceback);
+    if (kind == NULL && sent.done == size && sent.left_size == 0) {
+        told = Py_NewRef(Py_None);
+    } else if (kind == NULL && sent.done == 0) {
+        told = Py_NewRef(Py_False);
+    } else if (cipher != NULL) {
+        PyErr_NormalizeException(&kind, &error, &traceback);
+        if (traceback != NULL) PyException_SetTraceback(error, traceback);
+        PyObject *chunks = chunks_left(&sent);
+        if (chunks != NULL)
+            told = Py_BuildValue("(nNnnO)", (Py_ssize_t)sent.done, chunks, (Py_ssize_t)sent.left_taken, (Py_ssize_t)waits, error == NULL ? Py_None : error);
+    }
+    if (told == NULL && !PyErr_Occurred()) PyErr_NoMemory();
+    Py_XDECREF(cipher);
+    Py_XDECREF(kind);
+    Py_XDECREF(error);
+    Py_XDECREF(traceback);
+    return told;
 }
 
 /* -- waiting: the lane is its own future of asyncio, for one task at a time ------------------------------------------------ */
@@ -703,7 +900,9 @@ static PyObject *lane_enter(Lane *lane, PyObject *arguments)
 {
     PyObject *ciphertext, *plaintext;
     int fd, dry;
-    if (!PyArg_ParseTuple(arguments, "iOOp", &fd, &ciphertext, &plaintext, &dry)) return NULL;
+    char *part = NULL;
+    Py_ssize_t part_size = 0;
+    if (!PyArg_ParseTuple(arguments, "iOOp|y#", &fd, &ciphertext, &plaintext, &dry, &part, &part_size)) return NULL;
     if (lane->in != NULL) {
         PyErr_SetString(PyExc_RuntimeError, "the lane was entered already");
         return NULL;
@@ -718,6 +917,7 @@ static PyObject *lane_enter(Lane *lane, PyObject *arguments)
         PyErr_SetString(PyExc_ValueError, "the memory is too small");
         return NULL;
     }
+    if (!keep(lane, (unsigned char *)part, (size_t)part_size)) return PyErr_NoMemory();
     BIO *in = make_bio(lane), *out = make_bio(lane);
     if (in == NULL || out == NULL) {
         BIO_free(in);
@@ -745,6 +945,17 @@ static void restore_bios(Lane *lane)
     SSL_set0_wbio(lane->ssl, lane->memory_out);
 }
 
+/* Write to a transport, by these methods of it, until the lane is left. */
+static PyObject *lane_use_transport(Lane *lane, PyObject *arguments)
+{
+    PyObject *write, *waiting, *closing;
+    if (!PyArg_ParseTuple(arguments, "OOO", &write, &waiting, &closing)) return NULL;
+    SET(lane->transport_write, Py_NewRef(write));
+    SET(lane->transport_waiting, Py_NewRef(waiting));
+    SET(lane->transport_closing, Py_NewRef(closing));
+    Py_RETURN_NONE;
+}
+
 /* Make the lane a future of `loop`: once, and only where the loop can watch descriptors. */
 static PyObject *lane_use_loop(Lane *lane, PyObject *arguments)
 {
@@ -764,7 +975,12 @@ static PyObject *lane_use_loop(Lane *lane, PyObject *arguments)
     Py_RETURN_NONE;
 }
 
-static int lane_clear(Lane *lane);
+static void clear_transport(Lane *lane)
+{
+    Py_CLEAR(lane->transport_write); /* likewise: the transport has us, through its protocol */
+    Py_CLEAR(lane->transport_waiting);
+    Py_CLEAR(lane->transport_closing);
+}
 
 /* (received and not decrypted, decrypted and not read, whether OpenSSL has more of it, FIN, errno, dry, whether the loop
  * watches the descriptor for us, whether OpenSSL ended: then the next read, at once, meets that end, or raises the error
@@ -787,6 +1003,7 @@ static PyObject *lane_leave(Lane *lane, PyObject *Py_UNUSED(ignored))
     Py_CLEAR(lane->on_readable);
     Py_CLEAR(lane->add_reader);
     Py_CLEAR(lane->remove_reader);
+    clear_transport(lane);
     if (lane->failure) {
         ERR_new();
         ERR_set_error((int)(lane->failure >> 23 & 0xFF), (int)(lane->failure & 0x7FFFFF), NULL);
@@ -883,6 +1100,9 @@ static int lane_traverse(Lane *lane, visitproc visit, void *arg)
     Py_VISIT(lane->callback);
     Py_VISIT(lane->context);
     Py_VISIT(lane->result);
+    Py_VISIT(lane->transport_write);
+    Py_VISIT(lane->transport_waiting);
+    Py_VISIT(lane->transport_closing);
     return 0;
 }
 
@@ -895,6 +1115,7 @@ static int lane_clear(Lane *lane)
     Py_CLEAR(lane->callback);
     Py_CLEAR(lane->context);
     Py_CLEAR(lane->result);
+    clear_transport(lane);
     return 0;
 }
 
@@ -909,7 +1130,7 @@ static void lane_dealloc(Lane *lane)
     release(&lane->ciphertext);
     release(&lane->plaintext);
     release(&lane->into);
-    free(lane->part);
+    free(lane->part_memory);
     lane_clear(lane);
     Py_CLEAR(lane->descriptor);
     Py_CLEAR(lane->held);
@@ -939,6 +1160,10 @@ static PyMethodDef lane_methods[] = {
     {"read", (PyCFunction)lane_read, METH_O, NULL},
     {"read_into", (PyCFunction)lane_read_into, METH_O, NULL},
     {"send", (PyCFunction)lane_send, METH_O, NULL},
+    {"use_transport", (PyCFunction)lane_use_transport, METH_VARARGS, NULL},
+    {"take", (PyCFunction)lane_take, METH_O, NULL},
+    {"take_into", (PyCFunction)lane_take_into, METH_VARARGS, NULL},
+    {"write", (PyCFunction)lane_write, METH_O, NULL},
     {"wait", (PyCFunction)lane_wait, METH_O, NULL},
     {"wait_into", (PyCFunction)lane_wait_into, METH_O, NULL},
     {"forget_wait", (PyCFunction)lane_forget_wait, METH_NOARGS, NULL},

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bowout._arguments import checked_server_hostname
 from bowout._connection.channel import shared_scratch
+from bowout._lane import HEADROOM
 from bowout._core import hook
 from bowout._core.engine import Engine
 from bowout._core.timeline import Timeline
@@ -18,6 +19,7 @@ from bowout.asyncio._arguments import client_context, facts_of, gate_of, positiv
 from bowout.asyncio._closer import CallbackCloser
 from bowout.asyncio._errors import WriteAfterEOF, as_connection_error, loss_of, lost_data
 from bowout.asyncio._handshake import HANDSHAKE_TIMEOUT, CallbackHandshake
+from bowout.asyncio._lane import CallbackLane
 from bowout.asyncio._policy import DEFAULT_POLICY, log_tolerated
 from bowout.asyncio._sender import Sender
 from bowout.asyncio._transport import TLSTransport
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from bowout.errors import HandshakeTimeout
 
 #: Size of a connection's own memory for ciphertext, in bytes, where the shared one cannot be used.
-_OWN_BUFFER: Final = 1 << 16
+_OWN_MEMORY: Final = 1 << 16
 #: States in which our direction cannot be used again.
 _DEAD: Final = frozenset({Outbound.LOST, Outbound.FATAL_ALERT, Outbound.RESET})
 #: States of the peer's direction in which it has ended without close_notify.
@@ -72,8 +74,10 @@ class TLSProtocol(asyncio.BufferedProtocol):
         "_extra",
         "_handshake",
         "_host",
+        "_lane",
         "_loop",
         "_lost",
+        "_memory",
         "_policy",
         "_reason",
         "_scratch",
@@ -120,12 +124,14 @@ class TLSProtocol(asyncio.BufferedProtocol):
         self._app = Application(
             loop, app_protocol, made=not call_connection_made, failed=self._fail, interrupted=self._engine.hand_on
         )
-        self._app_transport: TLSTransport | None = TLSTransport(self, self._app)
-        self._sender = Sender(loop, self._engine, self._app, go_on=partial(self._guarded, self._go_on))
+        self._lane = CallbackLane(self._engine, self._app)
+        self._app_transport: TLSTransport | None = TLSTransport(self, self._app, self._lane)
+        self._sender = Sender(loop, self._engine, self._app, self._lane, go_on=partial(self._guarded, self._go_on))
         self._handshake = CallbackHandshake(
             loop, self._engine, self._sender, waiter, timeout=handshake_timeout, expired=self._expire
         )
-        self._buffer, self._scratch = shared_scratch()
+        self._memory, self._scratch = shared_scratch()
+        self._buffer = self._memory[HEADROOM:]
         self._began = time.time()
         self._underlying: UnderlyingTransport | None = None
         self._closer: CallbackCloser | None = None
@@ -189,7 +195,8 @@ class TLSProtocol(asyncio.BufferedProtocol):
         self._underlying = underlying = UnderlyingTransport(self._loop, transport)  # type: ignore[arg-type]
         self._sender.underlying = underlying
         if not underlying.is_socket:
-            self._buffer = memoryview(bytearray(_OWN_BUFFER))  # It may be filled while others use the shared one.
+            self._memory = memoryview(bytearray(_OWN_MEMORY))  # It may be filled while others use the shared one.
+            self._buffer = self._memory[HEADROOM:]
         by = Side.WE if self._engine.role is Role.CLIENT else Side.PEER
         self._timeline.record(EventKind.CONNECTED, by, underlying.peer)
         self._handshake.begin()
@@ -203,7 +210,20 @@ class TLSProtocol(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Process received ciphertext."""
-        self._guarded(self._receive, self._buffer[:nbytes])
+        try:
+            if self._lane.entered is None or self._delivering or self._app.reading_paused:
+                self._receive(self._buffer[:nbytes])
+                return
+            self._delivering = True
+            try:
+                usual = self._lane.deliver(nbytes)
+            finally:
+                self._delivering = False
+            if not usual:
+                self._go_on()
+        except BaseException as error:
+            self._interrupted_by(error)
+            raise
 
     def eof_received(self) -> bool:
         """Process the peer's FIN. The transport stays open: it is closed when the connection has ended."""
@@ -251,6 +271,7 @@ class TLSProtocol(asyncio.BufferedProtocol):
 
     def _receive(self, data: memoryview) -> None:
         engine = self._engine
+        self._lane.leave()
         if self._closer is not None:
             engine.receive_data(data)
             self._closer.received(len(data))
@@ -258,11 +279,13 @@ class TLSProtocol(asyncio.BufferedProtocol):
             self._deliver(data)
             if engine.outgoing.size:  # An answer of OpenSSL, or what could not be sent before.
                 self._sender.run()
+            self._enter_lane()
         else:
             engine.receive_data(data)
             self._go_on()
 
     def _receive_end(self) -> None:
+        self._lane.leave()
         self._engine.receive_eof()
         if self._closer is not None:
             self._closer.received(0)
@@ -270,6 +293,7 @@ class TLSProtocol(asyncio.BufferedProtocol):
             self._go_on()
 
     def _lose(self, exc: Exception | None) -> None:
+        self._lane.leave()
         loss = "the transport under TLS was closed" if exc is None else loss_of(exc)
         self._engine.receive_reset(str(exc or ""), loss=loss)
         if self._closer is None:
@@ -287,6 +311,14 @@ class TLSProtocol(asyncio.BufferedProtocol):
             self._deliver()
             self._sender.run()
             self._regulate()
+            self._enter_lane()
+
+    def _enter_lane(self) -> None:
+        """Let data pass through the lane from now on, if that is possible."""
+        usual = not (self._app.reading_paused or self._delivering or self._eof_delivered) and self._closer is None
+        if usual and self._lane.entered is None and self._underlying is not None:
+            self._lane.enter(self._underlying, self._memory, self._buffer, self._scratch)
+            self._sender.allow_lane()
 
     # -- the handshake -------------------------------------------------------------------------------------------
 
@@ -338,7 +370,9 @@ class TLSProtocol(asyncio.BufferedProtocol):
             return  # It was called from a callback of the application: the loop below goes on.
         self._delivering = True
         try:
-            while self._may_deliver():
+            if self._lane.entered is not None and not self._app.reading_paused:
+                self._lane.deliver(0)
+            while self._lane.entered is None and self._may_deliver():
                 new, data = data, None
                 if not self._deliver_once(new):
                     return
@@ -370,7 +404,9 @@ class TLSProtocol(asyncio.BufferedProtocol):
             self._close("" if self._engine.outbound in _DEAD else "close()")
             return False
         if count:
-            return self._app.data_received(into[:count]) and not incoming.is_waiting
+            app = self._app
+            delivered = app.buffer_updated(count) if has_memory else app.data_received(bytes(into[:count]))
+            return delivered and not incoming.is_waiting
         if count is not None:
             self._deliver_eof()
         return False
@@ -393,6 +429,15 @@ class TLSProtocol(asyncio.BufferedProtocol):
             raise WriteAfterEOF("write() after write_eof(): our direction has ended")
         self._guarded(self._sender.write, data)
         return True
+
+    def write_in_lane(self, lane: Any, data: bytes) -> None:
+        """Send `data` through `lane`, for nothing waits before them."""
+        try:
+            if (written := lane.write(data)) is not None:
+                self._sender.finish_write(data, written)
+        except BaseException as error:
+            self._interrupted_by(error)
+            raise
 
     def write_eof(self) -> None:
         """Send close_notify after everything written; the peer may go on sending."""
@@ -432,6 +477,7 @@ class TLSProtocol(asyncio.BufferedProtocol):
     def _begin_to_close(self) -> CallbackCloser | None:
         """Return what carries out the end; None if TLS has not begun."""
         self._handshake.stop_timer()
+        self._lane.leave()
         self._sender.eof_wanted = False  # The end has a close_notify of its own.
         if self._closer is None and self._underlying is not None:
             self._closer = CallbackCloser(
