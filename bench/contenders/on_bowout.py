@@ -83,5 +83,6 @@ class BowoutProtocols(Protocols):
     """`bowout.asyncio.create_connection`, with the protocols that asyncio's own gets."""
 
     async def open(self) -> CountingProtocol:
-        _, protocol = await bowout.asyncio.create_connection(self.protocol, HOST, self.port, ssl=self.context)
+        protocol = self.protocol()
+        await bowout.asyncio.create_connection(lambda: protocol, HOST, self.port, ssl=self.context)
         return protocol

@@ -142,6 +142,7 @@ typedef struct {
     size_t part_size;
     unsigned char *cipher_out; /* where our BIO puts output while `direct` */
     size_t cipher_out_size, cipher_out_room;
+    size_t frame;        /* bytes by which the last record's body was longer than its data; a guess for the next */
     int rest;            /* whether OpenSSL has decrypted more of a record than was read */
     int dry, eager, tells_once, over, ended, eof, error, send_error, noted, operations, waits;
     unsigned long failure; /* OpenSSL's error */
@@ -264,18 +265,28 @@ static int keep(Lane *lane, unsigned char *data, size_t size)
     return keep_both(lane, data, size, NULL, 0);
 }
 
+static size_t body_of(const unsigned char *header)
+{
+    return (size_t)header[3] << 8 | header[4];
+}
+
+static int may_be_data(const unsigned char *header)
+{
+    return header[0] == APPLICATION_DATA && header[1] == 3 && body_of(header) <= MAX_BODY;
+}
+
 /* Decrypt records of application data from `data` into `buffer`, as many as fit, up to the first unusual thing, which
  * sets `over`. Return the number of bytes; `used` is how much of `data` OpenSSL was given. */
 static size_t decrypt(Lane *lane, const unsigned char *data, size_t size, size_t *used, unsigned char *buffer, size_t room)
 {
-    size_t total = 0, at = 0;
+    size_t total = 0, at = 0, body = 0;
     unsigned records = 0;
     while (total < room && !lane->over) {
         if (!lane->rest) {
             if (size - at < HEADER) break;
             const unsigned char *header = data + at;
-            size_t body = (size_t)header[3] << 8 | header[4];
-            if (header[0] != APPLICATION_DATA || header[1] != 3 || body > MAX_BODY) {
+            body = body_of(header);
+            if (!may_be_data(header)) {
                 lane->over = 1;
                 break;
             }
@@ -288,7 +299,9 @@ static size_t decrypt(Lane *lane, const unsigned char *data, size_t size, size_t
         if (SSL_read_ex(lane->ssl, buffer + total, room - total, &got)) {
             total += got;
             records++;
+            int begun = lane->rest;
             lane->rest = total == room && SSL_pending(lane->ssl) > 0;
+            if (!begun && !lane->rest) lane->frame = body - got;
         } else {
             lane->rest = 0;
             if (SSL_get_error(lane->ssl, 0) != WANT_READ) {
@@ -536,71 +549,112 @@ static PyObject *lane_send(Lane *lane, PyObject *argument)
 
 /* -- a transport of asyncio's, which pushes what it received, and buffers what it cannot send ------------------------------ */
 
-static size_t take(Lane *lane, size_t size, unsigned char *buffer, size_t room)
+/* Put the `size` bytes that the transport has put into the memory behind what was left; return where both begin. */
+static unsigned char *join(Lane *lane, size_t *size)
 {
     unsigned char *data = (unsigned char *)lane->ciphertext.view.buf + HEADROOM;
-    size_t used = 0;
-    int kept = 1;
-    if (size && lane->part_size <= HEADROOM) {
+    if (*size && lane->part_size <= HEADROOM) {
         data -= lane->part_size;
         if (lane->part_size) memcpy(data, lane->part, lane->part_size);
-        size += lane->part_size;
-    } else {
-        if (size) kept = keep_both(lane, lane->part, lane->part_size, data, size);
-        if (lane->part_size) data = lane->part;
-        size = lane->part_size;
+        *size += lane->part_size;
+        return data;
     }
-    size_t total = kept ? decrypt(lane, data, size, &used, buffer, room) : 0;
-    if (!kept || !keep(lane, data + used, size - used)) lane->over = 1, lane->error = ENOMEM;
+    if (*size && !keep_both(lane, lane->part, lane->part_size, data, *size)) return NULL;
+    *size = lane->part_size;
+    return lane->part_size ? lane->part : data;
+}
+
+/* `join` the bytes that `argument` counts. Return NULL with an exception. */
+static unsigned char *join_arrived(Lane *lane, PyObject *argument, size_t *size)
+{
+    *size = PyLong_AsSize_t(argument);
+    if (PyErr_Occurred()) return NULL;
+    if (*size > (size_t)lane->ciphertext.view.len - HEADROOM) {
+        PyErr_SetString(PyExc_ValueError, "the memory is smaller");
+        return NULL;
+    }
+    unsigned char *data = join(lane, size);
+    if (data == NULL) PyErr_NoMemory();
+    return data;
+}
+
+/* Decrypt what was joined, and keep the rest. Return 0 with an exception. */
+static int decrypt_joined(Lane *lane, unsigned char *data, size_t size, unsigned char *buffer, size_t room, size_t *total)
+{
+    PyThreadState *thread = NULL;
+    size_t used;
+    lane->busy = 1;
+    if (size > LARGE) thread = PyEval_SaveThread();
+    *total = decrypt(lane, data, size, &used, buffer, room);
+    if (thread != NULL) PyEval_RestoreThread(thread);
+    lane->busy = 0;
+    if (keep(lane, data + used, size - used)) return 1;
+    PyErr_NoMemory();
+    return 0;
+}
+
+/* Whether `part` begins with a whole record, or with what cannot become one of data. */
+static int has_record(const Lane *lane)
+{
+    return lane->part_size >= HEADER && (!may_be_data(lane->part) || lane->part_size >= HEADER + body_of(lane->part));
+}
+
+/* Guess how many bytes of plaintext are in the whole records of `data`, up to TAKEN_AT_ONCE. */
+static size_t guess(Lane *lane, const unsigned char *data, size_t size)
+{
+    size_t total = 0;
+    while (size > HEADER && total < TAKEN_AT_ONCE) {
+        size_t body = body_of(data);
+        if (size < HEADER + body) break;
+        if (body > lane->frame) total += body - lane->frame;
+        data += HEADER + body;
+        size -= HEADER + body;
+    }
     return total;
 }
 
-/* Decrypt what was left and the `size` bytes in the memory. Return 0 with an exception. */
-static int take_unlocked(Lane *lane, PyObject *size, unsigned char *buffer, size_t room, size_t *total)
-{
-    size_t count = PyLong_AsSize_t(size);
-    if (PyErr_Occurred()) return 0;
-    if (count > (size_t)lane->ciphertext.view.len - HEADROOM) {
-        PyErr_SetString(PyExc_ValueError, "the memory is smaller");
-        return 0;
-    }
-    PyThreadState *thread = NULL;
-    lane->busy = 1;
-    if (count + lane->part_size > LARGE) thread = PyEval_SaveThread();
-    *total = take(lane, count, buffer, room);
-    if (thread != NULL) PyEval_RestoreThread(thread);
-    lane->busy = 0;
-    if (lane->error) PyErr_NoMemory();
-    return !lane->error;
-}
-
 /* take(size): bytes; (bytes,): the same, and there may be more; None: nothing now; False: leave */
-static PyObject *lane_take(Lane *lane, PyObject *size)
+static PyObject *lane_take(Lane *lane, PyObject *argument)
 {
-    size_t total, room = TAKEN_AT_ONCE;
-    if (!usable(lane) || !take_unlocked(lane, size, lane->plaintext.view.buf, room, &total)) return NULL;
-    if (total == 0) return Py_NewRef(lane->over ? Py_False : Py_None);
-    PyObject *data = PyBytes_FromStringAndSize(lane->plaintext.view.buf, (Py_ssize_t)total);
-    if (data == NULL || (total < room && !lane->over)) return data;
-    PyObject *first = PyTuple_Pack(1, data);
-    Py_DECREF(data);
+    size_t size, total;
+    unsigned char *data;
+    if (!usable(lane) || (data = join_arrived(lane, argument, &size)) == NULL) return NULL;
+    /* Much is decrypted into a new object at once, which has the right size if the guess is right. */
+    size_t room = size > LARGE && !lane->rest ? guess(lane, data, size) : 0;
+    PyObject *object = room > LARGE ? PyBytes_FromStringAndSize(NULL, (Py_ssize_t)room) : NULL;
+    PyErr_Clear();
+    if (object == NULL) room = TAKEN_AT_ONCE;
+    unsigned char *buffer = object == NULL ? lane->plaintext.view.buf : (unsigned char *)PyBytes_AsString(object);
+    if (!decrypt_joined(lane, data, size, buffer, room, &total)) {
+        Py_XDECREF(object);
+        return NULL;
+    }
+    if (total == 0) {
+        Py_XDECREF(object);
+        return Py_NewRef(lane->over ? Py_False : Py_None);
+    }
+    if (object == NULL || total < room) SET(object, PyBytes_FromStringAndSize((char *)buffer, (Py_ssize_t)total));
+    if (object == NULL || !(lane->over || lane->rest || has_record(lane))) return object;
+    PyObject *first = PyTuple_Pack(1, object);
+    Py_DECREF(object);
     return first;
 }
 
 /* take_into(size, buffer): the number of bytes; less than 0: so many, and there may be more; None; False */
 static PyObject *lane_take_into(Lane *lane, PyObject *arguments)
 {
-    PyObject *size, *buffer;
+    PyObject *argument, *buffer;
     Py_buffer view;
-    size_t total;
-    if (!usable(lane) || !PyArg_ParseTuple(arguments, "OO", &size, &buffer)) return NULL;
+    size_t size, total = 0;
+    if (!usable(lane) || !PyArg_ParseTuple(arguments, "OO", &argument, &buffer)) return NULL;
     if (PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)) return NULL;
-    size_t room = (size_t)view.len;
-    int taken = take_unlocked(lane, size, view.buf, room, &total);
+    unsigned char *data = join_arrived(lane, argument, &size);
+    int decrypted = data != NULL && decrypt_joined(lane, data, size, view.buf, (size_t)view.len, &total);
     PyBuffer_Release(&view);
-    if (!taken) return NULL;
+    if (!decrypted) return NULL;
     if (total == 0) return Py_NewRef(lane->over ? Py_False : Py_None);
-    return PyLong_FromSsize_t(total == room || lane->over ? -(Py_ssize_t)total : (Py_ssize_t)total);
+    int more = lane->over || lane->rest || has_record(lane);
+    return PyLong_FromSsize_t(more ? -(Py_ssize_t)total : (Py_ssize_t)total);
 }
 
 /* 1 or 0; -1 with an exception */

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bowout._arguments import checked_server_hostname
 from bowout._connection.channel import shared_scratch
-from bowout._lane import HEADROOM
 from bowout._core import hook
 from bowout._core.engine import Engine
 from bowout._core.timeline import Timeline
+from bowout._lane import HEADROOM
 from bowout._tls_numbers import TLS13_NAME
 from bowout.asyncio._application import Application
 from bowout.asyncio._arguments import client_context, facts_of, gate_of, positive
@@ -21,6 +21,7 @@ from bowout.asyncio._errors import WriteAfterEOF, as_connection_error, loss_of, 
 from bowout.asyncio._handshake import HANDSHAKE_TIMEOUT, CallbackHandshake
 from bowout.asyncio._lane import CallbackLane
 from bowout.asyncio._policy import DEFAULT_POLICY, log_tolerated
+from bowout.asyncio._receiver import Receiver
 from bowout.asyncio._sender import Sender
 from bowout.asyncio._transport import TLSTransport
 from bowout.asyncio._underlying import UnderlyingTransport
@@ -67,7 +68,6 @@ class TLSProtocol(asyncio.BufferedProtocol):
         "_began",
         "_buffer",
         "_closer",
-        "_delivering",
         "_engine",
         "_eof_delivered",
         "_error",
@@ -80,6 +80,7 @@ class TLSProtocol(asyncio.BufferedProtocol):
         "_memory",
         "_policy",
         "_reason",
+        "_receiver",
         "_scratch",
         "_sender",
         "_shutdown_timeout",
@@ -124,7 +125,7 @@ class TLSProtocol(asyncio.BufferedProtocol):
         self._app = Application(
             loop, app_protocol, made=not call_connection_made, failed=self._fail, interrupted=self._engine.hand_on
         )
-        self._lane = CallbackLane(self._engine, self._app)
+        self._lane = CallbackLane(self._engine)
         self._app_transport: TLSTransport | None = TLSTransport(self, self._app, self._lane)
         self._sender = Sender(loop, self._engine, self._app, self._lane, go_on=partial(self._guarded, self._go_on))
         self._handshake = CallbackHandshake(
@@ -132,13 +133,15 @@ class TLSProtocol(asyncio.BufferedProtocol):
         )
         self._memory, self._scratch = shared_scratch()
         self._buffer = self._memory[HEADROOM:]
+        self._receiver = Receiver(
+            self._engine, self._app, self._lane, arrivals=self._buffer, scratch=self._scratch, ended=self._end_of_input
+        )
         self._began = time.time()
         self._underlying: UnderlyingTransport | None = None
         self._closer: CallbackCloser | None = None
         self._error: BaseException | None = None
         self._lost: asyncio.Future[None] | None = None
         self._eof_delivered = False
-        self._delivering = False
         self._reason = ""
         self.ending: Ending | None = None
 
@@ -196,7 +199,7 @@ class TLSProtocol(asyncio.BufferedProtocol):
         self._sender.underlying = underlying
         if not underlying.is_socket:
             self._memory = memoryview(bytearray(_OWN_MEMORY))  # It may be filled while others use the shared one.
-            self._buffer = self._memory[HEADROOM:]
+            self._buffer = self._receiver.arrivals = self._memory[HEADROOM:]
         by = Side.WE if self._engine.role is Role.CLIENT else Side.PEER
         self._timeline.record(EventKind.CONNECTED, by, underlying.peer)
         self._handshake.begin()
@@ -211,15 +214,9 @@ class TLSProtocol(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Process received ciphertext."""
         try:
-            if self._lane.entered is None or self._delivering or self._app.reading_paused:
+            if self._lane.entered is None or self._receiver.delivering or self._app.reading_paused:
                 self._receive(self._buffer[:nbytes])
-                return
-            self._delivering = True
-            try:
-                usual = self._lane.deliver(nbytes)
-            finally:
-                self._delivering = False
-            if not usual:
+            elif not self._receiver.deliver_in_lane(nbytes):
                 self._go_on()
         except BaseException as error:
             self._interrupted_by(error)
@@ -233,7 +230,7 @@ class TLSProtocol(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Process the end of the transport."""
         if self._underlying is not None:
-            self._underlying.lost = True
+            self._underlying.lost = self._receiver.lost = True
         if self._lost is not None and not self._lost.done():
             self._lost.set_result(None)
         if self._underlying is None or (self._closer is not None and self._closer.over):
@@ -275,8 +272,8 @@ class TLSProtocol(asyncio.BufferedProtocol):
         if self._closer is not None:
             engine.receive_data(data)
             self._closer.received(len(data))
-        elif engine.handshake_done and not self._app.reading_paused and not self._delivering:
-            self._deliver(data)
+        elif engine.handshake_done and not self._app.reading_paused and not self._receiver.delivering:
+            self._receiver.deliver(data)
             if engine.outgoing.size:  # An answer of OpenSSL, or what could not be sent before.
                 self._sender.run()
             self._enter_lane()
@@ -308,16 +305,17 @@ class TLSProtocol(asyncio.BufferedProtocol):
         if self._closer is not None:
             self._closer.run()
         elif self._engine.handshake_done or self._shake_hands():
-            self._deliver()
+            self._receiver.deliver()
             self._sender.run()
             self._regulate()
             self._enter_lane()
 
     def _enter_lane(self) -> None:
         """Let data pass through the lane from now on, if that is possible."""
-        usual = not (self._app.reading_paused or self._delivering or self._eof_delivered) and self._closer is None
+        receiver = self._receiver
+        usual = not (receiver.over or receiver.delivering or self._app.reading_paused)
         if usual and self._lane.entered is None and self._underlying is not None:
-            self._lane.enter(self._underlying, self._memory, self._buffer, self._scratch)
+            self._lane.enter(self._underlying, self._memory, self._scratch)
             self._sender.allow_lane()
 
     # -- the handshake -------------------------------------------------------------------------------------------
@@ -364,52 +362,12 @@ class TLSProtocol(asyncio.BufferedProtocol):
         if self._underlying is not None and self._closer is None:
             self._underlying.read(on=self._sender.starved or not self._app.reading_paused)
 
-    def _deliver(self, data: memoryview | None = None) -> None:
-        """Deliver what can be decrypted, `data` included."""
-        if self._delivering:
-            return  # It was called from a callback of the application: the loop below goes on.
-        self._delivering = True
-        try:
-            if self._lane.entered is not None and not self._app.reading_paused:
-                self._lane.deliver(0)
-            while self._lane.entered is None and self._may_deliver():
-                new, data = data, None
-                if not self._deliver_once(new):
-                    return
-        finally:
-            self._delivering = False
-            if data is not None:
-                self._engine.receive_data(data)
-
-    def _may_deliver(self) -> bool:
-        """Tell whether to deliver: to an application that has paused, only the end of a lost transport."""
-        if self._closer is not None or self._eof_delivered:
-            return False
-        if self._app.reading_paused and not self.connected:
-            self._engine.incoming.hold()
-            return not self._engine.incoming.held
-        return not self._app.reading_paused
-
-    def _deliver_once(self, data: memoryview | None) -> bool:
-        """Deliver the next data or the end; tell whether there may be more."""
-        has_memory = self._app.is_buffered and not self._app.reading_paused
-        into = self._app.get_buffer() if has_memory else self._scratch
-        if into is None:
-            return False
-        try:
-            incoming = self._engine.incoming
-            count = incoming.read_into(into) if data is None else self._engine.receive_and_read(data, into)
-        except BowoutError as error:
+    def _end_of_input(self, error: BowoutError | None) -> None:
+        if error is None:
+            self._deliver_eof()
+        else:
             self._error = error
             self._close("" if self._engine.outbound in _DEAD else "close()")
-            return False
-        if count:
-            app = self._app
-            delivered = app.buffer_updated(count) if has_memory else app.data_received(bytes(into[:count]))
-            return delivered and not incoming.is_waiting
-        if count is not None:
-            self._deliver_eof()
-        return False
 
     def _deliver_eof(self) -> None:
         self._eof_delivered = True
@@ -480,6 +438,7 @@ class TLSProtocol(asyncio.BufferedProtocol):
         self._lane.leave()
         self._sender.eof_wanted = False  # The end has a close_notify of its own.
         if self._closer is None and self._underlying is not None:
+            self._receiver.over = True
             self._closer = CallbackCloser(
                 self._loop,
                 self._engine,
@@ -521,7 +480,7 @@ class TLSProtocol(asyncio.BufferedProtocol):
             error = as_connection_error(error)
         self._app.connection_lost(error)
         self._app_transport = None  # Break the reference cycles, so that all is freed at once.
-        for part in (self._app, self._sender, self._handshake, self._closer):
+        for part in (self._app, self._receiver, self._sender, self._handshake, self._closer):
             if part is not None:
                 part.forget()
         self._handshake.wake(error or StreamClosed("the connection was closed in the handshake"))

@@ -66,7 +66,8 @@ class TLSTransport(_Base):
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
         protocol = getattr(self, "_protocol", None)
-        if protocol is not None and protocol.connected and not protocol.closing and self._generation == generation.number:
+        ours = protocol is not None and self._generation == generation.number
+        if ours and protocol.connected and not protocol.closing:
             _warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
 
     @property
