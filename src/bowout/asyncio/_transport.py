@@ -65,9 +65,10 @@ class TLSTransport(_Base):
         return repr(self._protocol).replace("TLSProtocol", "TLSTransport", 1)
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
-        protocol = getattr(self, "_protocol", None)
-        ours = protocol is not None and self._generation == generation.number
-        if ours and protocol.connected and not protocol.closing:
+        protocol: TLSProtocol | None = getattr(self, "_protocol", None)
+        if protocol is None or self._generation != generation.number:
+            return
+        if protocol.connected and not protocol.closing:
             _warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
 
     @property
