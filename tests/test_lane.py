@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
 import socket
 import ssl
@@ -22,6 +21,7 @@ import bowout
 from bowout import _lane
 from bowout._lane import VARIABLE
 from helpers.kernel import wait_full
+from helpers.lanes import told
 from helpers.runners import Runner
 from helpers.tasks import in_thread, jobs, settle
 from helpers.wire import NAME, ROLES, VERSIONS, Role, Version, Wire, client_context, peer
@@ -147,24 +147,6 @@ def test_memory_that_is_too_small_is_refused() -> None:
 
 
 # -- the same ending on both
-
-
-def told(ending: bowout.Ending) -> str:
-    """All that an ending tells, but for times, addresses and random numbers."""
-    facts = ending.to_dict()
-    for name in ("began", "duration", "peer"):
-        facts.pop(name, None)
-
-    def timeless(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: timeless(each) for name, each in value.items() if name != "until" and not name.endswith("at")}
-        return [timeless(each) for each in value] if isinstance(value, list) else value
-
-    kept = timeless(facts)
-    for event in kept["events"]:
-        if event["kind"] == "connected":
-            event["detail"] = ""
-    return json.dumps(kept, indent=1)
 
 
 async def echo(stream: bowout.Stream) -> None:

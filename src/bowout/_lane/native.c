@@ -157,6 +157,7 @@ typedef struct {
     PyObject *loop, *descriptor, *add_reader, *remove_reader, *on_readable, *callback, *context, *result, *held;
     /* a transport's methods: see there */
     PyObject *transport_write, *transport_waiting, *transport_closing;
+    size_t unwritten; /* of the `write` that is being done */
 } Lane;
 
 static PyObject *cancelled_error;
@@ -657,6 +658,12 @@ static PyObject *lane_take_into(Lane *lane, PyObject *arguments)
     return PyLong_FromSsize_t(more ? -(Py_ssize_t)total : (Py_ssize_t)total);
 }
 
+/* Called within a `write`, by what the transport runs: how many bytes of plaintext it has not passed on yet. */
+static PyObject *lane_unwritten(Lane *lane, PyObject *Py_UNUSED(ignored))
+{
+    return PyLong_FromSize_t(lane->unwritten);
+}
+
 /* 1 or 0; -1 with an exception */
 static int call_for_truth(PyObject *method)
 {
@@ -709,6 +716,7 @@ static int write_batch(Lane *lane, const unsigned char *data, size_t size, Sent 
     Py_DECREF(write);
     Py_DECREF(waiting);
     Py_DECREF(closing);
+    lane->unwritten = size - sent->done;
     return count_batch(lane, sent, (unsigned char *)PyBytes_AsString(*cipher), (size_t)PyBytes_Size(*cipher), left);
 }
 
@@ -725,9 +733,11 @@ static PyObject *lane_write(Lane *lane, PyObject *argument)
     PyObject *cipher = NULL, *kind = NULL, *error = NULL, *traceback = NULL;
     Sent sent;
     memset(&sent, 0, sizeof sent);
+    lane->unwritten = size;
     while (sent.done < size && sent.done < SLICE && write_batch(lane, view.buf, size, &sent, &cipher, &waits) && lane->in != NULL)
         ;
     PyBuffer_Release(&view);
+    lane->unwritten = 0;
     PyObject *told = NULL;
     PyErr_Fetch(&kind, &error, &traceback);
     if (kind == NULL && sent.done == size && sent.left_size == 0) {
@@ -1218,6 +1228,7 @@ static PyMethodDef lane_methods[] = {
     {"take", (PyCFunction)lane_take, METH_O, NULL},
     {"take_into", (PyCFunction)lane_take_into, METH_VARARGS, NULL},
     {"write", (PyCFunction)lane_write, METH_O, NULL},
+    {"unwritten", (PyCFunction)lane_unwritten, METH_NOARGS, NULL},
     {"wait", (PyCFunction)lane_wait, METH_O, NULL},
     {"wait_into", (PyCFunction)lane_wait_into, METH_O, NULL},
     {"forget_wait", (PyCFunction)lane_forget_wait, METH_NOARGS, NULL},

@@ -20,10 +20,11 @@ class CallbackLane:
         writing: the lane, while nothing waits to be sent: then the application may write to it.
     """
 
-    __slots__ = ("_engine", "entered", "writing")
+    __slots__ = ("_engine", "_last", "entered", "writing")
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._last: Any = None
         self.entered: Any = None
         self.writing: Any = None
 
@@ -41,7 +42,7 @@ class CallbackLane:
             lane.enter(-1, memory, scratch, True, engine.incoming.queue.hand_over())  # noqa: FBT003  (C takes no names)
             underlying.carry(lane)
             engine.timeline.count_by(lane.take_counts)
-            self.entered = lane
+            self.entered = self._last = lane
 
     def leave(self) -> None:
         """Give the engine what the lane has, and let it judge: for all that is not usual."""
@@ -51,3 +52,7 @@ class CallbackLane:
             raw, held, rest, *_, ended = lane.leave()
             self._engine.timeline.count_by(None)
             self._engine.incoming.resume(raw, held, rest=rest, ended=ended)
+
+    def unwritten(self) -> int:
+        """Return how many bytes were to be written by a call of the transport that has not returned: it runs us."""
+        return 0 if self._last is None else self._last.unwritten()

@@ -221,6 +221,7 @@ class Sender:
             outgoing.interrupt()
             outgoing.unencrypted = self._backlog.pop()
         outgoing.interrupt()
+        outgoing.count_unsent(self._lane.unwritten())
 
 
 def _nothing() -> None:
