@@ -19,7 +19,7 @@ PIP := $(PY) -m pip --disable-pip-version-check -qq
 PYTEST = $(PY) -m pytest -n $(WORKERS) --dist worksteal
 LANE_TESTS := tests/engine tests/test_stream_*.py tests/test_connect.py tests/test_serve*.py tests/test_drain*.py \
     tests/test_blocking*.py tests/test_asyncio*.py tests/test_trio*.py tests/test_anyio*.py tests/test_httpcore*.py \
-    tests/test_conformance.py tests/test_session.py tests/test_lane.py
+    tests/test_conformance.py tests/test_session.py tests/test_lane*.py
 EXTRAS := [cli,trio,uvloop,metrics,testing,aiohttp,httpx]
 
 # With it, each process of the tests would compile all the modules that it imports.

@@ -4,25 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import pytest
 
-from bowout import _lane
+from bowout import How, Inbound, MisuseError, _lane
+from bowout._backends import forks
+from bowout._core.winddown import SLICE
+from bowout._lane import HEADROOM
 from bowout.asyncio import Policy
 from bowout.asyncio._protocol import TLSProtocol
 from helpers.asyncio_apps import BufferedApp, RecordingApp, ending_of
 from helpers.lanes import told
+from helpers.peers import ROOT
 from helpers.runners import Runner
-from helpers.wire import NAME, Role, Version, our_context, peer_context
+from helpers.wire import NAME, Role, Version, client_context, our_context, peer_context
 
 native: Any = pytest.importorskip("bowout._lane._native", reason="it was built without a C compiler")
 pytestmark = pytest.mark.backends("asyncio", "uvloop")
 
 MUCH: Final = bytes(range(256)) * 1200  # 300 KiB, in records that do not end where the transport's pieces do.
 SIZES: Final = (1, 100, 20_000, 3, 50_000, 7, 64, 64, 64)
+
+
+class TalkingApp(RecordingApp):
+    """Calls `on_data` after all data that are delivered."""
+
+    on_data: Callable[[], object] | None = None
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.on_data is not None:
+            self.on_data()
 
 
 class MemoryCarrier(asyncio.Transport):
@@ -99,9 +115,19 @@ class Talk:
 
     Attributes:
         used: whether the lane was ever entered.
+        last: what the peer sent after its handshake: a server's session tickets.
     """
 
-    def __init__(self, app: RecordingApp, version: Version, we: Role, *, size: int = 0) -> None:
+    def __init__(
+        self,
+        app: TalkingApp,
+        version: Version,
+        we: Role,
+        *,
+        size: int = 0,
+        context: ssl.SSLContext | None = None,
+        keep_last: bool = False,
+    ) -> None:
         self.app = app
         self.carrier = MemoryCarrier()
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -115,7 +141,7 @@ class Talk:
         self.protocol = TLSProtocol(
             asyncio.get_running_loop(),
             BufferedApp(app, size) if size else app,
-            our_context(version, we),
+            context or our_context(version, we),
             None,
             server_side=we == "server",
             server_hostname=NAME if we == "client" else None,
@@ -126,15 +152,21 @@ class Talk:
         self.protocol.connection_made(self.carrier)
         self.used = False
         self.heard = bytearray()
-        self._shake_hands()
+        self.last = b""
+        self._shake_hands(keep_last=keep_last)
 
-    def _shake_hands(self) -> None:
+    def _shake_hands(self, *, keep_last: bool) -> None:
         for _ in range(4):
             self.incoming.write(bytes(self.carrier.passed))
             self.carrier.passed.clear()
-            with contextlib.suppress(ssl.SSLWantReadError):
+            try:
                 self.far.do_handshake()
-            self.give(self.outgoing.read())
+            except ssl.SSLWantReadError:
+                self.give(self.outgoing.read())
+            else:
+                self.last = self.last or self.outgoing.read()
+        if not keep_last:
+            self.give(self.last)
         assert self.app.told == ["made"]
 
     @property
@@ -369,6 +401,49 @@ def nothing(talk: Talk) -> bytes:
     return b""
 
 
+async def interrupted_in_callback(talk: Talk) -> None:
+    """It ends the loop's run, and no connection."""
+
+    def interrupt() -> None:
+        talk.app.on_data = None
+        raise KeyboardInterrupt
+
+    talk.give(talk.encrypt(b"one"))
+    talk.app.on_data = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        talk.give(talk.encrypt(MUCH[:30_000]))
+    talk.give(talk.encrypt(b"two"))
+    assert talk.app.data == b"one" + MUCH[:30_000] + b"two"
+    await talk.end()
+
+
+async def no_memory(talk: Talk) -> None:
+    """What arrived when the application had no memory for it is discarded by the close, and counted."""
+    if not isinstance(talk.app.transport.get_protocol(), BufferedApp):
+        talk.app.transport.set_protocol(BufferedApp(talk.app, 100))
+    talk.give(talk.encrypt(b"one"))
+    talk.app.transport.get_protocol().get_buffer = lambda sizehint: fail_in_callback(talk)
+    talk.give(talk.encrypt(b"two") + talk.encrypt(b"half")[:9])
+    talk.protocol.eof_received()
+    await talk.app.lost
+    assert talk.app.data == b"one"
+
+
+async def ended_in_get_buffer(talk: Talk) -> None:
+    if not isinstance(talk.app.transport.get_protocol(), BufferedApp):
+        talk.app.transport.set_protocol(BufferedApp(talk.app, 100))
+    app = talk.app.transport.get_protocol()
+    talk.give(talk.encrypt(b"one"))
+
+    def end(sizehint: int) -> bytearray:
+        talk.app.transport.abort()
+        return app.buffer  # type: ignore[no-any-return]
+
+    app.get_buffer = end
+    talk.give(talk.encrypt(b"two"))
+    await talk.app.lost
+
+
 async def lost_while_paused(talk: Talk) -> None:
     talk.app.transport.pause_reading()
     talk.give(talk.encrypt(b"late") + talk.encrypt(b"cut")[:10])
@@ -418,21 +493,13 @@ PLAYS: Final[dict[str, Play]] = {
     "long record": at_the_end(long_record),
     "FIN inside a record": at_the_end(half_record),
     "FIN": at_the_end(nothing),
+    "is interrupted": interrupted_in_callback,
+    "has no memory": no_memory,
+    "ends in get_buffer": ended_in_get_buffer,
     "lost while paused": lost_while_paused,
     "half-closed": half_closed,
     "aborted in a write": aborted_in_a_write,
 }
-
-
-class TalkingApp(RecordingApp):
-    """Calls `on_data` after all data that are delivered."""
-
-    on_data: Callable[[], object] | None = None
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self.on_data is not None:
-            self.on_data()
 
 
 @pytest.fixture
@@ -444,7 +511,7 @@ def play_on(run: Runner, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
             loop = asyncio.get_running_loop()
             complaints: list[str] = []
             loop.set_exception_handler(lambda _, context: complaints.append(context["message"]))
-            app: Any = TalkingApp()
+            app = TalkingApp()
             talk = Talk(app, version, we, size=size)
             await play(talk)
             assert talk.used == (lane is not None)
@@ -471,3 +538,111 @@ def test_in_other_versions_and_roles(play_on: Any, name: str, version: Version, 
     in_python = play_on(None, PLAYS[name], version, we)
     in_c = play_on(native, PLAYS[name], version, we)
     assert in_c == in_python
+
+
+# -- when it is entered and left
+
+
+@pytest.fixture
+def lane_in_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_lane, "native", native)
+
+
+def test_it_is_entered_again_behind_a_ticket_although_a_record_has_begun(run: Runner, lane_in_c: None) -> None:
+    """Otherwise a download that begins with the tickets, and never pauses, would go without the lane."""
+
+    async def main() -> None:
+        talk = Talk(TalkingApp(), "1.3", "client", keep_last=True)
+        assert talk.last
+        assert talk.in_lane
+        download = talk.encrypt(MUCH)
+        talk.give(talk.last + download[:10_000])
+        assert talk.in_lane
+        talk.give(download[10_000:40_000], 7000)
+        talk.give(download[40_000:])
+        assert talk.app.data == MUCH
+        await talk.end()
+        ending = ending_of(talk.app.transport)
+        assert (ending.how, ending.received) == (How.CLEAN, len(MUCH))
+
+    run(main)
+
+
+def test_a_begun_record_is_cut_by_a_fin(run: Runner, lane_in_c: None) -> None:
+    async def main() -> None:
+        talk = Talk(TalkingApp(), "1.3", "client", keep_last=True)
+        talk.give(talk.last + talk.encrypt(b"whole") + talk.encrypt(b"cut")[:9])
+        assert talk.in_lane
+        talk.protocol.eof_received()
+        await talk.app.lost
+        assert talk.app.data == b"whole"
+        assert ending_of(talk.app.transport).inbound is Inbound.TRUNCATED_INSIDE_RECORD
+
+    run(main)
+
+
+def test_a_context_whose_messages_another_gets_has_no_lane(run: Runner, lane_in_c: None) -> None:
+    async def main() -> None:
+        context = client_context("1.3")  # Its own: others are shared.
+        context._msg_callback = lambda *_: None  # type: ignore[attr-defined]
+        talk = Talk(TalkingApp(), "1.3", "client", context=context)
+        talk.give(talk.encrypt(b"data"))
+        await talk.end()
+        assert not talk.used
+
+    run(main)
+
+
+def test_nothing_is_taken_beyond_the_memory(run: Runner, lane_in_c: None) -> None:
+    async def main() -> None:
+        talk = Talk(TalkingApp(), "1.3", "client")
+        lane, size = talk.protocol._lane.entered, len(talk.protocol.get_buffer(-1))
+        with pytest.raises(ValueError, match="memory is smaller"):
+            lane.take(size + 1)
+        with pytest.raises(ValueError, match="memory is smaller"):
+            lane.take_into(size + 1, bytearray(1))
+        with pytest.raises(OverflowError):
+            lane.take(-1)
+        with pytest.raises(BufferError):
+            lane.take_into(0, b"read-only")
+        talk.app.transport.abort()
+        for verb, arguments in (("take", (0,)), ("take_into", (0, bytearray(1))), ("write", (b"1",))):
+            with pytest.raises(RuntimeError, match="the lane was left"):
+                getattr(lane, verb)(*arguments)
+        assert lane.unwritten() == 0
+        await talk.app.lost
+
+    run(main)
+
+
+def test_a_lane_over_a_descriptor_writes_to_no_transport() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        incoming = ssl.MemoryBIO()
+        context = our_context("1.3", "client")
+        _, lane = native.open(lambda: context.wrap_bio(incoming, ssl.MemoryBIO(), server_hostname=NAME), incoming)
+        memory = memoryview(bytearray(1 << 18))
+        lane.enter(ours.fileno(), memory, memory, True)
+        assert lane.write(b"1") is False
+
+
+def test_a_forked_child_writes_nothing(run: Runner, lane_in_c: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """tests/test_asyncio_forked.py does it with a real child."""
+
+    async def main() -> None:
+        talk = Talk(TalkingApp(), "1.3", "client")
+        with monkeypatch.context() as patch:
+            patch.setattr(forks.generation, "number", 77)
+            with pytest.raises(MisuseError, match="belongs to the process that made it"):
+                talk.app.transport.write(b"1")
+        assert talk.hear() == b""
+        await talk.end()
+
+    run(main)
+
+
+def test_the_headroom_is_the_same_in_c() -> None:
+    """A begun record of that size fits, and a larger one is joined elsewhere."""
+    source = (ROOT / "src/bowout/_lane/native.c").read_text(encoding="utf-8")
+    assert f"HEADROOM = {HEADROOM >> 10} << 10," in source
+    assert f"SLICE = 1 << {SLICE.bit_length() - 1}," in source

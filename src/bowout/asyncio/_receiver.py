@@ -84,7 +84,7 @@ class Receiver:
         app, incoming = self._app, self._engine.incoming
         has_memory = app.is_buffered and not app.reading_paused
         into = app.get_buffer() if has_memory else self._scratch
-        if into is None:
+        if into is None or self.over:  # It failed, or has ended the connection.
             return False
         try:
             count = incoming.read_into(into) if data is None else self._engine.receive_and_read(data, into)
