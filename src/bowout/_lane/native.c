@@ -449,11 +449,11 @@ typedef struct {
     int chunks, first_left;
 } Sent;
 
-/* Encrypt the next chunks into `cipher_out`. */
-static void encrypt_batch(Lane *lane, const unsigned char *data, size_t size, Sent *sent)
+/* Encrypt the next chunks into `room` bytes at `cipher`, which are enough. */
+static void encrypt_batch(Lane *lane, const unsigned char *data, size_t size, Sent *sent, void *cipher, size_t room)
 {
-    lane->cipher_out = lane->plaintext.view.buf;
-    lane->cipher_out_room = (size_t)lane->plaintext.view.len;
+    lane->cipher_out = cipher;
+    lane->cipher_out_room = room;
     lane->cipher_out_size = 0;
     lane->direct = 1;
     sent->chunks = 0;
@@ -507,7 +507,7 @@ static PyObject *chunks_left(const Sent *sent)
 /* Encrypt the next chunks, and give them to the kernel; return whether it took all. */
 static int send_batch(Lane *lane, const unsigned char *data, size_t size, Sent *sent)
 {
-    encrypt_batch(lane, data, size, sent);
+    encrypt_batch(lane, data, size, sent, lane->plaintext.view.buf, (size_t)lane->plaintext.view.len);
     size_t taken = 0;
     while (taken < lane->cipher_out_size) {
         ssize_t count = send(lane->fd, lane->cipher_out + taken, lane->cipher_out_size - taken, MSG_NOSIGNAL);
@@ -673,51 +673,56 @@ static int call_for_truth(PyObject *method)
     return truth;
 }
 
-/* Write `cipher` to the transport, and tell how much of it has left, and how much waits there: neither, if it is
- * closing. Return 0 with an exception. */
-static int give_to_transport(PyObject *write, PyObject *waiting, PyObject *closing, PyObject *cipher, size_t *left, size_t *waits)
+/* Write `size` bytes, `cipher`, to the transport, and tell how much of it has left, and how much waits there: neither, if
+ * it is closing. Return 0 with an exception. */
+static int give_to_transport(Lane *lane, PyObject *cipher, size_t size, size_t *left, size_t *waits)
 {
-    size_t size = (size_t)PyBytes_Size(cipher);
+    PyObject *write = Py_NewRef(lane->transport_write), *waiting = Py_NewRef(lane->transport_waiting);
+    PyObject *closing = Py_NewRef(lane->transport_closing), *result = NULL;
     int ends = call_for_truth(closing);
-    if (ends) return ends > 0;
-    PyObject *result = PyObject_CallFunctionObjArgs(write, cipher, NULL);
-    if (result == NULL) return 0;
-    Py_DECREF(result);
-    ends = call_for_truth(closing);
-    if (ends) return ends > 0; /* It is unknown how much it took. */
-    result = PyObject_CallNoArgs(waiting);
-    if (result == NULL) return 0;
-    size_t queued = PyLong_AsSize_t(result);
-    Py_DECREF(result);
-    if (PyErr_Occurred()) return 0;
-    *waits = queued < size ? queued : size;
-    *left = size - *waits;
-    return 1;
-}
-
-/* Encrypt the next chunks, and give them to the transport; return whether all have left. `cipher` becomes what was given,
- * of which `waits` bytes wait in the transport. */
-static int write_batch(Lane *lane, const unsigned char *data, size_t size, Sent *sent, PyObject **cipher, size_t *waits)
-{
-    PyObject *write = lane->transport_write, *waiting = lane->transport_waiting, *closing = lane->transport_closing;
-    PyThreadState *thread = NULL;
-    lane->busy = 1;
-    if (size > LARGE) thread = PyEval_SaveThread();
-    encrypt_batch(lane, data, size, sent);
-    if (thread != NULL) PyEval_RestoreThread(thread);
-    lane->busy = 0;
-    SET(*cipher, PyBytes_FromStringAndSize((char *)lane->cipher_out, (Py_ssize_t)lane->cipher_out_size));
-    if (*cipher == NULL) return 0;
-    size_t left = 0;
-    Py_INCREF(write);
-    Py_INCREF(waiting);
-    Py_INCREF(closing);
-    if (sent->chunks) give_to_transport(write, waiting, closing, *cipher, &left, waits);
+    if (ends == 0) {
+        result = PyObject_CallFunctionObjArgs(write, cipher, NULL);
+        ends = result == NULL ? -1 : call_for_truth(closing); /* If it is, it is unknown how much it took. */
+    }
+    if (ends == 0) {
+        SET(result, PyObject_CallNoArgs(waiting));
+        size_t queued = result == NULL ? 0 : PyLong_AsSize_t(result);
+        if (PyErr_Occurred()) ends = -1;
+        else *waits = queued < size ? queued : size, *left = size - *waits;
+    }
+    Py_XDECREF(result);
     Py_DECREF(write);
     Py_DECREF(waiting);
     Py_DECREF(closing);
+    return ends >= 0;
+}
+
+/* Encrypt the next chunks, and give them to the transport; return whether all have left. `memory` becomes the object with
+ * what was given, of which `waits` bytes wait in the transport. */
+static int write_batch(Lane *lane, const unsigned char *data, size_t size, Sent *sent, PyObject **memory, size_t *waits)
+{
+    size_t next = size - sent->done < BATCH * CHUNK ? size - sent->done : BATCH * CHUNK, left = 0;
+    int large = next > LARGE; /* Then it is not copied; with the smallest records, of 512 bytes, it grows by a sixth. */
+    SET(*memory, large ? PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(next + next / 4 + LARGE)) : NULL);
+    if (large && *memory == NULL) return 0;
+    if (large) {
+        lane->busy = 1;
+        PyThreadState *thread = PyEval_SaveThread();
+        encrypt_batch(lane, data, size, sent, PyBytes_AsString(*memory), (size_t)PyBytes_Size(*memory));
+        PyEval_RestoreThread(thread);
+        lane->busy = 0;
+    } else {
+        encrypt_batch(lane, data, size, sent, lane->plaintext.view.buf, (size_t)lane->plaintext.view.len);
+        *memory = PyBytes_FromStringAndSize((char *)lane->cipher_out, (Py_ssize_t)lane->cipher_out_size);
+        if (*memory == NULL) return 0;
+    }
+    size_t cipher_size = lane->cipher_out_size;
+    PyObject *view = large ? PyMemoryView_FromObject(*memory) : Py_NewRef(*memory);
+    if (large && view != NULL) SET(view, PySequence_GetSlice(view, 0, (Py_ssize_t)cipher_size));
+    if (sent->chunks && view != NULL) give_to_transport(lane, view, cipher_size, &left, waits);
+    Py_XDECREF(view);
     lane->unwritten = size - sent->done;
-    return count_batch(lane, sent, (unsigned char *)PyBytes_AsString(*cipher), (size_t)PyBytes_Size(*cipher), left);
+    return count_batch(lane, sent, (unsigned char *)PyBytes_AsString(*memory), cipher_size, left);
 }
 
 /* None: all has left. False: nothing was done.
@@ -730,11 +735,11 @@ static PyObject *lane_write(Lane *lane, PyObject *argument)
     if (lane->over || lane->transport_write == NULL || BIO_ctrl_pending(lane->memory_out)) Py_RETURN_FALSE;
     if (PyObject_GetBuffer(argument, &view, PyBUF_SIMPLE)) return NULL;
     size_t size = (size_t)view.len, waits = 0;
-    PyObject *cipher = NULL, *kind = NULL, *error = NULL, *traceback = NULL;
+    PyObject *memory = NULL, *kind = NULL, *error = NULL, *traceback = NULL;
     Sent sent;
     memset(&sent, 0, sizeof sent);
     lane->unwritten = size;
-    while (sent.done < size && sent.done < SLICE && write_batch(lane, view.buf, size, &sent, &cipher, &waits) && lane->in != NULL)
+    while (sent.done < size && sent.done < SLICE && write_batch(lane, view.buf, size, &sent, &memory, &waits) && lane->in != NULL)
         ;
     PyBuffer_Release(&view);
     lane->unwritten = 0;
@@ -744,7 +749,7 @@ static PyObject *lane_write(Lane *lane, PyObject *argument)
         told = Py_NewRef(Py_None);
     } else if (kind == NULL && sent.done == 0) {
         told = Py_NewRef(Py_False);
-    } else if (cipher != NULL) {
+    } else if (memory != NULL) {
         PyErr_NormalizeException(&kind, &error, &traceback);
         if (traceback != NULL) PyException_SetTraceback(error, traceback);
         PyObject *chunks = chunks_left(&sent);
@@ -752,7 +757,7 @@ static PyObject *lane_write(Lane *lane, PyObject *argument)
             told = Py_BuildValue("(nNnnO)", (Py_ssize_t)sent.done, chunks, (Py_ssize_t)sent.left_taken, (Py_ssize_t)waits, error == NULL ? Py_None : error);
     }
     if (told == NULL && !PyErr_Occurred()) PyErr_NoMemory();
-    Py_XDECREF(cipher);
+    Py_XDECREF(memory);
     Py_XDECREF(kind);
     Py_XDECREF(error);
     Py_XDECREF(traceback);

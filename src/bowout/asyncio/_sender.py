@@ -85,7 +85,8 @@ class Sender:
         else:
             outgoing.unencrypted = view
             # Usually it is little: all of it is encrypted and passed on at once.
-            if not outgoing.size and outgoing.write_more() and self.flush() and not outgoing.unencrypted:
+            done = not outgoing.size and (self._write_in_lane(view) or outgoing.write_more())
+            if done and self.flush() and not outgoing.unencrypted:
                 self.allow_lane()
                 return
             self.run()
