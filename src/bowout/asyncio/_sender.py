@@ -92,6 +92,7 @@ class Sender:
             self.run()
             if outgoing.unencrypted and not isinstance(data, bytes):
                 outgoing.unencrypted = _kept(outgoing.unencrypted, data)
+            return
         self._app.control_writing(self.waiting_bytes)
 
     def finish_write(self, data: bytes, written: Any) -> None:
@@ -118,8 +119,9 @@ class Sender:
 
     def allow_lane(self) -> None:
         """Let the application write to the lane directly, if nothing waits."""
-        if self._lane.entered is not None and not (self.waiting_bytes or self.eof_wanted or self._app.writing_paused):
-            self._lane.writing = self._lane.entered
+        lane = self._lane
+        if lane.entered is not None and not (self.eof_wanted or self._app.writing_paused or self.waiting_bytes):
+            lane.writing = lane.entered
 
     def write_eof(self) -> None:
         """Send close_notify after everything written."""
@@ -139,7 +141,8 @@ class Sender:
         else:
             self.flush()
         self._app.control_writing(self.waiting_bytes)
-        self.allow_lane()
+        if self._lane.entered is not None:
+            self.allow_lane()
 
     def _encrypt(self) -> int:
         """Encrypt the next data, or make our close_notify; return 0 if there is nothing to flush."""
