@@ -167,6 +167,8 @@ class Talk:
                 self.last = self.last or self.outgoing.read()
         if not keep_last:
             self.give(self.last)
+            self.app.transport.write(b"")  # The lane is entered with the first use.
+            self.used = self.in_lane
         assert self.app.told == ["made"]
 
     @property
@@ -554,6 +556,7 @@ def test_it_is_entered_again_behind_a_ticket_although_a_record_has_begun(run: Ru
     async def main() -> None:
         talk = Talk(TalkingApp(), "1.3", "client", keep_last=True)
         assert talk.last
+        talk.app.transport.write(b"?")
         assert talk.in_lane
         download = talk.encrypt(MUCH)
         talk.give(talk.last + download[:10_000])
@@ -646,3 +649,14 @@ def test_the_headroom_is_the_same_in_c() -> None:
     source = (ROOT / "src/bowout/_lane/native.c").read_text(encoding="utf-8")
     assert f"HEADROOM = {HEADROOM >> 10} << 10," in source
     assert f"SLICE = 1 << {SLICE.bit_length() - 1}," in source
+
+
+def test_a_connection_that_carries_nothing_does_not_enter_it(run: Runner, lane_in_c: None) -> None:
+    async def main() -> None:
+        talk = Talk(TalkingApp(), "1.3", "client", keep_last=True)
+        talk.app.transport.close()
+        talk.give(talk.last)
+        assert not talk.used
+        await talk.end()
+
+    run(main)

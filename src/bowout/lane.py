@@ -4,8 +4,9 @@
 
 The environment variable ``BOWOUT_LANE`` chooses it before bowout is imported: ``c`` or ``python``. Without it, it is
 Python: the lane in C is new. Every connection ends alike on both, and its `bowout.Ending` is the same. The lane in C is
-for sockets on asyncio, uvloop and trio; connections over other byte streams do without, as do those with ``on_event``.
-It is part of a wheel that was built where there was a C compiler.
+for streams over sockets on asyncio, uvloop and trio, and for the transports of `bowout.asyncio`; connections over other
+byte streams do without, as do those with ``on_event``. It is part of a wheel that was built where there was a C
+compiler.
 """
 
 from __future__ import annotations

@@ -16,15 +16,17 @@ class CallbackLane:
         engine: the connection's TLS, which gets all that is not usual.
 
     Attributes:
+        possible: whether there is a lane in C.
         entered: the lane, while all received data go through it; then the engine has none. None: the engine gets them.
         writing: the lane, while nothing waits to be sent: then the application may write to it.
     """
 
-    __slots__ = ("_engine", "_last", "entered", "writing")
+    __slots__ = ("_engine", "_last", "entered", "possible", "writing")
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._last: Any = None
+        self.possible: bool = engine.has_lane
         self.entered: Any = None
         self.writing: Any = None
 

@@ -268,7 +268,8 @@ class TLSProtocol(asyncio.BufferedProtocol):
 
     def _receive(self, data: memoryview) -> None:
         engine = self._engine
-        self._lane.leave()
+        if self._lane.entered is not None:
+            self._lane.leave()
         if self._closer is not None:
             engine.receive_data(data)
             self._closer.received(len(data))
@@ -302,19 +303,22 @@ class TLSProtocol(asyncio.BufferedProtocol):
 
     def _go_on(self) -> None:
         """Do what has become possible."""
+        was_open = self._engine.handshake_done
         if self._closer is not None:
             self._closer.run()
-        elif self._engine.handshake_done or self._shake_hands():
+        elif was_open or self._shake_hands():
             self._receiver.deliver()
             self._sender.run()
             self._regulate()
-            self._enter_lane()
+            if was_open:  # Many a connection carries nothing.
+                self._enter_lane()
 
     def _enter_lane(self) -> None:
         """Let data pass through the lane from now on, if that is possible."""
+        if not self._lane.possible or self._lane.entered is not None or self._underlying is None:
+            return
         receiver = self._receiver
-        usual = not (receiver.over or receiver.delivering or self._app.reading_paused)
-        if usual and self._lane.entered is None and self._underlying is not None:
+        if not (receiver.over or receiver.delivering or self._app.reading_paused):
             self._lane.enter(self._underlying, self._memory, self._scratch)
             self._sender.allow_lane()
 
@@ -385,8 +389,13 @@ class TLSProtocol(asyncio.BufferedProtocol):
             return False
         if self._sender.eof_wanted:
             raise WriteAfterEOF("write() after write_eof(): our direction has ended")
-        self._guarded(self._sender.write, data)
+        self._guarded(self._write, data)
         return True
+
+    def _write(self, data: bytes | bytearray | memoryview) -> None:
+        if self._lane.possible and self._lane.entered is None:
+            self._enter_lane()
+        self._sender.write(data)
 
     def write_in_lane(self, lane: Any, data: bytes) -> None:
         """Send `data` through `lane`, for nothing waits before them."""

@@ -93,7 +93,7 @@ class Sender:
             if outgoing.unencrypted and not isinstance(data, bytes):
                 outgoing.unencrypted = _kept(outgoing.unencrypted, data)
             return
-        self._app.control_writing(self.waiting_bytes)
+        self._control_writing()
 
     def finish_write(self, data: bytes, written: Any) -> None:
         """Send what the lane has not sent of `data`; `written` is what it returned."""
@@ -104,7 +104,7 @@ class Sender:
         self._take_over(memoryview(data), written)
         if self._engine.outgoing.unencrypted and not self._engine.outgoing.size:
             self._continue_soon()
-        self._app.control_writing(self.waiting_bytes)
+        self._control_writing()
 
     def _take_over(self, view: memoryview, written: Any) -> int:
         """Go on where the lane stopped: it has encrypted that many bytes of `view`, which are returned."""
@@ -118,10 +118,18 @@ class Sender:
         return count
 
     def allow_lane(self) -> None:
-        """Let the application write to the lane directly, if nothing waits."""
+        """Let the application write to the lane, which may be entered, if nothing waits."""
         lane = self._lane
         if lane.entered is not None and not (self.eof_wanted or self._app.writing_paused or self.waiting_bytes):
             lane.writing = lane.entered
+
+    def _control_writing(self) -> None:
+        """Ask the application to pause or to resume writing, if how much waits calls for it."""
+        size = self.waiting_bytes
+        if size or self._app.writing_paused:
+            self._app.control_writing(size)
+        if not size and self._lane.entered is not None:
+            self.allow_lane()
 
     def write_eof(self) -> None:
         """Send close_notify after everything written."""
@@ -132,17 +140,18 @@ class Sender:
     def run(self) -> None:
         """Encrypt and pass on as much as the transport takes."""
         if self._engine.handshake_done:
-            room = SLICE
-            while self.flush() and (count := self._encrypt()):
+            room, outgoing = SLICE, self._engine.outgoing
+            while self.flush() and (outgoing.unencrypted or self._backlog.size or self.eof_wanted):
+                count = self._encrypt()
+                if not count:
+                    break
                 room -= count
                 if room <= 0:
                     self._continue_soon()  # A fast peer must not keep other callbacks waiting.
                     break
         else:
             self.flush()
-        self._app.control_writing(self.waiting_bytes)
-        if self._lane.entered is not None:
-            self.allow_lane()
+        self._control_writing()
 
     def _encrypt(self) -> int:
         """Encrypt the next data, or make our close_notify; return 0 if there is nothing to flush."""
@@ -225,7 +234,8 @@ class Sender:
             outgoing.interrupt()
             outgoing.unencrypted = self._backlog.pop()
         outgoing.interrupt()
-        outgoing.count_unsent(self._lane.unwritten())
+        if unwritten := self._lane.unwritten():
+            outgoing.count_unsent(unwritten)
 
 
 def _nothing() -> None:
