@@ -110,7 +110,7 @@ class MemoryCarrier(asyncio.Transport):
     abort = close
 
 
-class Talk:
+class LaneTalk:
     """A connection of asyncio over a `MemoryCarrier`, and its peer, which is the standard library's.
 
     Attributes:
@@ -213,10 +213,10 @@ class Talk:
         await self.app.lost
 
 
-Play = Callable[[Talk], Awaitable[object]]
+Play = Callable[[LaneTalk], Awaitable[object]]
 
 
-async def pieces(talk: Talk) -> None:
+async def pieces(talk: LaneTalk) -> None:
     """Messages both ways, in pieces of several sizes."""
     for size in SIZES:
         for piece in (1, 999, 30_000, 1 << 20):
@@ -226,7 +226,7 @@ async def pieces(talk: Talk) -> None:
     await talk.end()
 
 
-async def kinds_of_bytes(talk: Talk) -> None:
+async def kinds_of_bytes(talk: LaneTalk) -> None:
     memory = bytearray(b"as it was")
     talk.carrier.room = 0
     for data in (memory, memoryview(memory), b"", memoryview(b"x" * 8)[::1], memoryview(bytearray(16)).cast("I")):
@@ -242,7 +242,7 @@ async def kinds_of_bytes(talk: Talk) -> None:
     await talk.end()
 
 
-async def slow_carrier(talk: Talk) -> None:
+async def slow_carrier(talk: LaneTalk) -> None:
     """Bytes that the carrier buffers are sent when they have left it, record by record."""
     transport = talk.app.transport
     for room in (0, 10, 20_000, 40_000, 70_000, 200_000):
@@ -258,7 +258,7 @@ async def slow_carrier(talk: Talk) -> None:
     await talk.end()
 
 
-async def more_than_a_slice(talk: Talk) -> None:
+async def more_than_a_slice(talk: LaneTalk) -> None:
     talk.app.transport.write(MUCH * 10)
     while talk.app.transport.get_write_buffer_size():  # noqa: ASYNC110  (nothing tells of it)
         await asyncio.sleep(0)
@@ -269,7 +269,7 @@ async def more_than_a_slice(talk: Talk) -> None:
 def given_up(room: int) -> Play:
     """An abort while the carrier has a part of a send."""
 
-    async def play(talk: Talk) -> None:
+    async def play(talk: LaneTalk) -> None:
         talk.carrier.room = room
         talk.app.transport.write(MUCH)
         talk.hear()
@@ -285,7 +285,7 @@ def given_up(room: int) -> Play:
 
 
 def failing_carrier(error: BaseException, after: int) -> Play:
-    async def play(talk: Talk) -> None:
+    async def play(talk: LaneTalk) -> None:
         def fail() -> None:
             if len(talk.carrier.passed) >= after:
                 raise error
@@ -299,7 +299,7 @@ def failing_carrier(error: BaseException, after: int) -> Play:
     return play
 
 
-async def closing_carrier(talk: Talk) -> None:
+async def closing_carrier(talk: LaneTalk) -> None:
     talk.app.transport.write(b"sent")
     talk.carrier.closing = True
     talk.app.transport.write(b"not sent")
@@ -310,7 +310,7 @@ async def closing_carrier(talk: Talk) -> None:
 
 
 def paused(size: int) -> Play:
-    async def play(talk: Talk) -> None:
+    async def play(talk: LaneTalk) -> None:
         """Data that come while reading is paused are delivered later, and in order."""
         transport = talk.app.transport
         talk.app.on_data = transport.pause_reading
@@ -330,10 +330,10 @@ def paused(size: int) -> Play:
     return play
 
 
-def within(call: Callable[[Talk], object], *, ends: bool = False) -> Play:
+def within(call: Callable[[LaneTalk], object], *, ends: bool = False) -> Play:
     """Call something in each callback with data."""
 
-    async def play(talk: Talk) -> None:
+    async def play(talk: LaneTalk) -> None:
         talk.app.on_data = lambda: call(talk)
         talk.give(talk.encrypt(b"one", b"two", MUCH, b"three"), 1 << 16)
         talk.give(talk.encrypt(b"four"))
@@ -348,20 +348,20 @@ def within(call: Callable[[Talk], object], *, ends: bool = False) -> Play:
     return play
 
 
-def fail_in_callback(talk: Talk) -> None:
+def fail_in_callback(talk: LaneTalk) -> None:
     raise RuntimeError("of the application")
 
 
-def replace_protocol(talk: Talk) -> None:
+def replace_protocol(talk: LaneTalk) -> None:
     transport = talk.app.transport
     is_buffered = isinstance(transport.get_protocol(), BufferedApp)
     transport.set_protocol(talk.app if is_buffered else BufferedApp(talk.app, 5000))
 
 
-def at_the_end(end: Callable[[Talk], bytes], *, clean: bool = False) -> Play:
+def at_the_end(end: Callable[[LaneTalk], bytes], *, clean: bool = False) -> Play:
     """The peer's end, of whatever kind, just behind data."""
 
-    async def play(talk: Talk) -> None:
+    async def play(talk: LaneTalk) -> None:
         talk.app.transport.write(b"?")
         talk.give(talk.encrypt(b"one"))
         talk.give(talk.encrypt(MUCH, b"two") + end(talk))
@@ -375,35 +375,35 @@ def at_the_end(end: Callable[[Talk], bytes], *, clean: bool = False) -> Play:
     return play
 
 
-def close_notify(talk: Talk) -> bytes:
+def close_notify(talk: LaneTalk) -> bytes:
     with contextlib.suppress(ssl.SSLWantReadError):
         talk.far.unwrap()
     return talk.outgoing.read()
 
 
-def no_record(talk: Talk) -> bytes:
+def no_record(talk: LaneTalk) -> bytes:
     return b"HTTP/1.1 400 Bad Request\r\n\r\n"
 
 
-def broken_record(talk: Talk) -> bytes:
+def broken_record(talk: LaneTalk) -> bytes:
     record = bytearray(talk.encrypt(b"lost"))
     record[-1] ^= 1
     return bytes(record)
 
 
-def long_record(talk: Talk) -> bytes:
+def long_record(talk: LaneTalk) -> bytes:
     return b"\x17\x03\x03\xff\xff" + bytes(10)
 
 
-def half_record(talk: Talk) -> bytes:
+def half_record(talk: LaneTalk) -> bytes:
     return talk.encrypt(b"lost")[:-1]
 
 
-def nothing(talk: Talk) -> bytes:
+def nothing(talk: LaneTalk) -> bytes:
     return b""
 
 
-async def interrupted_in_callback(talk: Talk) -> None:
+async def interrupted_in_callback(talk: LaneTalk) -> None:
     """It ends the loop's run, and no connection."""
 
     def interrupt() -> None:
@@ -419,7 +419,7 @@ async def interrupted_in_callback(talk: Talk) -> None:
     await talk.end()
 
 
-async def no_memory(talk: Talk) -> None:
+async def no_memory(talk: LaneTalk) -> None:
     """What arrived when the application had no memory for it is discarded by the close, and counted."""
     if not isinstance(talk.app.transport.get_protocol(), BufferedApp):
         talk.app.transport.set_protocol(BufferedApp(talk.app, 100))
@@ -431,7 +431,7 @@ async def no_memory(talk: Talk) -> None:
     assert talk.app.data == b"one"
 
 
-async def ended_in_get_buffer(talk: Talk) -> None:
+async def ended_in_get_buffer(talk: LaneTalk) -> None:
     if not isinstance(talk.app.transport.get_protocol(), BufferedApp):
         talk.app.transport.set_protocol(BufferedApp(talk.app, 100))
     app = talk.app.transport.get_protocol()
@@ -446,7 +446,7 @@ async def ended_in_get_buffer(talk: Talk) -> None:
     await talk.app.lost
 
 
-async def lost_while_paused(talk: Talk) -> None:
+async def lost_while_paused(talk: LaneTalk) -> None:
     talk.app.transport.pause_reading()
     talk.give(talk.encrypt(b"late") + talk.encrypt(b"cut")[:10])
     talk.protocol.connection_lost(ConnectionResetError("gone"))
@@ -455,7 +455,7 @@ async def lost_while_paused(talk: Talk) -> None:
     assert talk.app.data == b"late"
 
 
-async def half_closed(talk: Talk) -> None:
+async def half_closed(talk: LaneTalk) -> None:
     talk.app.transport.write(b"all")
     talk.app.transport.write_eof()
     with pytest.raises(RuntimeError, match="after write_eof"):
@@ -465,7 +465,7 @@ async def half_closed(talk: Talk) -> None:
     await talk.end()
 
 
-async def aborted_in_a_write(talk: Talk) -> None:
+async def aborted_in_a_write(talk: LaneTalk) -> None:
     """As the loop's exception handler may, which the carrier calls."""
     talk.carrier.on_write = talk.app.transport.abort
     talk.app.transport.write(MUCH)
@@ -514,7 +514,7 @@ def play_on(run: Runner, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
             complaints: list[str] = []
             loop.set_exception_handler(lambda _, context: complaints.append(context["message"]))
             app = TalkingApp()
-            talk = Talk(app, version, we, size=size)
+            talk = LaneTalk(app, version, we, size=size)
             await play(talk)
             assert talk.used == (lane is not None)
             ending = told(ending_of(app.transport))
@@ -554,7 +554,7 @@ def test_it_is_entered_again_behind_a_ticket_although_a_record_has_begun(run: Ru
     """Otherwise a download that begins with the tickets, and never pauses, would go without the lane."""
 
     async def main() -> None:
-        talk = Talk(TalkingApp(), "1.3", "client", keep_last=True)
+        talk = LaneTalk(TalkingApp(), "1.3", "client", keep_last=True)
         assert talk.last
         talk.app.transport.write(b"?")
         assert talk.in_lane
@@ -573,7 +573,7 @@ def test_it_is_entered_again_behind_a_ticket_although_a_record_has_begun(run: Ru
 
 def test_a_begun_record_is_cut_by_a_fin(run: Runner, lane_in_c: None) -> None:
     async def main() -> None:
-        talk = Talk(TalkingApp(), "1.3", "client", keep_last=True)
+        talk = LaneTalk(TalkingApp(), "1.3", "client", keep_last=True)
         talk.give(talk.last + talk.encrypt(b"whole") + talk.encrypt(b"cut")[:9])
         assert talk.in_lane
         talk.protocol.eof_received()
@@ -588,7 +588,7 @@ def test_a_context_whose_messages_another_gets_has_no_lane(run: Runner, lane_in_
     async def main() -> None:
         context = client_context("1.3")  # Its own: others are shared.
         context._msg_callback = lambda *_: None  # type: ignore[attr-defined]
-        talk = Talk(TalkingApp(), "1.3", "client", context=context)
+        talk = LaneTalk(TalkingApp(), "1.3", "client", context=context)
         talk.give(talk.encrypt(b"data"))
         await talk.end()
         assert not talk.used
@@ -598,7 +598,7 @@ def test_a_context_whose_messages_another_gets_has_no_lane(run: Runner, lane_in_
 
 def test_nothing_is_taken_beyond_the_memory(run: Runner, lane_in_c: None) -> None:
     async def main() -> None:
-        talk = Talk(TalkingApp(), "1.3", "client")
+        talk = LaneTalk(TalkingApp(), "1.3", "client")
         lane, size = talk.protocol._lane.entered, len(talk.protocol.get_buffer(-1))
         with pytest.raises(ValueError, match="memory is smaller"):
             lane.take(size + 1)
@@ -633,7 +633,7 @@ def test_a_forked_child_writes_nothing(run: Runner, lane_in_c: None, monkeypatch
     """tests/test_asyncio_forked.py does it with a real child."""
 
     async def main() -> None:
-        talk = Talk(TalkingApp(), "1.3", "client")
+        talk = LaneTalk(TalkingApp(), "1.3", "client")
         with monkeypatch.context() as patch:
             patch.setattr(forks.generation, "number", 77)
             with pytest.raises(MisuseError, match="belongs to the process that made it"):
@@ -653,7 +653,7 @@ def test_the_headroom_is_the_same_in_c() -> None:
 
 def test_a_connection_that_carries_nothing_does_not_enter_it(run: Runner, lane_in_c: None) -> None:
     async def main() -> None:
-        talk = Talk(TalkingApp(), "1.3", "client", keep_last=True)
+        talk = LaneTalk(TalkingApp(), "1.3", "client", keep_last=True)
         talk.app.transport.close()
         talk.give(talk.last)
         assert not talk.used
