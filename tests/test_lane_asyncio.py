@@ -465,11 +465,36 @@ async def half_closed(talk: LaneTalk) -> None:
     await talk.end()
 
 
-async def aborted_in_a_write(talk: LaneTalk) -> None:
+def aborted_in_a_write(after: int) -> Play:
     """As the loop's exception handler may, which the carrier calls."""
-    talk.carrier.on_write = talk.app.transport.abort
-    talk.app.transport.write(MUCH)
+
+    async def play(talk: LaneTalk) -> None:
+        def abort() -> None:
+            if len(talk.carrier.passed) >= after:
+                talk.app.transport.abort()
+
+        talk.carrier.on_write = abort
+        talk.app.transport.write(MUCH)
+        await talk.app.lost
+        ending = ending_of(talk.app.transport)
+        assert ending.sent + ending.unsent == len(MUCH)
+
+    return play
+
+
+async def lost_in_a_write(talk: LaneTalk) -> None:
+    """asyncio's transport drops what it has, and is told of no error before the next turn of the loop."""
+
+    def lose() -> None:
+        talk.carrier.closing = True
+        talk.carrier.waiting.clear()
+
+    talk.carrier.on_write = lose
+    talk.app.transport.write(b"lost")
+    talk.protocol.connection_lost(ConnectionResetError("gone"))
     await talk.app.lost
+    ending = ending_of(talk.app.transport)
+    assert (ending.sent, ending.unsent) == (0, 4)
 
 
 PLAYS: Final[dict[str, Play]] = {
@@ -500,7 +525,9 @@ PLAYS: Final[dict[str, Play]] = {
     "ends in get_buffer": ended_in_get_buffer,
     "lost while paused": lost_while_paused,
     "half-closed": half_closed,
-    "aborted in a write": aborted_in_a_write,
+    "aborted in a write": aborted_in_a_write(0),
+    "aborted in a later write": aborted_in_a_write(4 << 15),
+    "lost in a write": lost_in_a_write,
 }
 
 
