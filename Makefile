@@ -19,9 +19,9 @@ PIP := $(PY) -m pip --disable-pip-version-check -qq
 PYTEST = $(PY) -m pytest -n $(WORKERS) --dist worksteal
 # What runs on the lane in Python, too, where `make test` takes the one in C.
 LANE_TESTS := tests/engine tests/test_stream_*.py tests/test_connect.py tests/test_serve*.py tests/test_drain*.py \
-    tests/test_asyncio*.py tests/test_conformance.py tests/test_session.py tests/test_lane.py tests/test_adapters_*.py \
+    tests/test_asyncio*.py tests/test_conformance.py tests/test_session.py tests/test_lane*.py tests/test_adapters_*.py \
     tests/test_trio.py tests/test_anyio.py tests/test_httpcore.py
-SANITIZE_TESTS := tests/test_lane.py tests/test_lane_leaks.py tests/test_fuzz_corpus.py tests/test_stream_[a-su-z]*.py
+SANITIZE_TESTS := tests/test_lane*.py tests/test_fuzz_corpus.py tests/test_stream_[a-su-z]*.py
 EXTRAS := [cli,trio,uvloop,metrics,testing,aiohttp,httpx]
 
 # With it, each process of the tests would compile all the modules that it imports.

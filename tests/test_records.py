@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import ssl
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bowout._core.buffers import ChunkKind, OutputQueue
+from bowout._core.buffers import ChunkKind, InputQueue, OutputQueue
 from bowout._core.records import MAX_PLAINTEXT, RecordScanner, looks_like_tls, plaintext_taken
 
 
@@ -225,3 +226,59 @@ def test_a_cleared_queue_is_empty() -> None:
     made = queue((b"abc", ChunkKind.DATA, 1))
     made.clear()
     assert (made.head(), made.size) == (None, 0)
+
+
+# -- the queue of input, handed over to the lane
+
+
+def input_queue(*, all_at_once: bool = False, data: bytes = b"") -> InputQueue:
+    made = InputQueue(ssl.MemoryBIO())
+    if data:
+        made.borrow(data)
+        if all_at_once:
+            made.feed_all()
+        else:
+            made.copy_rest()
+    return made
+
+
+def test_an_empty_queue_hands_nothing_over() -> None:
+    made = input_queue()
+    assert (made.can_hand_over, made.hand_over()) == (True, b"")
+
+
+@pytest.mark.parametrize("missing", [1, 98, 100])
+def test_a_begun_record_is_handed_over(missing: int) -> None:
+    """And another one may begin."""
+    begun = record(98)
+    made = input_queue(data=begun[:-missing])
+    assert made.can_hand_over
+    assert made.hand_over() == begun[:-missing]
+    assert (made.size, made.inside_record) == (0, False)
+    made.borrow(begun[:50])
+    made.copy_rest()
+    assert made.hand_over() == begun[:50]
+
+
+def test_a_whole_record_is_not_handed_over() -> None:
+    assert not input_queue(data=record(3)).can_hand_over
+
+
+def test_what_may_be_no_data_is_not_handed_over() -> None:
+    made = input_queue(data=record(30, 22)[:8])
+    made.ready = False  # OpenSSL has looked.
+    assert not made.can_hand_over
+
+
+def test_a_record_that_openssl_may_have_begun_to_read_is_not_handed_over() -> None:
+    made = input_queue(data=record(30)[:8], all_at_once=True)
+    made.ready = False
+    assert not made.can_hand_over
+    made.borrow(bytes(3))
+    made.copy_rest()
+    assert not made.can_hand_over
+    made.borrow(bytes(24) + record(30)[:5])
+    made.feed()
+    made.ready = False
+    made.copy_rest()
+    assert made.can_hand_over

@@ -246,3 +246,37 @@ def test_an_observer_may_come_later() -> None:
     timeline.observe(seen.append)
     timeline.record(EventKind.FIN, Side.WE)
     assert [event.kind for event in seen] == [EventKind.FIN]
+
+
+# -- data that the lane counts ---------------------------------------------------------------------------------------
+
+
+def test_what_the_lane_counts_is_added_before_anything_else() -> None:
+    timeline, clock = ticking()
+    counts = [[(3, 0, 1, 2.0, 1.5, True), (0, 5, 2, 1.0, 0.5, False)]]
+    clock.now += 10
+    timeline.count_by(lambda: counts.pop() if counts else [])
+    timeline.record(EventKind.FIN, Side.PEER)
+    data = [(event.at, event.until) for event in timeline.events() if event.kind is EventKind.DATA]
+    assert runs(timeline) == [(Side.WE, 3, 0, 1), (Side.PEER, 0, 5, 2)]
+    assert data == [(8.0, 8.5), (9.0, 9.5)]
+    assert (timeline.sent, timeline.received, timeline.quiet) == (3, 5, False)
+
+
+def test_the_same_direction_goes_on_in_the_lane() -> None:
+    timeline, _ = ticking()
+    timeline.data(received=1)
+    timeline.count_by(lambda: [(0, 5, 2, 0.0, 0.0, False)])
+    timeline.count_by(None)
+    assert runs(timeline) == [(Side.PEER, 0, 6, 3)]
+
+
+def test_an_exchange_in_the_lane_continues_no_direction() -> None:
+    """It begins with the direction that the run before it has not."""
+    timeline, _ = ticking()
+    one_way = [(0, 1, 1, 0.0, 0.0, False), (1, 0, 1, 0.0, 0.0, True)] * 3
+    both = (8, 9, 4, 0.0, 0.0, True)
+    timeline.count_by(lambda: [*one_way, both])
+    timeline.count_by(lambda: [both])
+    timeline.count_by(None)
+    assert runs(timeline) == [(Side.PEER, 0, 1, 1), (Side.WE, 1, 0, 1)] * 3 + [(Side.WE, 16, 18, 8)]

@@ -31,16 +31,18 @@ class ContenderChoice:
     lane: str = ""
 
 
-def _ours(loop: str, lane: str) -> ContenderChoice:
+def _ours(loop: str, lane: str, kind: str = "Bowout") -> ContenderChoice:
     needs: tuple[str, ...] = () if loop == "asyncio" else (loop,)
     if lane == "c":
         needs += ("bowout._lane._native",)
-    return ContenderChoice("on_bowout", "Bowout", loop, needs, _ALL, lane)
+    return ContenderChoice("on_bowout", kind, loop, needs, _ALL, lane)
 
 
 PYTHON: Final[dict[str, ContenderChoice]] = {
     **{f"bowout on {loop}": _ours(loop, "c") for loop in ("asyncio", "uvloop", "trio")},
     **{f"bowout on {loop}, in Python": _ours(loop, "python") for loop in ("asyncio", "uvloop", "trio")},
+    "bowout Protocol on asyncio": _ours("asyncio", "c", "BowoutProtocols"),
+    "bowout Protocol on uvloop": _ours("uvloop", "c", "BowoutProtocols"),
     "asyncio streams": ContenderChoice("on_asyncio", "Streams", "asyncio"),
     "asyncio Protocol": ContenderChoice("on_asyncio", "Protocols", "asyncio", works=_ALL),
     "uvloop streams": ContenderChoice("on_asyncio", "Streams", "uvloop", ("uvloop",)),

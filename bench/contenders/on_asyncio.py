@@ -56,7 +56,7 @@ class Streams(AsyncioRuns, Contender[Pair]):
         await writer.wait_closed()
 
 
-class _CountingProtocol(asyncio.BaseProtocol):
+class CountingProtocol(asyncio.BaseProtocol):
     """The common part of both kinds of protocol: count the received bytes, and go on when they are enough."""
 
     def __init__(self) -> None:
@@ -131,14 +131,14 @@ class _CountingProtocol(asyncio.BaseProtocol):
         await self._closed
 
 
-class _DataClient(_CountingProtocol, asyncio.Protocol):
+class _DataClient(CountingProtocol, asyncio.Protocol):
     """Receives objects of bytes."""
 
     def data_received(self, data: bytes) -> None:
         self.arrived(len(data))
 
 
-class _BufferedClient(_CountingProtocol, asyncio.BufferedProtocol):
+class _BufferedClient(CountingProtocol, asyncio.BufferedProtocol):
     """Receives into one buffer."""
 
     def __init__(self) -> None:
@@ -152,13 +152,13 @@ class _BufferedClient(_CountingProtocol, asyncio.BufferedProtocol):
         self.arrived(nbytes)
 
 
-class Protocols(AsyncioRuns, Contender[_CountingProtocol]):
+class Protocols(AsyncioRuns, Contender[CountingProtocol]):
     """`create_connection` with a Protocol, and with a BufferedProtocol for `receive_into`."""
 
     def __init__(self, port: int, ca: str, loop: str) -> None:
         super().__init__(port, ca)
         self.choose_loop(loop)
-        self._context = client_context(ca)
+        self.context = client_context(ca)
         self.protocol: type[_DataClient | _BufferedClient] = _DataClient
 
     def prepare(self, work: str) -> None:
@@ -166,22 +166,22 @@ class Protocols(AsyncioRuns, Contender[_CountingProtocol]):
         if work == "receive_into":
             self.protocol = _BufferedClient
 
-    async def open(self) -> _CountingProtocol:
+    async def open(self) -> CountingProtocol:
         loop = asyncio.get_running_loop()
-        _, protocol = await loop.create_connection(self.protocol, HOST, self.port, ssl=self._context)
+        _, protocol = await loop.create_connection(self.protocol, HOST, self.port, ssl=self.context)
         return protocol
 
-    async def receive(self, connection: _CountingProtocol, count: int) -> None:
+    async def receive(self, connection: CountingProtocol, count: int) -> None:
         await connection.receive(count)
 
-    async def receive_into(self, connection: _CountingProtocol, count: int) -> None:
+    async def receive_into(self, connection: CountingProtocol, count: int) -> None:
         await connection.receive(count)
 
-    async def send(self, connection: _CountingProtocol, count: int) -> None:
+    async def send(self, connection: CountingProtocol, count: int) -> None:
         await connection.send(count)
 
-    async def echo(self, connection: _CountingProtocol, size: int, rounds: int) -> None:
+    async def echo(self, connection: CountingProtocol, size: int, rounds: int) -> None:
         await connection.echo(size, rounds)
 
-    async def close(self, connection: _CountingProtocol) -> None:
+    async def close(self, connection: CountingProtocol) -> None:
         await connection.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import bowout
+import bowout.asyncio
 from contenders.base import (
     BUFFER_SIZE,
     CHUNK,
@@ -17,6 +18,7 @@ from contenders.base import (
     client_context,
 )
 from contenders.base import order as order_of
+from contenders.on_asyncio import CountingProtocol, Protocols
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -75,3 +77,12 @@ class Bowout(Contender["Stream"]):
 
     async def close(self, connection: Stream) -> None:
         await connection.close()
+
+
+class BowoutProtocols(Protocols):
+    """`bowout.asyncio.create_connection`, with the protocols that asyncio's own gets."""
+
+    async def open(self) -> CountingProtocol:
+        protocol = self.protocol()
+        await bowout.asyncio.create_connection(lambda: protocol, HOST, self.port, ssl=self.context)
+        return protocol

@@ -4,8 +4,9 @@
 
 It is C where the lane in C was built: a wheel has it if there were a C compiler and Python's headers. The environment
 variable ``BOWOUT_LANE`` chooses before bowout is imported: ``c`` or ``python``. Every connection ends alike on both,
-and its `bowout.Ending` is the same. Connections over byte streams that are no sockets, and those with ``on_event``, do
-without the lane in C.
+and its `bowout.Ending` is the same. It is for streams over sockets on
+asyncio, uvloop and trio, and for the transports of `bowout.asyncio`; streams over other byte streams do without it, as
+do connections with ``on_event``.
 """
 
 from __future__ import annotations

@@ -21,6 +21,22 @@ _made: Final[weakref.WeakSet[Inheritable]] = weakref.WeakSet()
 _forked_at = -math.inf
 
 
+class Generation:
+    """Tells a process from one that it was forked from: cheaper than to ask the system for the number of the process.
+
+    Attributes:
+        number: a process and a child that it forks have different ones.
+    """
+
+    __slots__ = ("number",)
+
+    def __init__(self) -> None:
+        self.number: int = 0
+
+
+generation: Final = Generation()
+
+
 def watch(made: Inheritable) -> None:
     """Call ``made.inherit()`` in every child that this process forks while `made` exists."""
     _made.add(made)
@@ -34,6 +50,7 @@ def seconds_since() -> float:
 def _begin_child() -> None:
     global _forked_at  # noqa: PLW0603  (it belongs to the process)
     _forked_at = time.monotonic()
+    generation.number += 1
     for made in list(_made):
         made.inherit()
     _made.clear()

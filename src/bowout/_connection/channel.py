@@ -128,7 +128,8 @@ class Channel:
         lane, transport = self.engine.lane_to_enter(), self.transport
         if lane is None or transport.sock is None or not transport.carries_lane:
             return
-        lane.enter(transport.sock.fileno(), self.ciphertext, self.scratch, self.dry)
+        begun = self.engine.incoming.queue.hand_over()
+        lane.enter(transport.sock.fileno(), self.ciphertext, self.scratch, self.dry, begun)
         self._lane_is_future = transport.begin_lane(lane)
         self.engine.timeline.count_by(lane.take_counts)
         self.lane = lane

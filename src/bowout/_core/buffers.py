@@ -39,7 +39,7 @@ class InputQueue:
         ready: whether OpenSSL may have something to decrypt. The caller clears it when there is nothing.
     """
 
-    __slots__ = ("_bio", "_roomy", "_scanner", "raw", "ready")
+    __slots__ = ("_bio", "_roomy", "_scanner", "_untouched", "raw", "ready")
 
     def __init__(self, bio: ssl.MemoryBIO) -> None:
         self._bio = bio
@@ -47,6 +47,7 @@ class InputQueue:
         self.raw: memoryview = _NOTHING
         self.ready: bool = False
         self._roomy = False
+        self._untouched = True  # OpenSSL has read nothing of the current record.
 
     @property
     def inside_record(self) -> bool:
@@ -85,6 +86,7 @@ class InputQueue:
         """Give OpenSSL the rest of a record; tell whether it may have something to decrypt now."""
         raw, scanner = self.raw, self._scanner
         if raw:
+            self._untouched = self._untouched or scanner.whole
             end = scanner.scan(raw)
             if end > _LARGE and not self._roomy and not self._bio.pending:
                 self._make_room(end)
@@ -112,6 +114,20 @@ class InputQueue:
         if end:
             self._bio.write(raw)
             self.ready = True
+            self._untouched = False
+
+    @property
+    def can_hand_over(self) -> bool:
+        """Whether all that OpenSSL has not decrypted is a begun record of application data, or nothing."""
+        scanner = self._scanner
+        return not (self.ready or self.raw) and (scanner.whole or (scanner.sound and self._untouched))
+
+    def hand_over(self) -> bytes:
+        """Remove and return the record that has begun: somebody else follows the stream from its beginning on."""
+        if self._scanner.whole:
+            return b""
+        self._scanner = RecordScanner()
+        return self._bio.read()
 
     def has_read(self, *, rest: bool) -> None:
         """Record that OpenSSL returned data of a record; `rest`: not all of it."""

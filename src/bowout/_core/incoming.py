@@ -105,12 +105,13 @@ class Incoming:
 
     @property
     def is_usual(self) -> bool:
-        """Whether nothing was received that the lane would have to know: it may be entered."""
-        queue, facts = self.queue, self._facts
+        """Whether everything that was received was read, but for a record that has begun: the lane may be entered."""
+        facts = self._facts
         return (
             facts.halves.inbound is Inbound.OPEN
             and facts.input_ended is None
-            and not (queue.ready or queue.raw or queue.inside_record or self.held or facts.failed or self._record_lost)
+            and self.queue.can_hand_over
+            and not (self.held or facts.failed or self._record_lost)
         )
 
     def resume(self, raw: bytes, held: bytes, *, rest: bool, ended: bool) -> None:

@@ -187,6 +187,10 @@ class Outgoing:
             self._unsent += len(self.unencrypted)
             self.unencrypted = _NOTHING
 
+    def count_unsent(self, count: int) -> None:
+        """Count bytes that were accepted and will not be sent, and are nowhere here."""
+        self._unsent += count
+
     def why_not_writable(self) -> BowoutError:
         """Return the error to raise for a send that is impossible."""
         facts = self._facts

@@ -92,7 +92,8 @@ class Timeline:
             self.last_data_at = now - until
             self.quiet = sent_last
             run = self._run
-            if run is None or not (run.exchange or (sent > 0) == (run.sent > 0)):
+            continues = run is not None and (run.exchange or (sent > 0) == (run.sent > 0))
+            if run is None or not continues or (sent and received and not run.exchange):
                 run = self._next_run(now - began - self._began)
             run.sent += sent
             run.received += received

@@ -12,6 +12,8 @@ import sys
 from typing import Any, Final
 
 VARIABLE: Final = "BOWOUT_LANE"
+#: Bytes of the memory for ciphertext, before what a transport puts there, that the lane uses: for the begun record.
+HEADROOM: Final = 17 << 10
 _CHOICES: Final = ("", "c", "python")
 
 

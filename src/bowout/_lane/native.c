@@ -13,9 +13,12 @@
  *   The SSL    reads and writes CPython's MemoryBIOs, except between `enter` and `leave`. Then it has our BIOs, which
  *              fall back on the MemoryBIOs: input that is not ours is read there, output that is not ours goes there.
  *   The engine may use the SSLObject at any time for output. Before it gives the SSL any input, it calls `leave`.
+ *   A transport of asyncio's may take the kernel's place. It puts what it receives into our memory, behind a headroom,
+ *              and `take` decrypts it there. `write` calls three of its methods, which may run any code of Python's:
+ *              the lane may have been left when they return, and the thread's memory used.
  *   The GIL    is held, except while many bytes are encrypted or decrypted; `busy` then keeps others out.
  *
- * Python 3.11's limited API, so that one binary serves every later version. Tests: tests/lane.
+ * Python 3.11's limited API, so that one binary serves every later version. Tests: tests/test_lane*.py.
  */
 #define Py_LIMITED_API 0x030B0000
 #define PY_SSIZE_T_CLEAN
@@ -101,6 +104,9 @@ enum {
     FAIR = 32,                                         /* `connection._FAIR` */
     PROBE_INTERVAL = 4,                                /* `channel._PROBE_INTERVAL` */
     STRETCHES = 7,                                     /* see Stretch */
+    HEADROOM = 17 << 10,                               /* `_lane.HEADROOM`: for a record that a transport has begun */
+    SLICE = 1 << 20,                                   /* `winddown.SLICE`: of one `write`, then others run */
+    TAKEN_AT_ONCE = 64 << 10,                          /* bytes of one object of `take` */
     LARGE = 4096,                                      /* bytes from which on the GIL is released */
 };
 
@@ -135,10 +141,11 @@ typedef struct {
     Memory ciphertext, plaintext; /* of the thread, for one call at a time */
     const unsigned char *window;  /* what OpenSSL may read next: the record */
     size_t window_size;
-    unsigned char *part; /* received and not decrypted */
+    unsigned char *part, *part_memory; /* received and not decrypted, and the memory where that is, or was before it */
     size_t part_size;
     unsigned char *cipher_out; /* where our BIO puts output while `direct` */
     size_t cipher_out_size, cipher_out_room;
+    size_t frame;        /* bytes by which the last record's body was longer than its data; a guess for the next */
     int rest;            /* whether OpenSSL has decrypted more of a record than was read */
     int dry, eager, tells_once, over, ended, eof, error, send_error, noted, operations, waits;
     unsigned long failure; /* OpenSSL's error */
@@ -151,6 +158,9 @@ typedef struct {
     Py_ssize_t wanted;
     Memory into;
     PyObject *loop, *descriptor, *add_reader, *remove_reader, *on_readable, *callback, *context, *result, *held;
+    /* a transport's methods: see there */
+    PyObject *transport_write, *transport_waiting, *transport_closing;
+    size_t unwritten; /* of the `write` that is being done */
 } Lane;
 
 static PyObject *cancelled_error;
@@ -233,35 +243,54 @@ static BIO *make_bio(Lane *lane)
 
 /* -- receiving ------------------------------------------------------------------------------------------------------------ */
 
-/* Keep `size` bytes at `data`, which may be within `part`. Return 0 if there is no memory. */
-static int keep(Lane *lane, const unsigned char *data, size_t size)
+/* Keep `size` bytes at `data`, which may be the end of `part`, and `more_size` bytes. Return 0 if there is no memory. */
+static int keep_both(Lane *lane, unsigned char *data, size_t size, const unsigned char *more, size_t more_size)
 {
-    if (size == 0) {
-        free(lane->part);
-        lane->part = NULL;
+    int within = lane->part_size && data >= lane->part && data < lane->part + lane->part_size;
+    if (size + more_size == 0) {
+        free(lane->part_memory);
+        lane->part = lane->part_memory = NULL;
+    } else if (within && more_size == 0) {
+        lane->part = data;
     } else {
-        unsigned char *part = malloc(size);
+        unsigned char *part = malloc(size + more_size);
         if (part == NULL) return 0;
-        memcpy(part, data, size);
-        free(lane->part);
-        lane->part = part;
+        if (size) memcpy(part, data, size);
+        if (more_size) memcpy(part + size, more, more_size);
+        free(lane->part_memory);
+        lane->part = lane->part_memory = part;
     }
-    lane->part_size = size;
+    lane->part_size = size + more_size;
     return 1;
+}
+
+static int keep(Lane *lane, unsigned char *data, size_t size)
+{
+    return keep_both(lane, data, size, NULL, 0);
+}
+
+static size_t body_of(const unsigned char *header)
+{
+    return (size_t)header[3] << 8 | header[4];
+}
+
+static int may_be_data(const unsigned char *header)
+{
+    return header[0] == APPLICATION_DATA && header[1] == 3 && body_of(header) <= MAX_BODY;
 }
 
 /* Decrypt records of application data from `data` into `buffer`, as many as fit, up to the first unusual thing, which
  * sets `over`. Return the number of bytes; `used` is how much of `data` OpenSSL was given. */
 static size_t decrypt(Lane *lane, const unsigned char *data, size_t size, size_t *used, unsigned char *buffer, size_t room)
 {
-    size_t total = 0, at = 0;
+    size_t total = 0, at = 0, body = 0;
     unsigned records = 0;
     while (total < room && !lane->over) {
         if (!lane->rest) {
             if (size - at < HEADER) break;
             const unsigned char *header = data + at;
-            size_t body = (size_t)header[3] << 8 | header[4];
-            if (header[0] != APPLICATION_DATA || header[1] != 3 || body > MAX_BODY) {
+            body = body_of(header);
+            if (!may_be_data(header)) {
                 lane->over = 1;
                 break;
             }
@@ -274,7 +303,9 @@ static size_t decrypt(Lane *lane, const unsigned char *data, size_t size, size_t
         if (SSL_read_ex(lane->ssl, buffer + total, room - total, &got)) {
             total += got;
             records++;
+            int begun = lane->rest;
             lane->rest = total == room && SSL_pending(lane->ssl) > 0;
+            if (!begun && !lane->rest) lane->frame = body - got;
         } else {
             lane->rest = 0;
             if (SSL_get_error(lane->ssl, 0) != WANT_READ) {
@@ -421,10 +452,13 @@ typedef struct {
     int chunks, first_left;
 } Sent;
 
-/* Encrypt the next chunks, and give them to the kernel; return whether it took all. */
-static int send_batch(Lane *lane, const unsigned char *data, size_t size, Sent *sent)
+/* Encrypt the next chunks into `room` bytes at `cipher`, which are enough. */
+static void encrypt_batch(Lane *lane, const unsigned char *data, size_t size, Sent *sent, void *cipher, size_t room)
 {
+    lane->cipher_out = cipher;
+    lane->cipher_out_room = room;
     lane->cipher_out_size = 0;
+    lane->direct = 1;
     sent->chunks = 0;
     while (sent->chunks < BATCH && sent->done < size) {
         size_t end = sent->done + CHUNK < size ? sent->done + CHUNK : size, begun = sent->done;
@@ -440,6 +474,45 @@ static int send_batch(Lane *lane, const unsigned char *data, size_t size, Sent *
         }
         if (sent->done < end) break; /* half of a handshake message must be read first */
     }
+    lane->direct = 0;
+}
+
+/* Count the chunks of a batch, the `size` bytes at `cipher`, of which `taken` have left; return whether all have. None are
+ * counted if a message of OpenSSL's own, a key update for example, came before them: Python has to hear of that first. */
+static int count_batch(Lane *lane, Sent *sent, const unsigned char *cipher, size_t size, size_t taken)
+{
+    double at = now();
+    size_t begins = 0;
+    int i = 0;
+    if (lane->noted) lane->over = 1;
+    for (; !lane->noted && i < sent->chunks && sent->chunk_ends[i] <= taken; begins = sent->chunk_ends[i++])
+        count(lane, sent->chunk_plain[i], 0, 1, at);
+    sent->first_left = i;
+    sent->left = cipher + begins;
+    sent->left_size = size - begins;
+    sent->left_taken = taken - begins;
+    return taken == size && sent->chunks > 0 && !lane->noted;
+}
+
+/* [(ciphertext, plaintext), …] */
+static PyObject *chunks_left(const Sent *sent)
+{
+    PyObject *chunks = PyList_New(0);
+    size_t base = sent->first_left ? sent->chunk_ends[sent->first_left - 1] : 0, begins = 0;
+    for (int i = sent->first_left; chunks != NULL && i < sent->chunks; i++) {
+        size_t ends = sent->chunk_ends[i] - base;
+        PyObject *chunk = Py_BuildValue("(y#n)", sent->left + begins, (Py_ssize_t)(ends - begins), (Py_ssize_t)sent->chunk_plain[i]);
+        if (chunk == NULL || PyList_Append(chunks, chunk)) Py_CLEAR(chunks);
+        Py_XDECREF(chunk);
+        begins = ends;
+    }
+    return chunks;
+}
+
+/* Encrypt the next chunks, and give them to the kernel; return whether it took all. */
+static int send_batch(Lane *lane, const unsigned char *data, size_t size, Sent *sent)
+{
+    encrypt_batch(lane, data, size, sent, lane->plaintext.view.buf, (size_t)lane->plaintext.view.len);
     size_t taken = 0;
     while (taken < lane->cipher_out_size) {
         ssize_t count = send(lane->fd, lane->cipher_out + taken, lane->cipher_out_size - taken, MSG_NOSIGNAL);
@@ -450,17 +523,7 @@ static int send_batch(Lane *lane, const unsigned char *data, size_t size, Sent *
         }
         taken += (size_t)count;
     }
-    double at = now();
-    size_t begins = 0;
-    int i = 0;
-    if (lane->noted) lane->over = 1; /* a message of OpenSSL's own comes first in it, a key update for example */
-    for (; !lane->noted && i < sent->chunks && sent->chunk_ends[i] <= taken; begins = sent->chunk_ends[i++])
-        count(lane, sent->chunk_plain[i], 0, 1, at);
-    sent->first_left = i;
-    sent->left = lane->cipher_out + begins;
-    sent->left_size = lane->cipher_out_size - begins;
-    sent->left_taken = taken - begins;
-    return taken == lane->cipher_out_size && sent->chunks > 0 && !lane->over;
+    return count_batch(lane, sent, lane->cipher_out, lane->cipher_out_size, taken);
 }
 
 /* None: the kernel has all. False: nothing was done. True: let others run first.
@@ -479,27 +542,234 @@ static PyObject *lane_send(Lane *lane, PyObject *argument)
     PyThreadState *thread = NULL;
     lane->busy = 1;
     if (size > LARGE) thread = PyEval_SaveThread();
-    lane->cipher_out = lane->plaintext.view.buf;
-    lane->cipher_out_room = (size_t)lane->plaintext.view.len;
-    lane->direct = 1;
     while (sent.done < size && lane->operations < FAIR && send_batch(lane, view.buf, size, &sent)) lane->operations++;
-    lane->direct = 0;
     if (thread != NULL) PyEval_RestoreThread(thread);
     lane->busy = 0;
     PyBuffer_Release(&view);
     if (sent.done == size && sent.left_size == 0) Py_RETURN_NONE;
     if (sent.done == 0) Py_RETURN_FALSE;
-    PyObject *chunks = PyList_New(0);
-    size_t begins = 0;
-    for (int i = sent.first_left; chunks != NULL && i < sent.chunks; i++) {
-        size_t base = sent.first_left ? sent.chunk_ends[sent.first_left - 1] : 0, ends = sent.chunk_ends[i] - base;
-        PyObject *chunk = Py_BuildValue("(y#n)", sent.left + begins, (Py_ssize_t)(ends - begins), (Py_ssize_t)sent.chunk_plain[i]);
-        if (chunk == NULL || PyList_Append(chunks, chunk)) Py_CLEAR(chunks);
-        Py_XDECREF(chunk);
-        begins = ends;
-    }
+    PyObject *chunks = chunks_left(&sent);
     if (chunks == NULL) return NULL;
     return Py_BuildValue("(nNniN)", (Py_ssize_t)sent.done, chunks, (Py_ssize_t)sent.left_taken, lane->send_error, PyBool_FromLong(lane->noted));
+}
+
+/* -- a transport of asyncio's, which pushes what it received, and buffers what it cannot send ------------------------------ */
+
+/* Put the `size` bytes that the transport has put into the memory behind what was left; return where both begin. */
+static unsigned char *join(Lane *lane, size_t *size)
+{
+    unsigned char *data = (unsigned char *)lane->ciphertext.view.buf + HEADROOM;
+    if (*size && lane->part_size <= HEADROOM) {
+        data -= lane->part_size;
+        if (lane->part_size) memcpy(data, lane->part, lane->part_size);
+        *size += lane->part_size;
+        return data;
+    }
+    if (*size && !keep_both(lane, lane->part, lane->part_size, data, *size)) return NULL;
+    *size = lane->part_size;
+    return lane->part_size ? lane->part : data;
+}
+
+/* `join` the bytes that `argument` counts. Return NULL with an exception. */
+static unsigned char *join_arrived(Lane *lane, PyObject *argument, size_t *size)
+{
+    *size = PyLong_AsSize_t(argument);
+    if (PyErr_Occurred()) return NULL;
+    if (*size > (size_t)lane->ciphertext.view.len - HEADROOM) {
+        PyErr_SetString(PyExc_ValueError, "the memory is smaller");
+        return NULL;
+    }
+    unsigned char *data = join(lane, size);
+    if (data == NULL) PyErr_NoMemory();
+    return data;
+}
+
+/* Decrypt what was joined, and keep the rest. Return 0 with an exception. */
+static int decrypt_joined(Lane *lane, unsigned char *data, size_t size, unsigned char *buffer, size_t room, size_t *total)
+{
+    PyThreadState *thread = NULL;
+    size_t used;
+    lane->busy = 1;
+    if (size > LARGE) thread = PyEval_SaveThread();
+    *total = decrypt(lane, data, size, &used, buffer, room);
+    if (thread != NULL) PyEval_RestoreThread(thread);
+    lane->busy = 0;
+    if (keep(lane, data + used, size - used)) return 1;
+    PyErr_NoMemory();
+    return 0;
+}
+
+/* Whether `part` begins with a whole record, or with what cannot become one of data. */
+static int has_record(const Lane *lane)
+{
+    return lane->part_size >= HEADER && (!may_be_data(lane->part) || lane->part_size >= HEADER + body_of(lane->part));
+}
+
+/* Guess how many bytes of plaintext are in the whole records of `data`, up to TAKEN_AT_ONCE. */
+static size_t guess(Lane *lane, const unsigned char *data, size_t size)
+{
+    size_t total = 0;
+    while (size > HEADER && total < TAKEN_AT_ONCE) {
+        size_t body = body_of(data);
+        if (size < HEADER + body) break;
+        if (body > lane->frame) total += body - lane->frame;
+        data += HEADER + body;
+        size -= HEADER + body;
+    }
+    return total;
+}
+
+/* take(size): bytes; (bytes,): the same, and there may be more; None: nothing now; False: leave */
+static PyObject *lane_take(Lane *lane, PyObject *argument)
+{
+    size_t size, total;
+    unsigned char *data;
+    if (!usable(lane) || (data = join_arrived(lane, argument, &size)) == NULL) return NULL;
+    /* Much is decrypted into a new object at once, which has the right size if the guess is right. */
+    size_t room = size > LARGE && !lane->rest ? guess(lane, data, size) : 0;
+    PyObject *object = room > LARGE ? PyBytes_FromStringAndSize(NULL, (Py_ssize_t)room) : NULL;
+    PyErr_Clear();
+    if (object == NULL) room = TAKEN_AT_ONCE;
+    unsigned char *buffer = object == NULL ? lane->plaintext.view.buf : (unsigned char *)PyBytes_AsString(object);
+    if (!decrypt_joined(lane, data, size, buffer, room, &total)) {
+        Py_XDECREF(object);
+        return NULL;
+    }
+    if (total == 0) {
+        Py_XDECREF(object);
+        return Py_NewRef(lane->over ? Py_False : Py_None);
+    }
+    if (object == NULL || total < room) SET(object, PyBytes_FromStringAndSize((char *)buffer, (Py_ssize_t)total));
+    if (object == NULL || !(lane->over || lane->rest || has_record(lane))) return object;
+    PyObject *first = PyTuple_Pack(1, object);
+    Py_DECREF(object);
+    return first;
+}
+
+/* take_into(size, buffer): the number of bytes; less than 0: so many, and there may be more; None; False */
+static PyObject *lane_take_into(Lane *lane, PyObject *arguments)
+{
+    PyObject *argument, *buffer;
+    Py_buffer view;
+    size_t size, total = 0;
+    if (!usable(lane) || !PyArg_ParseTuple(arguments, "OO", &argument, &buffer)) return NULL;
+    if (PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)) return NULL;
+    unsigned char *data = join_arrived(lane, argument, &size);
+    int decrypted = data != NULL && decrypt_joined(lane, data, size, view.buf, (size_t)view.len, &total);
+    PyBuffer_Release(&view);
+    if (!decrypted) return NULL;
+    if (total == 0) return Py_NewRef(lane->over ? Py_False : Py_None);
+    int more = lane->over || lane->rest || has_record(lane);
+    return PyLong_FromSsize_t(more ? -(Py_ssize_t)total : (Py_ssize_t)total);
+}
+
+/* Called within a `write`, by what the transport runs: how many bytes of plaintext it has not passed on yet. */
+static PyObject *lane_unwritten(Lane *lane, PyObject *Py_UNUSED(ignored))
+{
+    return PyLong_FromSize_t(lane->unwritten);
+}
+
+/* 1 or 0; -1 with an exception */
+static int call_for_truth(PyObject *method)
+{
+    PyObject *result = PyObject_CallNoArgs(method);
+    int truth = result == NULL ? -1 : PyObject_IsTrue(result);
+    Py_XDECREF(result);
+    return truth;
+}
+
+/* Write `size` bytes, `cipher`, to the transport, and tell how much of it has left, and how much waits there: neither, if
+ * it is closing. Return 0 with an exception. */
+static int give_to_transport(Lane *lane, PyObject *cipher, size_t size, size_t *left, size_t *waits)
+{
+    PyObject *write = Py_NewRef(lane->transport_write), *waiting = Py_NewRef(lane->transport_waiting);
+    PyObject *closing = Py_NewRef(lane->transport_closing), *result = NULL;
+    int ends = call_for_truth(closing);
+    if (ends == 0) {
+        result = PyObject_CallFunctionObjArgs(write, cipher, NULL);
+        ends = result == NULL ? -1 : call_for_truth(closing); /* If it is, it is unknown how much it took. */
+    }
+    if (ends == 0) {
+        SET(result, PyObject_CallNoArgs(waiting));
+        size_t queued = result == NULL ? 0 : PyLong_AsSize_t(result);
+        if (PyErr_Occurred()) ends = -1;
+        else *waits = queued < size ? queued : size, *left = size - *waits;
+    }
+    Py_XDECREF(result);
+    Py_DECREF(write);
+    Py_DECREF(waiting);
+    Py_DECREF(closing);
+    return ends >= 0;
+}
+
+/* Encrypt the next chunks, and give them to the transport; return whether all have left. `memory` becomes the object with
+ * what was given, of which `waits` bytes wait in the transport. */
+static int write_batch(Lane *lane, const unsigned char *data, size_t size, Sent *sent, PyObject **memory, size_t *waits)
+{
+    size_t next = size - sent->done < BATCH * CHUNK ? size - sent->done : BATCH * CHUNK, left = 0;
+    int large = next > LARGE; /* Then it is not copied; with the smallest records, of 512 bytes, it grows by a sixth. */
+    SET(*memory, large ? PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(next + next / 4 + LARGE)) : NULL);
+    if (large && *memory == NULL) return 0;
+    if (large) {
+        lane->busy = 1;
+        PyThreadState *thread = PyEval_SaveThread();
+        encrypt_batch(lane, data, size, sent, PyBytes_AsString(*memory), (size_t)PyBytes_Size(*memory));
+        PyEval_RestoreThread(thread);
+        lane->busy = 0;
+    } else {
+        encrypt_batch(lane, data, size, sent, lane->plaintext.view.buf, (size_t)lane->plaintext.view.len);
+        *memory = PyBytes_FromStringAndSize((char *)lane->cipher_out, (Py_ssize_t)lane->cipher_out_size);
+        if (*memory == NULL) return 0;
+    }
+    size_t cipher_size = lane->cipher_out_size;
+    PyObject *view = large ? PyMemoryView_FromObject(*memory) : Py_NewRef(*memory);
+    if (large && view != NULL) SET(view, PySequence_GetSlice(view, 0, (Py_ssize_t)cipher_size));
+    if (sent->chunks && view != NULL) give_to_transport(lane, view, cipher_size, &left, waits);
+    Py_XDECREF(view);
+    lane->unwritten = size - sent->done;
+    return count_batch(lane, sent, (unsigned char *)PyBytes_AsString(*memory), cipher_size, left);
+}
+
+/* None: all has left. False: nothing was done.
+ * (done, [(ciphertext, plaintext), …], left, waits, error, noted): so many bytes were encrypted; these chunks were given to
+ * the transport, and have not left it whole, or were not counted; of them so much has left, and waits there; it raised the
+ * error; `noted`: leave, since OpenSSL sent a message before them. */
+static PyObject *lane_write(Lane *lane, PyObject *argument)
+{
+    Py_buffer view;
+    if (!usable(lane)) return NULL;
+    if (lane->over || lane->transport_write == NULL || BIO_ctrl_pending(lane->memory_out)) Py_RETURN_FALSE;
+    if (PyObject_GetBuffer(argument, &view, PyBUF_SIMPLE)) return NULL;
+    size_t size = (size_t)view.len, waits = 0;
+    PyObject *memory = NULL, *kind = NULL, *error = NULL, *traceback = NULL;
+    Sent sent;
+    memset(&sent, 0, sizeof sent);
+    lane->unwritten = size;
+    while (sent.done < size && sent.done < SLICE && write_batch(lane, view.buf, size, &sent, &memory, &waits) && lane->in != NULL)
+        ;
+    PyBuffer_Release(&view);
+    lane->unwritten = 0;
+    PyObject *told = NULL;
+    PyErr_Fetch(&kind, &error, &traceback);
+    if (kind == NULL && sent.done == size && sent.left_size == 0) {
+        told = Py_NewRef(Py_None);
+    } else if (kind == NULL && sent.done == 0) {
+        told = Py_NewRef(Py_False);
+    } else if (memory != NULL) {
+        PyErr_NormalizeException(&kind, &error, &traceback);
+        if (traceback != NULL) PyException_SetTraceback(error, traceback);
+        PyObject *chunks = chunks_left(&sent);
+        if (chunks != NULL)
+            told = Py_BuildValue(
+                "(nNnnON)", (Py_ssize_t)sent.done, chunks, (Py_ssize_t)sent.left_taken, (Py_ssize_t)waits,
+                error == NULL ? Py_None : error, PyBool_FromLong(lane->noted));
+    }
+    if (told == NULL && !PyErr_Occurred()) PyErr_NoMemory();
+    Py_XDECREF(memory);
+    Py_XDECREF(kind);
+    Py_XDECREF(error);
+    Py_XDECREF(traceback);
+    return told;
 }
 
 /* -- waiting: the lane is its own future of asyncio, for one task at a time ------------------------------------------------ */
@@ -707,7 +977,9 @@ static PyObject *lane_enter(Lane *lane, PyObject *arguments)
 {
     PyObject *ciphertext, *plaintext;
     int fd, dry;
-    if (!PyArg_ParseTuple(arguments, "iOOp", &fd, &ciphertext, &plaintext, &dry)) return NULL;
+    char *part = NULL;
+    Py_ssize_t part_size = 0;
+    if (!PyArg_ParseTuple(arguments, "iOOp|y#", &fd, &ciphertext, &plaintext, &dry, &part, &part_size)) return NULL;
     if (lane->in != NULL) {
         PyErr_SetString(PyExc_RuntimeError, "the lane was entered already");
         return NULL;
@@ -722,6 +994,7 @@ static PyObject *lane_enter(Lane *lane, PyObject *arguments)
         PyErr_SetString(PyExc_ValueError, "the memory is too small");
         return NULL;
     }
+    if (!keep(lane, (unsigned char *)part, (size_t)part_size)) return PyErr_NoMemory();
     BIO *in = make_bio(lane), *out = make_bio(lane);
     if (in == NULL || out == NULL) {
         BIO_free(in);
@@ -749,6 +1022,17 @@ static void restore_bios(Lane *lane)
     SSL_set0_wbio(lane->ssl, lane->memory_out);
 }
 
+/* Write to a transport, by these methods of it, until the lane is left. */
+static PyObject *lane_use_transport(Lane *lane, PyObject *arguments)
+{
+    PyObject *write, *waiting, *closing;
+    if (!PyArg_ParseTuple(arguments, "OOO", &write, &waiting, &closing)) return NULL;
+    SET(lane->transport_write, Py_NewRef(write));
+    SET(lane->transport_waiting, Py_NewRef(waiting));
+    SET(lane->transport_closing, Py_NewRef(closing));
+    Py_RETURN_NONE;
+}
+
 /* Make the lane a future of `loop`: once, and only where the loop can watch descriptors. */
 static PyObject *lane_use_loop(Lane *lane, PyObject *arguments)
 {
@@ -768,7 +1052,12 @@ static PyObject *lane_use_loop(Lane *lane, PyObject *arguments)
     Py_RETURN_NONE;
 }
 
-static int lane_clear(Lane *lane);
+static void clear_transport(Lane *lane)
+{
+    Py_CLEAR(lane->transport_write); /* likewise: the transport has us, through its protocol */
+    Py_CLEAR(lane->transport_waiting);
+    Py_CLEAR(lane->transport_closing);
+}
 
 /* (received and not decrypted, decrypted and not read, whether OpenSSL has more of it, FIN, errno, dry, whether the loop
  * watches the descriptor for us, whether OpenSSL ended: then the next read, at once, meets that end, or raises the error
@@ -791,6 +1080,7 @@ static PyObject *lane_leave(Lane *lane, PyObject *Py_UNUSED(ignored))
     Py_CLEAR(lane->on_readable);
     Py_CLEAR(lane->add_reader);
     Py_CLEAR(lane->remove_reader);
+    clear_transport(lane);
     if (lane->failure) {
         ERR_new();
         ERR_set_error((int)(lane->failure >> 23 & 0xFF), (int)(lane->failure & 0x7FFFFF), NULL);
@@ -887,6 +1177,9 @@ static int lane_traverse(Lane *lane, visitproc visit, void *arg)
     Py_VISIT(lane->callback);
     Py_VISIT(lane->context);
     Py_VISIT(lane->result);
+    Py_VISIT(lane->transport_write);
+    Py_VISIT(lane->transport_waiting);
+    Py_VISIT(lane->transport_closing);
     return 0;
 }
 
@@ -899,6 +1192,7 @@ static int lane_clear(Lane *lane)
     Py_CLEAR(lane->callback);
     Py_CLEAR(lane->context);
     Py_CLEAR(lane->result);
+    clear_transport(lane);
     return 0;
 }
 
@@ -913,7 +1207,7 @@ static void lane_dealloc(Lane *lane)
     release(&lane->ciphertext);
     release(&lane->plaintext);
     release(&lane->into);
-    free(lane->part);
+    free(lane->part_memory);
     lane_clear(lane);
     Py_CLEAR(lane->descriptor);
     Py_CLEAR(lane->held);
@@ -944,6 +1238,11 @@ static PyMethodDef lane_methods[] = {
     {"read", (PyCFunction)lane_read, METH_O, NULL},
     {"read_into", (PyCFunction)lane_read_into, METH_O, NULL},
     {"send", (PyCFunction)lane_send, METH_O, NULL},
+    {"use_transport", (PyCFunction)lane_use_transport, METH_VARARGS, NULL},
+    {"take", (PyCFunction)lane_take, METH_O, NULL},
+    {"take_into", (PyCFunction)lane_take_into, METH_VARARGS, NULL},
+    {"write", (PyCFunction)lane_write, METH_O, NULL},
+    {"unwritten", (PyCFunction)lane_unwritten, METH_NOARGS, NULL},
     {"wait", (PyCFunction)lane_wait, METH_O, NULL},
     {"wait_into", (PyCFunction)lane_wait_into, METH_O, NULL},
     {"forget_wait", (PyCFunction)lane_forget_wait, METH_NOARGS, NULL},

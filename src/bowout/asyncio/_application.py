@@ -91,20 +91,32 @@ class Application:
 
     def get_buffer(self) -> memoryview | None:
         """Return the memory for the next data of an application that `is_buffered`; None if it failed."""
-        buffer = self._call("get_buffer", self._get_buffer)
-        return None if buffer is _FAILED else buffer
-
-    def _get_buffer(self) -> memoryview:
-        buffer = memoryview(self._protocol.get_buffer(-1)).cast("B")  # type: ignore[attr-defined]
-        if not len(buffer):
-            raise RuntimeError("get_buffer() returned an empty buffer")
+        try:
+            buffer = memoryview(self._protocol.get_buffer(-1)).cast("B")  # type: ignore[attr-defined]
+            if not len(buffer):
+                raise RuntimeError("get_buffer() returned an empty buffer")
+        except BaseException as error:  # noqa: BLE001  (see _raised)
+            self._raised("get_buffer", error)
+            return None
         return buffer
 
-    def data_received(self, data: memoryview) -> bool:
-        """Deliver `data`, which are in the memory of an application that `is_buffered`; return False if it failed."""
-        if self.is_buffered:
-            return self._call("buffer_updated", self._protocol.buffer_updated, len(data)) is not _FAILED  # type: ignore[attr-defined]
-        return self._call("data_received", self._protocol.data_received, bytes(data)) is not _FAILED  # type: ignore[attr-defined]
+    def buffer_updated(self, count: int) -> bool:
+        """Deliver the `count` bytes in the memory of `get_buffer`; return False if the application failed."""
+        try:
+            self._protocol.buffer_updated(count)  # type: ignore[attr-defined]
+        except BaseException as error:  # noqa: BLE001  (see _raised)
+            self._raised("buffer_updated", error)
+            return False
+        return True
+
+    def data_received(self, data: bytes) -> bool:
+        """Deliver `data` to an application that is not `is_buffered`; return False if it failed."""
+        try:
+            self._protocol.data_received(data)  # type: ignore[attr-defined]
+        except BaseException as error:  # noqa: BLE001  (see _raised)
+            self._raised("data_received", error)
+            return False
+        return True
 
     def eof_received(self) -> bool | None:
         """Tell it of the end of the peer's direction; return whether it wants to go on sending, None if it failed."""
@@ -126,13 +138,17 @@ class Application:
         """Call the application; after an error of its own, report it and return `_FAILED`."""
         try:
             return call(*args)
-        except (SystemExit, KeyboardInterrupt) as error:
-            self._interrupted(error)
-            raise
-        except BaseException as error:  # noqa: BLE001  (CancelledError included, as for asyncio's own transports)
-            self._report(f"Fatal error: protocol.{name}() call failed.", error)
-            self._failed(error)
+        except BaseException as error:  # noqa: BLE001  (see _raised)
+            self._raised(name, error)
             return _FAILED
+
+    def _raised(self, name: str, error: BaseException) -> None:
+        """Report an `error` of the application, CancelledError included, as asyncio's own transports do."""
+        if isinstance(error, SystemExit | KeyboardInterrupt):
+            self._interrupted(error)
+            raise error
+        self._report(f"Fatal error: protocol.{name}() call failed.", error)
+        self._failed(error)
 
     # -- flow control --------------------------------------------------------------------------------------------
 

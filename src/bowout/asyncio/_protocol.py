@@ -12,13 +12,16 @@ from bowout._connection.channel import shared_scratch
 from bowout._core import hook
 from bowout._core.engine import Engine
 from bowout._core.timeline import Timeline
+from bowout._lane import HEADROOM
 from bowout._tls_numbers import TLS13_NAME
 from bowout.asyncio._application import Application
 from bowout.asyncio._arguments import client_context, facts_of, gate_of, positive
 from bowout.asyncio._closer import CallbackCloser
 from bowout.asyncio._errors import WriteAfterEOF, as_connection_error, loss_of, lost_data
 from bowout.asyncio._handshake import HANDSHAKE_TIMEOUT, CallbackHandshake
+from bowout.asyncio._lane import CallbackLane
 from bowout.asyncio._policy import DEFAULT_POLICY, log_tolerated
+from bowout.asyncio._receiver import Receiver
 from bowout.asyncio._sender import Sender
 from bowout.asyncio._transport import TLSTransport
 from bowout.asyncio._underlying import UnderlyingTransport
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
     from bowout.errors import HandshakeTimeout
 
 #: Size of a connection's own memory for ciphertext, in bytes, where the shared one cannot be used.
-_OWN_BUFFER: Final = 1 << 16
+_OWN_MEMORY: Final = 1 << 16
 #: States in which our direction cannot be used again.
 _DEAD: Final = frozenset({Outbound.LOST, Outbound.FATAL_ALERT, Outbound.RESET})
 #: States of the peer's direction in which it has ended without close_notify.
@@ -65,17 +68,19 @@ class TLSProtocol(asyncio.BufferedProtocol):
         "_began",
         "_buffer",
         "_closer",
-        "_delivering",
         "_engine",
         "_eof_delivered",
         "_error",
         "_extra",
         "_handshake",
         "_host",
+        "_lane",
         "_loop",
         "_lost",
+        "_memory",
         "_policy",
         "_reason",
+        "_receiver",
         "_scratch",
         "_sender",
         "_shutdown_timeout",
@@ -120,19 +125,23 @@ class TLSProtocol(asyncio.BufferedProtocol):
         self._app = Application(
             loop, app_protocol, made=not call_connection_made, failed=self._fail, interrupted=self._engine.hand_on
         )
-        self._app_transport: TLSTransport | None = TLSTransport(self, self._app)
-        self._sender = Sender(loop, self._engine, self._app, go_on=partial(self._guarded, self._go_on))
+        self._lane = CallbackLane(self._engine)
+        self._app_transport: TLSTransport | None = TLSTransport(self, self._app, self._lane)
+        self._sender = Sender(loop, self._engine, self._app, self._lane, go_on=partial(self._guarded, self._go_on))
         self._handshake = CallbackHandshake(
             loop, self._engine, self._sender, waiter, timeout=handshake_timeout, expired=self._expire
         )
-        self._buffer, self._scratch = shared_scratch()
+        self._memory, self._scratch = shared_scratch()
+        self._buffer = self._memory[HEADROOM:]
+        self._receiver = Receiver(
+            self._engine, self._app, self._lane, arrivals=self._buffer, scratch=self._scratch, ended=self._end_of_input
+        )
         self._began = time.time()
         self._underlying: UnderlyingTransport | None = None
         self._closer: CallbackCloser | None = None
         self._error: BaseException | None = None
         self._lost: asyncio.Future[None] | None = None
         self._eof_delivered = False
-        self._delivering = False
         self._reason = ""
         self.ending: Ending | None = None
 
@@ -189,7 +198,8 @@ class TLSProtocol(asyncio.BufferedProtocol):
         self._underlying = underlying = UnderlyingTransport(self._loop, transport)  # type: ignore[arg-type]
         self._sender.underlying = underlying
         if not underlying.is_socket:
-            self._buffer = memoryview(bytearray(_OWN_BUFFER))  # It may be filled while others use the shared one.
+            self._memory = memoryview(bytearray(_OWN_MEMORY))  # It may be filled while others use the shared one.
+            self._buffer = self._receiver.arrivals = self._memory[HEADROOM:]
         by = Side.WE if self._engine.role is Role.CLIENT else Side.PEER
         self._timeline.record(EventKind.CONNECTED, by, underlying.peer)
         self._handshake.begin()
@@ -203,7 +213,14 @@ class TLSProtocol(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Process received ciphertext."""
-        self._guarded(self._receive, self._buffer[:nbytes])
+        try:
+            if self._lane.entered is None or self._receiver.delivering or self._app.reading_paused:
+                self._receive(self._buffer[:nbytes])
+            elif not self._receiver.deliver_in_lane(nbytes):
+                self._go_on()
+        except BaseException as error:
+            self._interrupted_by(error)
+            raise
 
     def eof_received(self) -> bool:
         """Process the peer's FIN. The transport stays open: it is closed when the connection has ended."""
@@ -213,7 +230,7 @@ class TLSProtocol(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Process the end of the transport."""
         if self._underlying is not None:
-            self._underlying.lost = True
+            self._underlying.lost = self._receiver.lost = True
         if self._lost is not None and not self._lost.done():
             self._lost.set_result(None)
         if self._underlying is None or (self._closer is not None and self._closer.over):
@@ -251,18 +268,22 @@ class TLSProtocol(asyncio.BufferedProtocol):
 
     def _receive(self, data: memoryview) -> None:
         engine = self._engine
+        if self._lane.entered is not None:
+            self._lane.leave()
         if self._closer is not None:
             engine.receive_data(data)
             self._closer.received(len(data))
-        elif engine.handshake_done and not self._app.reading_paused and not self._delivering:
-            self._deliver(data)
+        elif engine.handshake_done and not self._app.reading_paused and not self._receiver.delivering:
+            self._receiver.deliver(data)
             if engine.outgoing.size:  # An answer of OpenSSL, or what could not be sent before.
                 self._sender.run()
+            self._enter_lane()
         else:
             engine.receive_data(data)
             self._go_on()
 
     def _receive_end(self) -> None:
+        self._lane.leave()
         self._engine.receive_eof()
         if self._closer is not None:
             self._closer.received(0)
@@ -270,6 +291,7 @@ class TLSProtocol(asyncio.BufferedProtocol):
             self._go_on()
 
     def _lose(self, exc: Exception | None) -> None:
+        self._lane.leave()
         loss = "the transport under TLS was closed" if exc is None else loss_of(exc)
         self._engine.receive_reset(str(exc or ""), loss=loss)
         if self._closer is None:
@@ -281,12 +303,24 @@ class TLSProtocol(asyncio.BufferedProtocol):
 
     def _go_on(self) -> None:
         """Do what has become possible."""
+        was_open = self._engine.handshake_done
         if self._closer is not None:
             self._closer.run()
-        elif self._engine.handshake_done or self._shake_hands():
-            self._deliver()
+        elif was_open or self._shake_hands():
+            self._receiver.deliver()
             self._sender.run()
             self._regulate()
+            if was_open:  # Many a connection carries nothing.
+                self._enter_lane()
+
+    def _enter_lane(self) -> None:
+        """Let data pass through the lane from now on, if that is possible."""
+        if not self._lane.possible or self._lane.entered is not None or self._underlying is None:
+            return
+        receiver = self._receiver
+        if not (receiver.over or receiver.delivering or self._app.reading_paused):
+            self._lane.enter(self._underlying, self._memory, self._scratch)
+            self._sender.allow_lane()
 
     # -- the handshake -------------------------------------------------------------------------------------------
 
@@ -332,48 +366,12 @@ class TLSProtocol(asyncio.BufferedProtocol):
         if self._underlying is not None and self._closer is None:
             self._underlying.read(on=self._sender.starved or not self._app.reading_paused)
 
-    def _deliver(self, data: memoryview | None = None) -> None:
-        """Deliver what can be decrypted, `data` included."""
-        if self._delivering:
-            return  # It was called from a callback of the application: the loop below goes on.
-        self._delivering = True
-        try:
-            while self._may_deliver():
-                new, data = data, None
-                if not self._deliver_once(new):
-                    return
-        finally:
-            self._delivering = False
-            if data is not None:
-                self._engine.receive_data(data)
-
-    def _may_deliver(self) -> bool:
-        """Tell whether to deliver: to an application that has paused, only the end of a lost transport."""
-        if self._closer is not None or self._eof_delivered:
-            return False
-        if self._app.reading_paused and not self.connected:
-            self._engine.incoming.hold()
-            return not self._engine.incoming.held
-        return not self._app.reading_paused
-
-    def _deliver_once(self, data: memoryview | None) -> bool:
-        """Deliver the next data or the end; tell whether there may be more."""
-        has_memory = self._app.is_buffered and not self._app.reading_paused
-        into = self._app.get_buffer() if has_memory else self._scratch
-        if into is None:
-            return False
-        try:
-            incoming = self._engine.incoming
-            count = incoming.read_into(into) if data is None else self._engine.receive_and_read(data, into)
-        except BowoutError as error:
+    def _end_of_input(self, error: BowoutError | None) -> None:
+        if error is None:
+            self._deliver_eof()
+        else:
             self._error = error
             self._close("" if self._engine.outbound in _DEAD else "close()")
-            return False
-        if count:
-            return self._app.data_received(into[:count]) and not incoming.is_waiting
-        if count is not None:
-            self._deliver_eof()
-        return False
 
     def _deliver_eof(self) -> None:
         self._eof_delivered = True
@@ -391,8 +389,22 @@ class TLSProtocol(asyncio.BufferedProtocol):
             return False
         if self._sender.eof_wanted:
             raise WriteAfterEOF("write() after write_eof(): our direction has ended")
-        self._guarded(self._sender.write, data)
+        self._guarded(self._write, data)
         return True
+
+    def _write(self, data: bytes | bytearray | memoryview) -> None:
+        if self._lane.possible and self._lane.entered is None:
+            self._enter_lane()
+        self._sender.write(data)
+
+    def write_in_lane(self, lane: Any, data: bytes) -> None:
+        """Send `data` through `lane`, for nothing waits before them."""
+        try:
+            if (written := lane.write(data)) is not None:
+                self._sender.finish_write(data, written)
+        except BaseException as error:
+            self._interrupted_by(error)
+            raise
 
     def write_eof(self) -> None:
         """Send close_notify after everything written; the peer may go on sending."""
@@ -432,8 +444,10 @@ class TLSProtocol(asyncio.BufferedProtocol):
     def _begin_to_close(self) -> CallbackCloser | None:
         """Return what carries out the end; None if TLS has not begun."""
         self._handshake.stop_timer()
+        self._lane.leave()
         self._sender.eof_wanted = False  # The end has a close_notify of its own.
         if self._closer is None and self._underlying is not None:
+            self._receiver.over = True
             self._closer = CallbackCloser(
                 self._loop,
                 self._engine,
@@ -475,7 +489,7 @@ class TLSProtocol(asyncio.BufferedProtocol):
             error = as_connection_error(error)
         self._app.connection_lost(error)
         self._app_transport = None  # Break the reference cycles, so that all is freed at once.
-        for part in (self._app, self._sender, self._handshake, self._closer):
+        for part in (self._app, self._receiver, self._sender, self._handshake, self._closer):
             if part is not None:
                 part.forget()
         self._handshake.wake(error or StreamClosed("the connection was closed in the handshake"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bowout._core.winddown import SLICE
 from bowout.asyncio._backlog import WriteBacklog
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from bowout._core.engine import Engine
     from bowout.asyncio._application import Application
+    from bowout.asyncio._lane import CallbackLane
     from bowout.asyncio._underlying import UnderlyingTransport
 
 
@@ -24,6 +25,7 @@ class Sender:
         loop: the event loop.
         engine: the connection's TLS.
         app: the application, which is asked to pause and to resume.
+        lane: the connection's lane.
         go_on: called, soon, when there is more to do.
 
     Attributes:
@@ -32,14 +34,32 @@ class Sender:
         starved: whether OpenSSL writes nothing before the rest of a handshake message has come.
     """
 
-    __slots__ = ("_app", "_backlog", "_continuing", "_engine", "_go_on", "_loop", "eof_wanted", "starved", "underlying")
+    __slots__ = (
+        "_app",
+        "_backlog",
+        "_continuing",
+        "_engine",
+        "_go_on",
+        "_lane",
+        "_loop",
+        "eof_wanted",
+        "starved",
+        "underlying",
+    )
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, engine: Engine, app: Application, *, go_on: Callable[[], None]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        engine: Engine,
+        app: Application,
+        lane: CallbackLane,
+        *,
+        go_on: Callable[[], None],
     ) -> None:
         self._loop = loop
         self._engine = engine
         self._app = app
+        self._lane = lane
         self._go_on = go_on
         self._backlog = WriteBacklog()
         self._continuing = False
@@ -58,50 +78,105 @@ class Sender:
         view = memoryview(data).cast("B")
         if not view:
             return
+        self._lane.writing = None
         outgoing = self._engine.outgoing
         if outgoing.unencrypted or self._backlog.size or not self._engine.handshake_done:
             self._backlog.append(_kept(view, data))
         else:
             outgoing.unencrypted = view
             # Usually it is little: all of it is encrypted and passed on at once.
-            if not outgoing.size and outgoing.write_more() and self.flush() and not outgoing.unencrypted:
+            done = not outgoing.size and (self._write_in_lane(view) or outgoing.write_more())
+            if done and self.flush() and not outgoing.unencrypted:
+                self.allow_lane()
                 return
             self.run()
             if outgoing.unencrypted and not isinstance(data, bytes):
                 outgoing.unencrypted = _kept(outgoing.unencrypted, data)
-        self._app.control_writing(self.waiting_bytes)
+            return
+        self._control_writing()
+
+    def finish_write(self, data: bytes, written: Any) -> None:
+        """Send what the lane has not sent of `data`; `written` is what it returned."""
+        self._lane.writing = None
+        if written is False:
+            self.write(data)
+            return
+        self._take_over(memoryview(data), written)
+        if self._engine.outgoing.unencrypted and not self._engine.outgoing.size:
+            self._continue_soon()
+        self._control_writing()
+
+    def _take_over(self, view: memoryview, written: Any) -> int:
+        """Go on where the lane stopped: it has encrypted that many bytes of `view`, which are returned."""
+        count: int
+        count, chunks, left, waits, error, noted = written
+        if noted:
+            self._lane.leave()
+        if self.underlying is not None:
+            self.underlying.in_flight = waits
+        self._engine.outgoing.take_over(view[count:], count, chunks, left)
+        if error is not None:
+            raise error
+        return count
+
+    def allow_lane(self) -> None:
+        """Let the application write to the lane, which may be entered, if nothing waits."""
+        lane = self._lane
+        if lane.entered is not None and not (self.eof_wanted or self._app.writing_paused or self.waiting_bytes):
+            lane.writing = lane.entered
+
+    def _control_writing(self) -> None:
+        """Ask the application to pause or to resume writing, if how much waits calls for it."""
+        size = self.waiting_bytes
+        if size or self._app.writing_paused:
+            self._app.control_writing(size)
+        if not size and self._lane.entered is not None:
+            self.allow_lane()
 
     def write_eof(self) -> None:
         """Send close_notify after everything written."""
         self.eof_wanted = True
+        self._lane.writing = None
         self.run()
 
     def run(self) -> None:
         """Encrypt and pass on as much as the transport takes."""
         if self._engine.handshake_done:
-            room = SLICE
-            while self.flush() and (count := self._encrypt()):
+            room, outgoing = SLICE, self._engine.outgoing
+            while self.flush() and (outgoing.unencrypted or self._backlog.size or self.eof_wanted):
+                count = self._encrypt()
+                if not count:
+                    break
                 room -= count
                 if room <= 0:
                     self._continue_soon()  # A fast peer must not keep other callbacks waiting.
                     break
         else:
             self.flush()
-        self._app.control_writing(self.waiting_bytes)
+        self._control_writing()
 
     def _encrypt(self) -> int:
         """Encrypt the next data, or make our close_notify; return 0 if there is nothing to flush."""
         outgoing = self._engine.outgoing
         self._refill()
         if outgoing.unencrypted:
-            count = outgoing.write_more()
+            count = self._write_in_lane(outgoing.unencrypted) or outgoing.write_more()
             self._refill()  # A close must see that there is more to send.
             self.starved = False
             return count or self._receive_other_half()
         if self.eof_wanted and self._engine.outbound is Outbound.OPEN:
+            self._lane.leave()
             self._engine.queue_close_notify()
             return outgoing.size
         return 0
+
+    def _write_in_lane(self, view: memoryview) -> int:
+        """Encrypt and pass on `view`, as much as the transport takes; return how much was encrypted, 0: none."""
+        lane = self._lane.entered
+        if lane is None:
+            return 0
+        written = lane.write(view)
+        return 0 if written is False else self._take_over(view, written or (len(view), [], 0, 0, None, False))
 
     def _refill(self) -> None:
         outgoing = self._engine.outgoing
@@ -110,6 +185,7 @@ class Sender:
 
     def _receive_other_half(self) -> int:
         """Have the rest of a handshake message read of which OpenSSL has one half: it writes nothing before."""
+        self._lane.leave()
         self._engine.incoming.hold()
         self.starved = self._engine.outbound is Outbound.OPEN
         if self.starved and self.underlying is not None:
@@ -143,8 +219,11 @@ class Sender:
         underlying = self.underlying
         if underlying is not None and underlying.in_flight:
             count, underlying.in_flight = underlying.in_flight, 0
-            if self._engine.outgoing.head() is not None:
-                self._engine.outgoing.taken(count)
+            outgoing = self._engine.outgoing
+            while count and (head := outgoing.head()) is not None:  # The lane passes on more than one at once.
+                size = min(count, len(head))
+                outgoing.taken(size)
+                count -= size
 
     def forget(self) -> None:
         """Break the reference cycles."""
@@ -157,6 +236,8 @@ class Sender:
             outgoing.interrupt()
             outgoing.unencrypted = self._backlog.pop()
         outgoing.interrupt()
+        if unwritten := self._lane.unwritten():
+            outgoing.count_unsent(unwritten)
 
 
 def _nothing() -> None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import warnings
 from asyncio import constants
 from typing import TYPE_CHECKING, Any, Final
 
+from bowout._backends.forks import generation
 from bowout.errors import MisuseError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from bowout.asyncio._application import Application
+    from bowout.asyncio._lane import CallbackLane
     from bowout.asyncio._protocol import TLSProtocol
     from bowout.ending import Ending
 
@@ -50,21 +51,24 @@ class TLSTransport(_Base):
     _start_tls_compatible = True
     _sendfile_compatible = _SENDFILE_MODE
 
-    __slots__ = ("_app", "_process", "_protocol", "_useless_writes")
+    __slots__ = ("_app", "_generation", "_lane", "_protocol", "_useless_writes")
 
-    def __init__(self, protocol: TLSProtocol, app: Application) -> None:
+    def __init__(self, protocol: TLSProtocol, app: Application, lane: CallbackLane) -> None:
         asyncio.Transport.__init__(self)
         self._protocol = protocol
         self._app = app
-        self._process = os.getpid()
+        self._lane = lane
+        self._generation = generation.number
         self._useless_writes = 0
 
     def __repr__(self) -> str:
         return repr(self._protocol).replace("TLSProtocol", "TLSTransport", 1)
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
-        protocol = getattr(self, "_protocol", None)
-        if protocol is not None and protocol.connected and not protocol.closing and self._process == os.getpid():
+        protocol: TLSProtocol | None = getattr(self, "_protocol", None)
+        if protocol is None or self._generation != generation.number:
+            return
+        if protocol.connected and not protocol.closing:
             _warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
 
     @property
@@ -107,13 +111,13 @@ class TLSTransport(_Base):
 
     def _is_ours(self) -> bool:
         """Tell whether this process made the transport; log it if not: its end would be that of the parent's, too."""
-        if self._process == os.getpid():
+        if self._generation == generation.number:
             return True
         _log.warning("a forked child leaves %r to the process that made it", self)
         return False
 
     def _check_process(self) -> None:
-        if self._process != os.getpid():
+        if self._generation != generation.number:
             raise MisuseError(
                 f"{self!r} belongs to the process that made it: in a forked child, make a connection of its own"
             )
@@ -152,6 +156,10 @@ class TLSTransport(_Base):
             MisuseError: `write_eof` was called before (it is a RuntimeError too, as in asyncio), or a forked child
                 calls this.
         """
+        lane = self._lane.writing
+        if lane is not None and type(data) is bytes and self._generation == generation.number:
+            self._protocol.write_in_lane(lane, data)
+            return
         self._check_process()
         if not isinstance(data, bytes | bytearray | memoryview):
             raise TypeError(f"data: a bytes-like object is required, not {type(data).__name__}")

@@ -65,6 +65,11 @@ class UnderlyingTransport:
 
     # -- moving bytes --------------------------------------------------------------------------------------------
 
+    def carry(self, lane: Any) -> None:
+        """Let `lane` write to the transport, as `write` does, until it is left."""
+        transport = self._transport
+        lane.use_transport(transport.write, transport.get_write_buffer_size, transport.is_closing)
+
     def write(self, data: bytes | memoryview) -> int | None:
         """Pass `data` on; return how much of it has left the transport, None if the transport is closing.
 
