@@ -480,13 +480,19 @@ class TestTransportWriting:
 
         def script(act: Act) -> None:
             act.handshake()
+            act.wait_for_go()
             act.expect_data(MUCH)
             act.receive()
             act.close_notify()
 
         async def use(app: RecordingApp, peer: Peer) -> None:
+            loop = asyncio.get_running_loop()
             with file.open("rb") as source:
-                assert await asyncio.get_running_loop().sendfile(app.transport, source) == len(MUCH)
+                sending = loop.create_task(loop.sendfile(app.transport, source))
+                while not app.transport.get_write_buffer_size():
+                    await asyncio.sleep(0)
+                peer.go()  # It reads only now: so the file has to wait.
+                assert await sending == len(MUCH)
             app.transport.close()
             assert await app.lost is None
             report = await in_thread(peer.wait)

@@ -45,7 +45,7 @@ async def echo(stream: bowout.Stream) -> None:
         await stream.send(data)
 
 
-class Clients:
+class LeavingClients:
     """Makes connections to a server in the same loop, each another way to use one and to leave it."""
 
     def __init__(self, server: bowout.Server, version: Version) -> None:
@@ -78,7 +78,7 @@ class Clients:
 def test_a_hundred_connections_leave_no_lane(run: Runner, version: Version) -> None:
     async def main() -> None:
         async with bowout.serve(echo, "127.0.0.1", 0, context=server_context(version)) as server:
-            clients = Clients(server, version)
+            clients = LeavingClients(server, version)
             await clients.connect(10)
             descriptors = len(open_fds())
             await clients.connect(100)
@@ -93,7 +93,7 @@ def test_a_hundred_connections_leave_no_lane(run: Runner, version: Version) -> N
 def test_a_hundred_thousand_connections_leave_no_memory(run: Runner) -> None:
     async def main() -> float:
         async with bowout.serve(echo, "127.0.0.1", 0, context=server_context("1.3")) as server:
-            clients = Clients(server, "1.3")
+            clients = LeavingClients(server, "1.3")
             await clients.connect(5_000)
             before = resident()
             await clients.connect(100_000)

@@ -29,6 +29,7 @@ class Application:
             and no connection.
 
     Attributes:
+        loop: the event loop.
         is_buffered: whether it takes the data in memory of its own.
         made: whether ``connection_made`` was called.
         reading_paused: whether the application wants no data for the moment.
@@ -39,11 +40,11 @@ class Application:
     __slots__ = (
         "_failed",
         "_interrupted",
-        "_loop",
         "_lost",
         "_protocol",
         "high",
         "is_buffered",
+        "loop",
         "low",
         "made",
         "reading_paused",
@@ -59,7 +60,7 @@ class Application:
         failed: Callable[[BaseException], None],
         interrupted: Callable[[BaseException], None],
     ) -> None:
-        self._loop = loop
+        self.loop: asyncio.AbstractEventLoop = loop
         self._failed = failed
         self._interrupted = interrupted
         self.made: bool = made
@@ -127,7 +128,7 @@ class Application:
         """Call ``connection_lost`` soon, once, if ``connection_made`` was called."""
         if self.made and not self._lost:
             self._lost = True
-            self._loop.call_soon(self._protocol.connection_lost, error)  # type: ignore[arg-type]  # as asyncio does
+            self.loop.call_soon(self._protocol.connection_lost, error)  # type: ignore[arg-type]  # as asyncio does
 
     def forget(self) -> None:
         """Break the reference cycles: the application is told nothing more."""
@@ -188,7 +189,7 @@ class Application:
 
     def _report(self, message: str, error: BaseException) -> None:
         """Give an error of the application's callback to the loop's exception handler."""
-        self._loop.call_exception_handler({"message": message, "exception": error, "protocol": self._protocol})
+        self.loop.call_exception_handler({"message": message, "exception": error, "protocol": self._protocol})
 
 
 def _ignore(error: BaseException) -> None:

@@ -201,6 +201,11 @@ class TLSTransport(_Base):
         return self._protocol.waiting_bytes
 
     @property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop; asyncio's sendfile reads this."""
+        return self._app.loop
+
+    @property
     def _protocol_paused(self) -> bool:
         """Whether the protocol was asked to pause; asyncio's sendfile reads this."""
         return self._app.writing_paused
