@@ -20,7 +20,7 @@ from bowout.asyncio import Policy, TLSTransport, create_connection, start_tls
 from bowout.testing import Act, Peer
 from helpers.asyncio_apps import BufferedApp, RecordingApp, ending_of
 from helpers.runners import Runner
-from helpers.tasks import in_thread
+from helpers.tasks import in_thread, turn
 
 pytestmark = pytest.mark.backends("asyncio", "uvloop")
 
@@ -490,7 +490,7 @@ class TestTransportWriting:
             with file.open("rb") as source:
                 sending = loop.create_task(loop.sendfile(app.transport, source))
                 while not app.transport.get_write_buffer_size():
-                    await asyncio.sleep(0)
+                    await turn()
                 peer.go()  # It reads only now: so the file has to wait.
                 assert await sending == len(MUCH)
             app.transport.close()

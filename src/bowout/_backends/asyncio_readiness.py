@@ -35,13 +35,7 @@ class ReadinessTransport(SocketTransport):
         return not self._reading.waiters
 
     def begin_lane(self, lane: Any) -> bool:
-        loop = self._loop
-        watched = self._reading.watched
-        lane.use_loop(
-            loop, self._socket.fileno(), loop.add_reader, loop.remove_reader, self._tells_once, _STEP_AT_ONCE, watched
-        )
-        if watched:
-            loop.add_reader(self._socket.fileno(), lane.on_readable)  # in place of ours
+        lane.use_loop(self._loop, self._tells_once, _STEP_AT_ONCE, self._reading.watched)
         self._reading.watched = True  # by the lane, perhaps: closing stops that, too
         return True
 

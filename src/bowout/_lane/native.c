@@ -115,8 +115,9 @@ enum {
 /* Application data in one direction, as the timeline counts it. The last of STRETCHES may be of both: by then the
  * timeline has begun its two-way exchange, whatever it had before. */
 typedef struct {
-    unsigned long long sent, received, count;
+    unsigned long long sent, received;
     double from, until;
+    unsigned count;
     int sent_last;
 } Stretch;
 
@@ -124,6 +125,13 @@ typedef struct {
     Py_buffer view;
     int held;
 } Memory;
+
+/* A thread's memory: a memoryview, which keeps it in its place. */
+typedef struct {
+    PyObject *owner;
+    unsigned char *data;
+    size_t size;
+} Scratch;
 
 typedef enum { IDLE, WAITING, DONE, CANCELLED } State;
 
@@ -136,9 +144,9 @@ typedef struct {
     BIO *memory_in, *memory_out; /* CPython's MemoryBIOs; references of ours */
     int every;           /* whether the filter keeps every handshake message */
     /* between `enter` and `leave` */
-    BIO *in, *out;       /* ours, owned by `ssl` */
+    BIO *bio;            /* ours, in both directions; owned by `ssl` */
     int fd, busy, direct;
-    Memory ciphertext, plaintext; /* of the thread, for one call at a time */
+    Scratch ciphertext, plaintext; /* of the thread, for one call at a time */
     const unsigned char *window;  /* what OpenSSL may read next: the record */
     size_t window_size;
     unsigned char *part, *part_memory; /* received and not decrypted, and the memory where that is, or was before it */
@@ -157,7 +165,7 @@ typedef struct {
     int watched, step_at_once;
     Py_ssize_t wanted;
     Memory into;
-    PyObject *loop, *descriptor, *add_reader, *remove_reader, *on_readable, *callback, *context, *result, *held;
+    PyObject *loop, *on_readable, *callback, *context, *result, *held;
     /* a transport's methods: see there */
     PyObject *transport_write, *transport_waiting, *transport_closing;
     size_t unwritten; /* of the `write` that is being done */
@@ -324,7 +332,7 @@ static size_t decrypt(Lane *lane, const unsigned char *data, size_t size, size_t
 /* Return the number of bytes; 0: there are none now, or `over`. */
 static size_t receive(Lane *lane, unsigned char *buffer, size_t room)
 {
-    unsigned char *memory = lane->ciphertext.view.buf;
+    unsigned char *memory = lane->ciphertext.data;
     size_t total = 0, used = 0;
     if (lane->over) return 0;
     if (lane->rest || lane->part_size) {
@@ -333,7 +341,7 @@ static size_t receive(Lane *lane, unsigned char *buffer, size_t room)
         if (total || lane->over) return total;
     }
     if (lane->dry && !lane->eager) return 0;
-    size_t size = (size_t)lane->ciphertext.view.len - lane->part_size;
+    size_t size = lane->ciphertext.size - lane->part_size;
     size_t wanted = room < MIN_READ ? MIN_READ : room + room / 512 + 64; /* a record's frame is less than a 512th */
     if (wanted > size) wanted = size;
     if (lane->part_size) memcpy(memory, lane->part, lane->part_size);
@@ -370,7 +378,7 @@ static size_t receive_unlocked(Lane *lane, unsigned char *buffer, size_t room)
 
 static int usable(Lane *lane)
 {
-    if (lane->in != NULL && !lane->busy) return 1;
+    if (lane->bio != NULL && !lane->busy) return 1;
     PyErr_SetString(PyExc_RuntimeError, lane->busy ? "the lane is used by another thread" : "the lane was left");
     return 0;
 }
@@ -388,11 +396,11 @@ static PyObject *read_bytes(Lane *lane, Py_ssize_t limit)
         Py_DECREF(held);
         return first;
     }
-    size_t room = (size_t)lane->plaintext.view.len;
+    size_t room = lane->plaintext.size;
     if ((size_t)limit < room) room = (size_t)limit;
-    size_t total = receive_unlocked(lane, lane->plaintext.view.buf, room);
+    size_t total = receive_unlocked(lane, lane->plaintext.data, room);
     if (total) {
-        PyObject *data = PyBytes_FromStringAndSize(lane->plaintext.view.buf, (Py_ssize_t)total);
+        PyObject *data = PyBytes_FromStringAndSize((char *)lane->plaintext.data, (Py_ssize_t)total);
         if (data == NULL || !lane->over) return data;
         PyObject *last = PyTuple_Pack(1, data);
         Py_DECREF(data);
@@ -512,7 +520,7 @@ static PyObject *chunks_left(const Sent *sent)
 /* Encrypt the next chunks, and give them to the kernel; return whether it took all. */
 static int send_batch(Lane *lane, const unsigned char *data, size_t size, Sent *sent)
 {
-    encrypt_batch(lane, data, size, sent, lane->plaintext.view.buf, (size_t)lane->plaintext.view.len);
+    encrypt_batch(lane, data, size, sent, lane->plaintext.data, lane->plaintext.size);
     size_t taken = 0;
     while (taken < lane->cipher_out_size) {
         ssize_t count = send(lane->fd, lane->cipher_out + taken, lane->cipher_out_size - taken, MSG_NOSIGNAL);
@@ -558,7 +566,7 @@ static PyObject *lane_send(Lane *lane, PyObject *argument)
 /* Put the `size` bytes that the transport has put into the memory behind what was left; return where both begin. */
 static unsigned char *join(Lane *lane, size_t *size)
 {
-    unsigned char *data = (unsigned char *)lane->ciphertext.view.buf + HEADROOM;
+    unsigned char *data = lane->ciphertext.data + HEADROOM;
     if (*size && lane->part_size <= HEADROOM) {
         data -= lane->part_size;
         if (lane->part_size) memcpy(data, lane->part, lane->part_size);
@@ -575,7 +583,7 @@ static unsigned char *join_arrived(Lane *lane, PyObject *argument, size_t *size)
 {
     *size = PyLong_AsSize_t(argument);
     if (PyErr_Occurred()) return NULL;
-    if (*size > (size_t)lane->ciphertext.view.len - HEADROOM) {
+    if (*size > lane->ciphertext.size - HEADROOM) {
         PyErr_SetString(PyExc_ValueError, "the memory is smaller");
         return NULL;
     }
@@ -630,7 +638,7 @@ static PyObject *lane_take(Lane *lane, PyObject *argument)
     PyObject *object = room > LARGE ? PyBytes_FromStringAndSize(NULL, (Py_ssize_t)room) : NULL;
     PyErr_Clear();
     if (object == NULL) room = TAKEN_AT_ONCE;
-    unsigned char *buffer = object == NULL ? lane->plaintext.view.buf : (unsigned char *)PyBytes_AsString(object);
+    unsigned char *buffer = object == NULL ? lane->plaintext.data : (unsigned char *)PyBytes_AsString(object);
     if (!decrypt_joined(lane, data, size, buffer, room, &total)) {
         Py_XDECREF(object);
         return NULL;
@@ -717,7 +725,7 @@ static int write_batch(Lane *lane, const unsigned char *data, size_t size, Sent 
         PyEval_RestoreThread(thread);
         lane->busy = 0;
     } else {
-        encrypt_batch(lane, data, size, sent, lane->plaintext.view.buf, (size_t)lane->plaintext.view.len);
+        encrypt_batch(lane, data, size, sent, lane->plaintext.data, lane->plaintext.size);
         *memory = PyBytes_FromStringAndSize((char *)lane->cipher_out, (Py_ssize_t)lane->cipher_out_size);
         if (*memory == NULL) return 0;
     }
@@ -745,7 +753,7 @@ static PyObject *lane_write(Lane *lane, PyObject *argument)
     Sent sent;
     memset(&sent, 0, sizeof sent);
     lane->unwritten = size;
-    while (sent.done < size && sent.done < SLICE && write_batch(lane, view.buf, size, &sent, &memory, &waits) && lane->in != NULL)
+    while (sent.done < size && sent.done < SLICE && write_batch(lane, view.buf, size, &sent, &memory, &waits) && lane->bio != NULL)
         ;
     PyBuffer_Release(&view);
     lane->unwritten = 0;
@@ -805,10 +813,15 @@ static PyObject *finish(Lane *lane, PyObject *result, State state, int at_once)
     return done;
 }
 
+static PyObject *watch(Lane *lane)
+{
+    return PyObject_CallMethod(lane->loop, "add_reader", "iO", lane->fd, lane->on_readable);
+}
+
 static PyObject *begin_wait(Lane *lane)
 {
     if (!lane->watched) {
-        PyObject *done = PyObject_CallFunctionObjArgs(lane->add_reader, lane->descriptor, lane->on_readable, NULL);
+        PyObject *done = watch(lane);
         if (done == NULL) return NULL;
         Py_DECREF(done);
         lane->watched = 1;
@@ -849,7 +862,7 @@ static PyObject *lane_on_readable(Lane *lane, PyObject *Py_UNUSED(ignored))
 {
     if (lane->state != WAITING || lane->busy) {
         lane->watched = lane->dry = 0;
-        return PyObject_CallFunctionObjArgs(lane->remove_reader, lane->descriptor, NULL);
+        return PyObject_CallMethod(lane->loop, "remove_reader", "i", lane->fd);
     }
     lane->dry = 0;
     PyObject *result;
@@ -973,6 +986,21 @@ static PyObject *lane_get_loop(Lane *lane, PyObject *Py_UNUSED(ignored))
 
 /* -- entering and leaving ------------------------------------------------------------------------------------------------- */
 
+static int use_scratch(Scratch *scratch, PyObject *memory)
+{
+    Py_buffer view;
+    if (!PyMemoryView_Check(memory)) {
+        PyErr_SetString(PyExc_TypeError, "a memoryview is needed");
+        return 0;
+    }
+    if (PyObject_GetBuffer(memory, &view, PyBUF_WRITABLE)) return 0;
+    scratch->data = view.buf;
+    scratch->size = (size_t)view.len;
+    PyBuffer_Release(&view);
+    SET(scratch->owner, Py_NewRef(memory));
+    return 1;
+}
+
 static PyObject *lane_enter(Lane *lane, PyObject *arguments)
 {
     PyObject *ciphertext, *plaintext;
@@ -980,33 +1008,24 @@ static PyObject *lane_enter(Lane *lane, PyObject *arguments)
     char *part = NULL;
     Py_ssize_t part_size = 0;
     if (!PyArg_ParseTuple(arguments, "iOOp|y#", &fd, &ciphertext, &plaintext, &dry, &part, &part_size)) return NULL;
-    if (lane->in != NULL) {
+    if (lane->bio != NULL) {
         PyErr_SetString(PyExc_RuntimeError, "the lane was entered already");
         return NULL;
     }
-    if (!lane->ciphertext.held) {
-        if (PyObject_GetBuffer(ciphertext, &lane->ciphertext.view, PyBUF_WRITABLE)) return NULL;
-        lane->ciphertext.held = 1;
-        if (PyObject_GetBuffer(plaintext, &lane->plaintext.view, PyBUF_WRITABLE)) return NULL;
-        lane->plaintext.held = 1;
-    }
-    if (lane->ciphertext.view.len < 4 * MAX_PLAINTEXT || lane->plaintext.view.len < (BATCH + 1) * CHUNK) {
+    if (lane->ciphertext.owner == NULL && !(use_scratch(&lane->ciphertext, ciphertext) && use_scratch(&lane->plaintext, plaintext))) return NULL;
+    if (lane->ciphertext.size < 4 * MAX_PLAINTEXT || lane->plaintext.size < (BATCH + 1) * CHUNK) {
         PyErr_SetString(PyExc_ValueError, "the memory is too small");
         return NULL;
     }
     if (!keep(lane, (unsigned char *)part, (size_t)part_size)) return PyErr_NoMemory();
-    BIO *in = make_bio(lane), *out = make_bio(lane);
-    if (in == NULL || out == NULL) {
-        BIO_free(in);
-        BIO_free(out);
-        return PyErr_NoMemory();
-    }
-    BIO_up_ref(lane->memory_in); /* SSL_set0 frees what was there */
+    BIO *bio = make_bio(lane);
+    if (bio == NULL) return PyErr_NoMemory();
+    BIO_up_ref(lane->memory_in); /* SSL_set0 takes a reference, and frees what was there */
     BIO_up_ref(lane->memory_out);
-    SSL_set0_rbio(lane->ssl, in);
-    SSL_set0_wbio(lane->ssl, out);
-    lane->in = in;
-    lane->out = out;
+    BIO_up_ref(bio);
+    SSL_set0_rbio(lane->ssl, bio);
+    SSL_set0_wbio(lane->ssl, bio);
+    lane->bio = bio;
     lane->fd = fd;
     lane->dry = dry;
     lane->over = lane->ended = lane->eof = lane->error = lane->send_error = lane->eager = lane->rest = lane->noted = 0;
@@ -1016,8 +1035,8 @@ static PyObject *lane_enter(Lane *lane, PyObject *arguments)
 
 static void restore_bios(Lane *lane)
 {
-    if (lane->in == NULL) return;
-    lane->in = lane->out = NULL;
+    if (lane->bio == NULL) return;
+    lane->bio = NULL;
     SSL_set0_rbio(lane->ssl, lane->memory_in); /* this frees ours; the references are those of `enter` */
     SSL_set0_wbio(lane->ssl, lane->memory_out);
 }
@@ -1036,20 +1055,18 @@ static PyObject *lane_use_transport(Lane *lane, PyObject *arguments)
 /* Make the lane a future of `loop`: once, and only where the loop can watch descriptors. */
 static PyObject *lane_use_loop(Lane *lane, PyObject *arguments)
 {
-    PyObject *loop, *descriptor, *add, *remove;
+    PyObject *loop;
     int tells_once, at_once, watched;
-    if (!PyArg_ParseTuple(arguments, "OOOOppp", &loop, &descriptor, &add, &remove, &tells_once, &at_once, &watched)) return NULL;
+    if (!PyArg_ParseTuple(arguments, "Oppp", &loop, &tells_once, &at_once, &watched)) return NULL;
     PyObject *on_readable = PyObject_GetAttrString((PyObject *)lane, "on_readable");
     if (on_readable == NULL) return NULL;
     SET(lane->on_readable, on_readable);
     SET(lane->loop, Py_NewRef(loop));
-    SET(lane->descriptor, Py_NewRef(descriptor));
-    SET(lane->add_reader, Py_NewRef(add));
-    SET(lane->remove_reader, Py_NewRef(remove));
     lane->tells_once = tells_once;
     lane->step_at_once = at_once;
     lane->watched = watched;
-    Py_RETURN_NONE;
+    if (!watched) Py_RETURN_NONE;
+    return watch(lane); /* in place of Python's reader */
 }
 
 static void clear_transport(Lane *lane)
@@ -1078,8 +1095,6 @@ static PyObject *lane_leave(Lane *lane, PyObject *Py_UNUSED(ignored))
     lane->watched = lane->rest = 0;
     Py_CLEAR(lane->loop); /* a cycle: the loop's callback is a method of ours */
     Py_CLEAR(lane->on_readable);
-    Py_CLEAR(lane->add_reader);
-    Py_CLEAR(lane->remove_reader);
     clear_transport(lane);
     if (lane->failure) {
         ERR_new();
@@ -1095,7 +1110,7 @@ static PyObject *lane_take_counts(Lane *lane, PyObject *Py_UNUSED(ignored))
     double at = now();
     for (int i = 0; counts != NULL && i < lane->stretches; i++) {
         Stretch *each = &lane->stretch[i];
-        PyObject *one = Py_BuildValue("(KKKddN)", each->sent, each->received, each->count, at - each->from, at - each->until, PyBool_FromLong(each->sent_last));
+        PyObject *one = Py_BuildValue("(KKIddN)", each->sent, each->received, each->count, at - each->from, at - each->until, PyBool_FromLong(each->sent_last));
         if (one == NULL || PyList_Append(counts, one)) Py_CLEAR(counts);
         Py_XDECREF(one);
     }
@@ -1171,8 +1186,6 @@ static int lane_traverse(Lane *lane, visitproc visit, void *arg)
     Py_VISIT(lane->tls);
     Py_VISIT(lane->messages);
     Py_VISIT(lane->loop);
-    Py_VISIT(lane->add_reader);
-    Py_VISIT(lane->remove_reader);
     Py_VISIT(lane->on_readable);
     Py_VISIT(lane->callback);
     Py_VISIT(lane->context);
@@ -1186,8 +1199,6 @@ static int lane_traverse(Lane *lane, visitproc visit, void *arg)
 static int lane_clear(Lane *lane)
 {
     Py_CLEAR(lane->loop);
-    Py_CLEAR(lane->add_reader);
-    Py_CLEAR(lane->remove_reader);
     Py_CLEAR(lane->on_readable);
     Py_CLEAR(lane->callback);
     Py_CLEAR(lane->context);
@@ -1204,12 +1215,11 @@ static void lane_dealloc(Lane *lane)
     if (lane->messages != NULL) SSL_set_msg_callback(lane->ssl, NULL);
     if (lane->memory_in != NULL) BIO_free(lane->memory_in);
     if (lane->memory_out != NULL) BIO_free(lane->memory_out);
-    release(&lane->ciphertext);
-    release(&lane->plaintext);
+    Py_CLEAR(lane->ciphertext.owner);
+    Py_CLEAR(lane->plaintext.owner);
     release(&lane->into);
     free(lane->part_memory);
     lane_clear(lane);
-    Py_CLEAR(lane->descriptor);
     Py_CLEAR(lane->held);
     Py_CLEAR(lane->messages);
     Py_CLEAR(lane->tls);
