@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import ssl
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -10,6 +13,7 @@ import pytest
 import trustme
 
 from bowout._core import hook
+from bowout._core import timeline as timeline_module
 from bowout._core.buffers import ChunkKind, OutputQueue
 from bowout._core.engine import Engine
 from bowout._core.facts import Facts
@@ -215,6 +219,41 @@ def test_an_observer_hears_of_each_read_and_write(clock: Clock, counts: dict[str
     clock.now += 1.0
     timeline.data(**counts)
     assert heard == [Event(EventKind.DATA, by, 1.0, **counts, until=1.0)]  # type: ignore[arg-type]
+
+
+def test_an_ending_keeps_the_events_of_its_time(evidence: Facts) -> None:
+    evidence.timeline.record(EventKind.FIN, Side.PEER)
+    ending = drawn_up(evidence)
+    evidence.timeline.record(EventKind.RST, Side.PEER)
+    assert [event.kind for event in ending.events] == [EventKind.FIN]
+
+
+def test_events_are_made_once_and_only_when_they_are_looked_at(
+    evidence: Facts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Event] = []
+
+    def make(*attributes: Any) -> Event:
+        made.append(Event(*attributes))
+        return made[-1]
+
+    monkeypatch.setattr(timeline_module, "Event", make)
+    evidence.timeline.record(EventKind.FIN, Side.PEER)
+    ending = drawn_up(evidence)
+    before = len(made)
+    assert (before, ending.events, ending.events is ending.events) == (0, tuple(made), True)
+    assert len(made) == 1
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, replace, lambda it: pickle.loads(pickle.dumps(it))])
+def test_an_ending_that_nobody_has_looked_at_is_copied_with_its_events(
+    evidence: Facts, again: Callable[[Ending], Ending]
+) -> None:
+    evidence.timeline.record(EventKind.FIN, Side.PEER)
+    ending = drawn_up(evidence)
+    copied = again(ending)
+    assert copied == ending
+    assert copied.events == (Event(EventKind.FIN, Side.PEER, 2.0),)
 
 
 # -- words -------------------------------------------------------------------------------------------------------------
