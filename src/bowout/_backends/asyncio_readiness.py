@@ -36,6 +36,8 @@ class ReadinessTransport(SocketTransport):
 
     def begin_lane(self, lane: Any) -> bool:
         loop = self._loop
+        if self._tells_once and self._reading.watched:
+            self._reading.stop()  # It may have told an error, and takes no other callback for the descriptor then.
         watched = self._reading.watched
         lane.use_loop(
             loop, self._socket.fileno(), loop.add_reader, loop.remove_reader, self._tells_once, _STEP_AT_ONCE, watched
