@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 import ssl
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -687,3 +689,23 @@ def test_a_connection_that_carries_nothing_does_not_enter_it(run: Runner, lane_i
         await talk.end()
 
     run(main)
+
+
+def test_connections_leave_nothing_behind(run: Runner, lane_in_c: None) -> None:
+    """The collector has nothing to do: ended connections are freed at once."""
+
+    async def main() -> Any:
+        talk = LaneTalk(TalkingApp(), "1.3", "client")
+        talk.app.transport.write(MUCH)
+        talk.give(talk.encrypt(MUCH))
+        lost = weakref.ref(talk.protocol)
+        await talk.end()
+        await asyncio.sleep(0)
+        assert talk.used
+        return lost
+
+    gc.disable()
+    try:
+        assert run(main)() is None
+    finally:
+        gc.enable()

@@ -158,6 +158,11 @@ def test_what_never_came_to_be_encrypted_is_unsent(us: Engine) -> None:
     assert us.outgoing.interrupted
 
 
+def test_what_another_has_not_passed_on_is_unsent(us: Engine) -> None:
+    us.outgoing.count_unsent(7)
+    assert us.build_ending().unsent == 7
+
+
 def test_what_the_application_left_unread_is_discarded(us: Engine) -> None:
     us.incoming.count_discarded(7)
     assert us.build_ending().discarded == 7

@@ -35,6 +35,8 @@ class ReadinessTransport(SocketTransport):
         return not self._reading.waiters
 
     def begin_lane(self, lane: Any) -> bool:
+        if self._tells_once and self._reading.watched:
+            self._reading.stop()  # It may have told an error, and takes no other callback for the descriptor then.
         lane.use_loop(self._loop, self._tells_once, _STEP_AT_ONCE, self._reading.watched)
         self._reading.watched = True  # by the lane, perhaps: closing stops that, too
         return True

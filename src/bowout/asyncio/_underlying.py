@@ -7,6 +7,7 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any, Final
 
+from bowout._backends.forks import generation
 from bowout._backends.sockets import is_unix, reset_on_close, unacknowledged_bytes
 from bowout._names import host_of, host_port
 from bowout._text import escape
@@ -31,15 +32,16 @@ class UnderlyingTransport:
         is_socket: whether it is a socket's own transport, and not itself TLS or a channel of another protocol.
         in_flight: number of bytes of the last write that the transport has buffered and not passed on.
         lost: whether it has ended: ``connection_lost`` was called.
+        peer: the peer's name for people: ``host:port``, or the path of a Unix socket, escaped.
         resuming: whether it is calling ``resume_writing``.
     """
 
-    __slots__ = ("_loop", "_process", "_reading", "_transport", "in_flight", "is_socket", "lost", "resuming")
+    __slots__ = ("_generation", "_loop", "_reading", "_transport", "in_flight", "is_socket", "lost", "peer", "resuming")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, transport: asyncio.Transport) -> None:
         self._loop = loop
         self._transport = transport
-        self._process = os.getpid()
+        self._generation = generation.number
         self._reading = True
         # uvloop's own TLS transports are in the same module as those over sockets.
         self.is_socket: bool = (
@@ -47,17 +49,10 @@ class UnderlyingTransport:
         )
         self.in_flight: int = 0
         self.lost: bool = False
+        self.peer: str = _name_of(transport.get_extra_info("peername"))
         self.resuming: bool = False
         with contextlib.suppress(NotImplementedError, AttributeError):
             transport.set_write_buffer_limits(high=0)  # So it reports when it has passed on what it had buffered.
-
-    @property
-    def peer(self) -> str:
-        """The peer's name for people: ``host:port``, or the path of a Unix socket, escaped."""
-        address = self._transport.get_extra_info("peername")
-        if isinstance(address, tuple) and len(address) > 1:
-            return host_port(host_of(address), int(address[1]))
-        return escape(os.fsdecode(address)) if isinstance(address, str | bytes) else ""
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return what the transport knows."""
@@ -125,7 +120,7 @@ class UnderlyingTransport:
     def reset(self) -> None:
         """Close with an RST, if it is a socket; drop what is in flight."""
         if not self.lost:
-            if self.is_socket and self._process == os.getpid():
+            if self.is_socket and self._generation == generation.number:
                 # Where no descriptor is left to copy it, the transport must be closed all the same, with a FIN.
                 with contextlib.suppress(OSError), self._socket() as sock:
                     reset_on_close(sock)
@@ -144,3 +139,10 @@ class UnderlyingTransport:
         shown = self._transport.get_extra_info("socket")
         with socket.socket(fileno=os.dup(shown.fileno())) as sock:
             yield sock
+
+
+def _name_of(address: Any) -> str:
+    """Return a peer's name for people; its address is what the transport gave."""
+    if isinstance(address, tuple) and len(address) > 1:
+        return host_port(host_of(address), int(address[1]))
+    return escape(os.fsdecode(address)) if isinstance(address, str | bytes) else ""
