@@ -25,7 +25,7 @@ from bowout._tls_numbers import (
     WARNING,
 )
 from bowout.check._judge import Run
-from bowout.check._wire import End
+from bowout.check._wire import ServerEnd
 from bowout.ending import Role
 from bowout.errors import HandshakeError, HandshakeTimeout
 
@@ -57,7 +57,7 @@ class _ScriptedProbe:
         self.tls = tls
         self.tls13: bool = True
         self.received: int = 0
-        self.end: End | None = None
+        self.end: ServerEnd | None = None
         self.alert: str = ""
 
     async def handshake(self, stop_at: HandshakeStage | None, timeout: float) -> None:
@@ -122,12 +122,12 @@ class _ScriptedProbe:
                 case DataSeen(data):
                     self.received += len(data)
                 case AlertSeen(code=code) if self.end is None:
-                    self.end = End.CLOSE_NOTIFY if code == CLOSE_NOTIFY else End.ALERT
+                    self.end = ServerEnd.CLOSE_NOTIFY if code == CLOSE_NOTIFY else ServerEnd.ALERT
                     self.alert = "" if code == CLOSE_NOTIFY else ALERT_NAMES.get(code, f"unknown_alert_{code}")
                 case EndSeen() | ResetSeen():
                     self._ended = True
                     if self.end is None:
-                        self.end = End.FIN if isinstance(event, EndSeen) else End.RST
+                        self.end = ServerEnd.FIN if isinstance(event, EndSeen) else ServerEnd.RST
                 case _:
                     pass
 
@@ -170,7 +170,7 @@ async def _result(check: Check, probe: _ScriptedProbe) -> Run:
     return Run(
         tls13=probe.tls13,
         received=probe.received,
-        end=probe.end or End.SILENCE,
+        end=probe.end or ServerEnd.SILENCE,
         alert=probe.alert,
         seconds=seconds,
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from bowout._text import escape
 from bowout.check._answer import Completeness
 from bowout.check._model import Finding, Verdict
-from bowout.check._wire import End
+from bowout.check._wire import ServerEnd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,7 +54,7 @@ class Run:
 
     tls13: bool = True
     received: int = 0
-    end: End = End.CLOSE_NOTIFY
+    end: ServerEnd = ServerEnd.CLOSE_NOTIFY
     alert: str = ""
     seconds: float = 0.0
     answer: Completeness = field(default_factory=lambda: Completeness(complete=None))
@@ -81,7 +81,7 @@ class Run:
     def cut(self) -> bool:
         """Whether bytes are certainly missing: fewer came than the answer declares, or a record was cut in it."""
         if self.answer.complete is None:
-            return self.end is End.CUT
+            return self.end is ServerEnd.CUT
         return not self.answer.complete
 
     def facts(self) -> dict[str, Any]:
@@ -116,15 +116,15 @@ class Judged:
 
 def _answered(run: Run, what: str = "answer") -> Judged:
     """Judge the end of an answer after which the server had to end the connection."""
-    if run.end is End.SILENCE:
+    if run.end is ServerEnd.SILENCE:
         return _unended(run, what)
     if run.cut:
         return Judged(Verdict.DATA_LOSS, f"{_missing(run, what)}, then {run.ended}", run.rule, lost=True)
-    if run.end is End.CLOSE_NOTIFY:
+    if run.end is ServerEnd.CLOSE_NOTIFY:
         if not run.received and run.asked:
             return Judged(Verdict.NOTE, f"no {what}, but close_notify", run.rule)
         return Judged(Verdict.OK, f"close_notify after its {what}", run.rule)
-    if run.end in {End.ALERT, End.VIOLATION}:
+    if run.end in {ServerEnd.ALERT, ServerEnd.VIOLATION}:
         return Judged(Verdict.WARN, f"{run.ended} instead of close_notify after its {what}", run.rule)
     if run.answer.complete:
         says = f"{run.ended} instead of close_notify; its {what} declares its own length and is complete"
@@ -163,9 +163,9 @@ def _refusal(run: Run) -> Judged:
 def _answers(run: Run) -> Judged:
     if run.early:
         return _ended_by_itself(run)
-    if run.end is End.CLOSE_NOTIFY:
+    if run.end is ServerEnd.CLOSE_NOTIFY:
         return Judged(Verdict.OK, "it answered our close_notify with its own", run.rule)
-    if run.end is End.SILENCE:
+    if run.end is ServerEnd.SILENCE:
         # In TLS 1.3 close_notify ends one direction only; in TLS 1.2 the answer is a duty.
         verdict = Verdict.NOTE if run.tls13 else Verdict.WARN
         did = f"went on sending, {run.received:,} bytes," if run.received else "was silent"
@@ -174,11 +174,11 @@ def _answers(run: Run) -> Judged:
 
 
 def _ended_by_itself(run: Run) -> Judged:
-    if run.end is End.CLOSE_NOTIFY:
+    if run.end is ServerEnd.CLOSE_NOTIFY:
         return Judged(Verdict.OK, "it ended the idle connection itself, with close_notify", run.rule)
-    if run.end is End.CUT:
+    if run.end is ServerEnd.CUT:
         return Judged(Verdict.DATA_LOSS, "it ended the idle connection itself, inside a record", run.rule, lost=True)
-    if run.received and not run.delimited and run.end in {End.FIN, End.RST}:
+    if run.received and not run.delimited and run.end in {ServerEnd.FIN, ServerEnd.RST}:
         says = f"it ended the idle connection itself, with {run.ended}: nobody can know whether its data is complete"
         return Judged(Verdict.FAIL, says, run.rule)
     return Judged(Verdict.WARN, f"it ended the idle connection itself, with {run.ended}", run.rule)
@@ -187,11 +187,11 @@ def _ended_by_itself(run: Run) -> Judged:
 def _half_close(run: Run) -> Judged:
     if run.skipped:
         return Judged(Verdict.SKIPPED, run.skipped)
-    if run.end is End.SILENCE:
+    if run.end is ServerEnd.SILENCE:
         return _half_open(run)
     if _is_less(run):
         return _dropped(run, "after our close_notify")
-    if run.end is End.CLOSE_NOTIFY:
+    if run.end is ServerEnd.CLOSE_NOTIFY:
         return Judged(Verdict.OK, "the whole answer after our close_notify, then its own", run.rule)
     return Judged(Verdict.WARN, f"the whole answer after our close_notify, then {run.ended}", run.rule)
 
@@ -208,7 +208,7 @@ def _is_less(run: Run) -> bool:
     """Tell whether fewer bytes came than the answer declares, or than came to the same request before."""
     if run.answer.complete is not None:
         return not run.answer.complete
-    if run.end is End.CUT or (run.expected and not run.received):
+    if run.end is ServerEnd.CUT or (run.expected and not run.received):
         return True
     return run.expected is not None and run.received < run.expected * _SAME_PART - _SAME_WITHIN
 
@@ -242,16 +242,16 @@ def _tcp_after(run: Run) -> Judged:
 def _bare_fin(run: Run) -> Judged:
     if run.early:
         return _ended_by_itself(run)
-    if run.end is End.SILENCE:
+    if run.end is ServerEnd.SILENCE:
         return Judged(Verdict.NOTE, f"it still holds the connection {run.seconds:.1f} s after our FIN", run.rule)
     return Judged(Verdict.OK, f"it ended the connection after our FIN, with {run.ended}", run.rule)
 
 
 def _idle(run: Run) -> Judged:
-    if run.end is End.SILENCE:
+    if run.end is ServerEnd.SILENCE:
         return Judged(Verdict.OK, f"it kept the idle connection for {run.seconds:.1f} s", run.rule)
     after = f"after {run.seconds:.1f} s"
-    if run.end is End.CLOSE_NOTIFY:
+    if run.end is ServerEnd.CLOSE_NOTIFY:
         return Judged(Verdict.OK, f"it ended the idle connection {after}, with close_notify", run.rule)
     judged = _ended_by_itself(run)
     return Judged(judged.verdict, f"{judged.says} ({after})", judged.rule, judged.lost)
@@ -263,11 +263,11 @@ def _idle(run: Run) -> Judged:
 def _in_flight(run: Run) -> Judged:
     if reason := _too_small(run):
         return Judged(Verdict.SKIPPED, reason)
-    if run.end is End.SILENCE:
+    if run.end is ServerEnd.SILENCE:
         return Judged(Verdict.UNKNOWN, f"{run.received:,} bytes came within {run.seconds:.1f} s, and no end")
     if _is_less(run):
         return _dropped(run, "of which much was in flight at our close_notify")
-    verdict = Verdict.OK if run.end is End.CLOSE_NOTIFY else Verdict.WARN
+    verdict = Verdict.OK if run.end is ServerEnd.CLOSE_NOTIFY else Verdict.WARN
     return Judged(verdict, f"all of the large answer came after our close_notify, then {run.ended}", run.rule)
 
 
@@ -276,12 +276,12 @@ def _unread_input(run: Run) -> Judged:
         return _refused_input(run)
     if reason := _too_small(run):
         return Judged(Verdict.SKIPPED, reason)
-    if run.end is End.SILENCE:
+    if run.end is ServerEnd.SILENCE:
         return Judged(Verdict.UNKNOWN, f"{run.received:,} bytes came within {run.seconds:.1f} s, and no end")
     if _is_less(run):
         says = f"{_part(run)} while requests of ours were unread, then {run.ended}"
         return Judged(Verdict.DATA_LOSS, says, RULE_HTTP_CLOSE, lost=True)
-    if run.end is End.CLOSE_NOTIFY:
+    if run.end is ServerEnd.CLOSE_NOTIFY:
         return Judged(Verdict.OK, "the whole answer and close_notify, with requests of ours unread", RULE_HTTP_CLOSE)
     return Judged(Verdict.WARN, f"the whole answer, with requests of ours unread, then {run.ended}", run.rule)
 
@@ -310,9 +310,9 @@ def _too_small(run: Run) -> str:
 
 def _bad_record(run: Run) -> Judged:
     rule = RULE_RECORD13 if run.tls13 else RULE_RECORD12
-    if run.end is End.ALERT and run.alert == "bad_record_mac":
+    if run.end is ServerEnd.ALERT and run.alert == "bad_record_mac":
         return Judged(Verdict.OK, "bad_record_mac answers a record that cannot be decrypted", rule)
-    if run.end is End.SILENCE:
+    if run.end is ServerEnd.SILENCE:
         return Judged(Verdict.WARN, f"no answer to a bad record within {run.seconds:.1f} s", rule)
     return Judged(Verdict.WARN, f"{run.ended}, and not bad_record_mac, answers a record that cannot be decrypted", rule)
 
@@ -321,15 +321,15 @@ def _fatal_alert(run: Run) -> Judged:
     rule = RULE_FATAL13 if run.tls13 else RULE_RECORD12
     if run.received:
         return Judged(Verdict.WARN, f"{run.received:,} bytes of data after our fatal alert, then {run.ended}", rule)
-    if run.end in {End.FIN, End.RST}:
+    if run.end in {ServerEnd.FIN, ServerEnd.RST}:
         return Judged(Verdict.OK, f"{run.end.value.split()[0]} and nothing else after our fatal alert", rule)
-    if run.end is End.SILENCE:
+    if run.end is ServerEnd.SILENCE:
         return Judged(Verdict.WARN, f"it still holds the connection {run.seconds:.1f} s after our fatal alert", rule)
     return Judged(Verdict.WARN, f"{run.ended} after our fatal alert: nothing may follow it", rule)
 
 
 def _close_in_handshake(run: Run) -> Judged:
-    if run.end is End.SILENCE:
+    if run.end is ServerEnd.SILENCE:
         says = f"it still holds the connection {run.seconds:.1f} s after our close_notify in the handshake"
         return Judged(Verdict.NOTE, says, run.rule)
     if run.received:

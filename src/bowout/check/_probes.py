@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from bowout.check._judge import LARGE, Run
-from bowout.check._wire import End, Heard
+from bowout.check._wire import Heard, ServerEnd
 from bowout.ending import Inbound, Side
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from bowout.check._opener import Opener, Pace
-    from bowout.check._protocols import Conversation
+    from bowout.check._protocols import Speech
     from bowout.check._wire import ProbeConnection
     from bowout.ending import Ending
 
@@ -22,14 +22,14 @@ _HALF_CLOSES: Final = 3
 #: Bytes of a large answer that are read before our close_notify.
 _FIRST: Final = 4 << 10
 _ENDS: Final = {
-    Inbound.OPEN: End.SILENCE,
-    Inbound.CLOSE_NOTIFY: End.CLOSE_NOTIFY,
-    Inbound.TRUNCATED_AT_BOUNDARY: End.FIN,
-    Inbound.TRUNCATED_INSIDE_RECORD: End.CUT,
-    Inbound.RESET: End.RST,
-    Inbound.FATAL_ALERT: End.ALERT,
-    Inbound.UNDECRYPTABLE: End.VIOLATION,
-    Inbound.HANDSHAKE: End.SILENCE,
+    Inbound.OPEN: ServerEnd.SILENCE,
+    Inbound.CLOSE_NOTIFY: ServerEnd.CLOSE_NOTIFY,
+    Inbound.TRUNCATED_AT_BOUNDARY: ServerEnd.FIN,
+    Inbound.TRUNCATED_INSIDE_RECORD: ServerEnd.CUT,
+    Inbound.RESET: ServerEnd.RST,
+    Inbound.FATAL_ALERT: ServerEnd.ALERT,
+    Inbound.UNDECRYPTABLE: ServerEnd.VIOLATION,
+    Inbound.HANDSHAKE: ServerEnd.SILENCE,
 }
 
 
@@ -47,7 +47,7 @@ class Check:
     """
 
     opener: Opener
-    talk: Conversation
+    talk: Speech
     large: str | None = None
     idle: float | None = None
     baseline: Run | None = None
@@ -103,7 +103,7 @@ async def answers(check: Check) -> list[Run]:
     """Leave an idle connection with close_notify, and wait for the server's."""
     connection = await check.opener.open()
     idle = await connection.read_to_end(check.pace.settle)
-    if idle.end is not End.SILENCE:
+    if idle.end is not ServerEnd.SILENCE:
         return [check.run(connection, idle, await connection.close(check.pace.close), early=True)]
     began = check.opener.backend.time()
     ending = await connection.close(check.pace.connection)
@@ -126,7 +126,7 @@ async def half_close(check: Check) -> list[Run]:
         heard = await connection.read_to_end(check.pace.connection)
         ending = await connection.close(check.pace.close)
         runs.append(check.run(connection, heard, ending, expected=expected))
-        if heard.end is End.SILENCE:
+        if heard.end is ServerEnd.SILENCE:
             break  # Another wait would tell nothing new, and keep a connection of the server busy.
     return runs
 
@@ -137,7 +137,7 @@ async def tcp_after(check: Check) -> list[Run]:
     await connection.send(check.talk.request, timeout=check.pace.connection)
     heard = await connection.read_to_end(check.pace.connection)
     then = ""
-    if heard.end is End.CLOSE_NOTIFY:
+    if heard.end is ServerEnd.CLOSE_NOTIFY:
         began = check.opener.backend.time()
         then = await connection.wait_for_fin(check.pace.after)
         heard.seconds = check.opener.backend.time() - began
@@ -148,7 +148,7 @@ async def bare_fin(check: Check) -> list[Run]:
     """Leave an idle connection with FIN alone, and look whether the server ends it, too."""
     connection = await check.opener.open()
     heard = await connection.read_to_end(check.pace.settle)
-    early = heard.end is not End.SILENCE
+    early = heard.end is not ServerEnd.SILENCE
     if not early:
         connection.send_fin()
         heard = await connection.read_to_end(check.pace.connection, heard)
@@ -175,7 +175,7 @@ async def idle(check: Check) -> list[Run]:
         heard = await connection.read_until(
             lambda now: check.talk.measure(now.answer).complete is True, check.pace.connection
         )
-    if heard.end is End.SILENCE:
+    if heard.end is ServerEnd.SILENCE:
         heard = await connection.read_to_end(check.idle, heard)
     return [check.run(connection, heard, await connection.close(check.pace.close))]
 

@@ -31,7 +31,7 @@ _HTTPS_PORT: Final = 443
 
 
 @dataclass(frozen=True, slots=True)
-class Conversation:
+class Speech:
     """What to say to a server.
 
     Attributes:
@@ -67,7 +67,7 @@ def conversation(
     agent: str,
     send: bytes | None,
     expect: bytes | None,
-) -> Conversation:
+) -> Speech:
     """Return what to say to the server `host`.
 
     Args:
@@ -82,14 +82,14 @@ def conversation(
     if protocol == "http":
         return _http(host, port, agent)
     if protocol == "raw":
-        return Conversation(protocol, send or b"", _answer.containing(expect))
+        return Speech(protocol, send or b"", _answer.containing(expect))
     if protocol == "postgres":
         startup = (len(_STARTUP) + 4).to_bytes(4) + _STARTUP
-        return Conversation(protocol, startup + b"X\0\0\0\4", _answer.messages)
+        return Speech(protocol, startup + b"X\0\0\0\4", _answer.messages)
     if protocol == "redis":
-        return Conversation(protocol, b"PING\r\nQUIT\r\n", _answer.last_line(rb"\+OK"))
+        return Speech(protocol, b"PING\r\nQUIT\r\n", _answer.last_line(rb"\+OK"))
     request, last = _LINES[protocol]
-    return Conversation(protocol, request, _answer.last_line(last), greets=starttls is None)
+    return Speech(protocol, request, _answer.last_line(last), greets=starttls is None)
 
 
 #: A request that ends the connection, and the last line of its answer.
@@ -100,13 +100,13 @@ _LINES: Final = {
 }
 
 
-def _http(host: str, port: int, agent: str) -> Conversation:
+def _http(host: str, port: int, agent: str) -> Speech:
     name = f"[{host}]" if ipv6(host) is not None else ascii_name(host)
     where = name if port == _HTTPS_PORT else f"{name}:{port}" if name.startswith("[") else host_port(name, port)
 
-    def get(path: str, ends: bool) -> bytes:  # noqa: FBT001  (a `Conversation.get` is called by position)
+    def get(path: str, ends: bool) -> bytes:  # noqa: FBT001  (a `Speech.get` is called by position)
         lines = [f"GET {path} HTTP/1.1", f"Host: {where}", f"User-Agent: {agent}", "Accept: */*"]
         lines += ["Connection: close"] if ends else []
         return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
 
-    return Conversation("http", get("/", True), _answer.http, lasting=get("/", False), bad=_BAD_REQUEST, get=get)
+    return Speech("http", get("/", True), _answer.http, lasting=get("/", False), bad=_BAD_REQUEST, get=get)

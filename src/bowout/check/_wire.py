@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _CHUNK: Final = 1 << 16
 
 
-class End(enum.StrEnum):
+class ServerEnd(enum.StrEnum):
     """How a server's direction of a connection ended, or did not."""
 
     CLOSE_NOTIFY = "close_notify"
@@ -55,7 +55,7 @@ class Heard:
     """
 
     answer: Received = field(default_factory=Received)
-    end: End = End.SILENCE
+    end: ServerEnd = ServerEnd.SILENCE
     alert: str = ""
     seconds: float = 0.0
 
@@ -162,7 +162,7 @@ class ProbeConnection:
                 elif data:
                     heard.answer.add(data)
                 else:
-                    heard.end = End.CLOSE_NOTIFY
+                    heard.end = ServerEnd.CLOSE_NOTIFY
                     break
         heard.seconds = self._backend.time() - began
         return heard
@@ -283,9 +283,9 @@ class ProbeConnection:
                 sock.setsockopt(socket.IPPROTO_TCP, option, 0)
 
 
-def _end_of(error: Exception) -> tuple[End, str]:
+def _end_of(error: Exception) -> tuple[ServerEnd, str]:
     if isinstance(error, Truncated):
-        return (End.CUT if error.inside_record else End.FIN), ""
+        return (ServerEnd.CUT if error.inside_record else ServerEnd.FIN), ""
     if isinstance(error, AlertReceived):
-        return End.ALERT, error.alert.name
-    return (End.RST if isinstance(error, Reset) else End.VIOLATION), ""
+        return ServerEnd.ALERT, error.alert.name
+    return (ServerEnd.RST if isinstance(error, Reset) else ServerEnd.VIOLATION), ""
