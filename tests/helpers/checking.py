@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from bowout import _backends
 from bowout._client import planned
-from bowout.check import Finding
+from bowout.check import Finding, Report
+from bowout.check._check import Checking
 from bowout.check._intrusive import INTRUSIVE
 from bowout.check._judge import finding
 from bowout.check._opener import Opener, Pace
@@ -18,7 +19,7 @@ from bowout.check._protocols import ProtocolName, conversation
 BRISK: Final = Pace(opening=60.0, connection=0.4, gap=0.0, settle=0.05, after=0.3, close=0.3)
 #: Waits that a server which acts in time never fills, however busy the machine.
 PATIENT: Final = Pace(
-    total=120.0, opening=60.0, connection=60.0, gap=0.0, settle=0.05, after=60.0, close=60.0, large=120.0
+    total=120.0, opening=60.0, connection=60.0, gap=0.0, settle=0.05, after=60.0, close=60.0, pause=0.05, large=120.0
 )
 
 _ALL: Final = {**POLITE, **LARGE_ANSWER, **INTRUSIVE, "idle": idle}
@@ -45,6 +46,12 @@ def prepared(
         protocol, host=host, port=port, starttls=starttls, agent="bowout-check", send=send, expect=expect
     )
     return Check(Opener(_backends.current(), plan, options, connect=None, pace=pace), talk, **more)
+
+
+async def full(check: Check, *, intrusive: bool = False) -> Report:
+    """Make every probe, as `bowout.check.check` does."""
+    checking = Checking(_backends.current(), check, None)
+    return await checking.report(endpoint="localhost", starttls=None, intrusive=intrusive)
 
 
 async def probe(name: str, check: Check) -> Finding:

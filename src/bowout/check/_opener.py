@@ -35,6 +35,7 @@ class Pace:
         settle: silence before a probe acts on an idle connection.
         after: how long the end of TCP is waited for.
         close: for ending a connection whose probe is done.
+        pause: for requests to arrive that the server shall not read.
         large: for a large answer.
         buffer: receive buffer for a large answer, in bytes.
         unread: requests that the server shall not read, in bytes.
@@ -47,6 +48,7 @@ class Pace:
     settle: float = 0.2
     after: float = 2.0
     close: float = 0.5
+    pause: float = 0.5
     large: float = 20.0
     buffer: int = 8 << 10
     unread: int = 64 << 10

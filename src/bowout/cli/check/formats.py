@@ -49,7 +49,7 @@ class Style:
         return cls(output.width(file), output.colours(file), output.draws(file), ladders, fail_on)
 
 
-class Writer(Protocol):
+class ReportWriter(Protocol):
     """One format."""
 
     def one(self, report: Data) -> str:
@@ -242,7 +242,7 @@ class HtmlWriter(AllAtOnce):
 
 
 #: The formats by the names of ``--format``.
-FORMATS: Final[dict[str, Callable[[Style], Writer]]] = {
+FORMATS: Final[dict[str, Callable[[Style], ReportWriter]]] = {
     "text": TextWriter,
     "json": JsonWriter,
     "jsonl": JsonLinesWriter,
