@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import runpy
 import tomllib
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +14,7 @@ from bowout.check import PROBES, Report
 from bowout.check._opener import Pace
 from helpers.checking import full, prepared
 from helpers.compiled import shared_directory
+from helpers.peers import ROOT
 from helpers.starttls_servers import Home
 from helpers.wire import VERSIONS, Version, authority, client_context
 from interop.checked import SERVERS, WebServer, prepare
@@ -50,16 +52,28 @@ def test_a_server_has_its_verdicts(name: str, version: Version, tmp_path_factory
         asked = prepared(port, client_context(version), protocol="http", pace=PACE, large="/big", idle=idle)
         return await full(asked, intrusive=True)
 
+    allowed = expected(server, version)
+
+    def differing(report: Report) -> dict[str, str]:
+        return {
+            each.probe: f"{each.verdict}: {each.says}"
+            for each in report.findings
+            if str(each.verdict) not in allowed[each.probe]
+        }
+
     with Home.create(authority()) as home:
         prepare(home)
         with server.start(home, shared_directory(tmp_path_factory)) as port:
             report = asyncio.run(main(port))
-    allowed = expected(server, version)
-    differing = {
-        each.probe: f"{each.verdict}: {each.says}"
-        for each in report.findings
-        if str(each.verdict) not in allowed[each.probe]
-    }
-    recorded = DATA[name]["version"]
-    assert not differing, f"{name} {server.here} (recorded: {recorded}), TLS {version}"
+            wrong = differing(report)
+            if wrong:  # A server that nearly always loses a race within itself may have won it once.
+                again = differing(asyncio.run(main(port)))
+                wrong = {probe: text for probe, text in wrong.items() if probe in again}
+    assert not wrong, f"{name} {server.here} (recorded: {DATA[name]['version']}), TLS {version}"
     assert {each.probe for each in report.findings} == allowed.keys()
+
+
+def test_the_page_has_the_table_of_the_data() -> None:
+    page = runpy.run_path(str(ROOT / "scripts" / "generate_check.py"))["page"]
+    text = (ROOT / "docs" / "check.md").read_text(encoding="utf-8")
+    assert page(text) == text
