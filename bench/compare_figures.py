@@ -139,7 +139,7 @@ def number(value: float) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class AimVerdict:
     """An aim, and the result."""
 
     aim: str
@@ -189,26 +189,28 @@ AIMS: Final = (
 )
 
 
-def verdicts(figures: Figures) -> list[Verdict]:
+def verdicts(figures: Figures) -> list[AimVerdict]:
     """Return the verdict on every aim, for each of our contenders with the needed figures."""
-    found: list[Verdict] = []
+    found: list[AimVerdict] = []
     for aim in AIMS:
         for name in aim.who:
             found += _ratio(figures, aim, name)
     for name in OURS:
         if (burst := figures.get("burst", name)) is not None:
             words = "memory after a burst: at most 64 KiB more"
-            found.append(Verdict(words, name, f"{burst.median:.0f} KiB", burst.median <= 64))
+            found.append(AimVerdict(words, name, f"{burst.median:.0f} KiB", burst.median <= 64))
         found += _growth(figures, name)
     for name, peer in ((_ASYNCIO, "asyncio streams"), (_UVLOOP, "uvloop streams")):
         ours, theirs = figures.get("rate", name), figures.get("rate", peer)
         if ours and theirs:
             ratio = ours.median / theirs.median
-            found.append(Verdict(f"connect and close: at least the rate of {peer}", name, f"{ratio:.2f} ×", ratio >= 1))
+            found.append(
+                AimVerdict(f"connect and close: at least the rate of {peer}", name, f"{ratio:.2f} ×", ratio >= 1)
+            )
     return found
 
 
-def _ratio(figures: Figures, aim: Aim, name: str) -> list[Verdict]:
+def _ratio(figures: Figures, aim: Aim, name: str) -> list[AimVerdict]:
     ours, best = figures.get(aim.key, name), figures.lowest(aim.key, aim.peers)
     if ours is None or best is None:
         return []
@@ -216,10 +218,10 @@ def _ratio(figures: Figures, aim: Aim, name: str) -> list[Verdict]:
     ratio = ours.median / value
     against = f" ({peer})" if len(aim.peers) > 1 else ""
     met = ratio < 1 if aim.limit == 1 else ratio <= aim.limit
-    return [Verdict(aim.words, name, f"{ratio:.2f} ×{against}", met)]
+    return [AimVerdict(aim.words, name, f"{ratio:.2f} ×{against}", met)]
 
 
-def _growth(figures: Figures, name: str) -> list[Verdict]:
+def _growth(figures: Figures, name: str) -> list[AimVerdict]:
     """Compare how much dearer an echo is among 1,000 connections than among 100 with the same of C."""
     grown = []
     for each in (name, C):
@@ -229,4 +231,4 @@ def _growth(figures: Figures, name: str) -> list[Verdict]:
         grown.append(many.median / few.median)
     ours, theirs = grown
     words = "echo among 1,000 connections, beside 100: no steeper than C"
-    return [Verdict(words, name, f"{ours:.2f}, C {theirs:.2f}", ours <= theirs)]
+    return [AimVerdict(words, name, f"{ours:.2f}, C {theirs:.2f}", ours <= theirs)]
