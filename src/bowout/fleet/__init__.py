@@ -1,0 +1,39 @@
+"""Many endpoints: how do they end their connections? Politely, resumable, in constant memory.
+
+    store = Store("run.db", write=True, create=True)
+    store.begin({})
+    store.add([Endpoint("example.org", 443)])
+    store.loaded()
+    await run(store, HereRunner(factory, limits), limits)
+
+docs/fleet.md has the command line, the tables of the store and what the limits promise.
+"""
+
+from bowout.fleet._errors import FleetError, StoreError
+from bowout.fleet._feed import Feed, FleetProgress, Recorder
+from bowout.fleet._limits import Limits
+from bowout.fleet._prober import Probe, ProbeFactory
+from bowout.fleet._run import HereRunner, Runner, run
+from bowout.fleet._store import Store
+from bowout.fleet._targets import BadLine, Endpoint, Exclusions, parse_endpoint, read_endpoints, read_lines
+
+__all__ = [
+    "BadLine",
+    "Endpoint",
+    "Exclusions",
+    "Feed",
+    "FleetError",
+    "FleetProgress",
+    "HereRunner",
+    "Limits",
+    "Probe",
+    "ProbeFactory",
+    "Recorder",
+    "Runner",
+    "Store",
+    "StoreError",
+    "parse_endpoint",
+    "read_endpoints",
+    "read_lines",
+    "run",
+]

@@ -1,0 +1,36 @@
+"""The tables of a store, in SQL, and its version."""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: Version of the tables, in ``PRAGMA user_version``. A store of another version is refused.
+VERSION: Final = 1
+#: What ``PRAGMA application_id`` of a store is: "bowo". So no other database is taken for one.
+APPLICATION: Final = 0x626F776F
+
+#: `state` of a target: it waits, or is finished.
+WAITING: Final = 0
+FINISHED: Final = 1
+#: The row of `result` with the whole report but its findings, in `facts`.
+WHOLE: Final = "endpoint"
+
+#: The ids of targets are random, so that their order is, too: no network gets all its probes in a row.
+TABLES: Final = """
+CREATE TABLE run(
+    id INTEGER PRIMARY KEY, began REAL NOT NULL, tool TEXT NOT NULL, probes TEXT NOT NULL, vantage TEXT NOT NULL,
+    options TEXT NOT NULL, loaded INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE target(
+    id INTEGER PRIMARY KEY, host TEXT NOT NULL, port INTEGER NOT NULL, starttls TEXT NOT NULL DEFAULT '',
+    network TEXT NOT NULL DEFAULT '', address TEXT, state INTEGER NOT NULL DEFAULT 0,
+    attempts INTEGER NOT NULL DEFAULT 0, not_before REAL NOT NULL DEFAULT 0, UNIQUE(host, port, starttls)
+);
+CREATE INDEX target_waiting ON target(id) WHERE state = 0;
+CREATE TABLE result(
+    run INTEGER NOT NULL, target INTEGER NOT NULL, probe TEXT NOT NULL, at REAL NOT NULL, verdict TEXT NOT NULL,
+    says TEXT NOT NULL, rule TEXT NOT NULL DEFAULT '', runs INTEGER NOT NULL DEFAULT 0,
+    lost INTEGER NOT NULL DEFAULT 0, seconds REAL NOT NULL DEFAULT 0, facts TEXT NOT NULL DEFAULT '{}', ending BLOB,
+    UNIQUE(target, probe, run)
+);
+"""

@@ -1,0 +1,67 @@
+"""Probes that answer at once, and stores with made-up endpoints: a fleet without a network."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from bowout.fleet import Endpoint, HereRunner, Limits, Probe, Store, parse_endpoint, run
+
+#: No limit that a test would wait for.
+UNLIMITED = Limits(rate=1e9, per_host=1000, per_network=1000, at_once=200, retry_after=0.0)
+
+
+def made_up(count: int) -> Iterator[Endpoint]:
+    """Endpoints in 10.0.0.0/8, a few in each network."""
+    for number in range(count):
+        yield parse_endpoint(f"10.{number >> 14 & 255}.{number >> 6 & 255}.{number & 63}:{443 + (number >> 22)}")
+
+
+def a_report(endpoint: Endpoint, verdict: str = "OK", **more: Any) -> dict[str, Any]:
+    """A report of version 1 with two findings."""
+    findings = [
+        {"probe": probe, "verdict": each, "says": f"{probe} says", "rule": "RFC 8446 §6.1", "runs": 1, "lost": 0,
+         "seconds": 0.25, "facts": {"bytes": 3}, "ending": {"how": "clean"}}
+        for probe, each in (("reply-end", "OK"), ("answers", verdict))
+    ]  # fmt: skip
+    return {
+        "version": 1, "tool": "bowout test", "endpoint": f"{endpoint.host}:{endpoint.port}",
+        "address": endpoint.address, "starttls": endpoint.starttls, "protocol": "http", "tls": "TLSv1.3",
+        "began": "2026-01-01T00:00:00+00:00", "seconds": 0.5, "connections": 2, "verdict": verdict,
+        "worst": "answers", "findings": findings, **more,
+    }  # fmt: skip
+
+
+async def probe_nothing(endpoint: Endpoint) -> Mapping[str, Any]:
+    """Answer at once; every hundredth endpoint has lost data."""
+    return a_report(endpoint, "DATA-LOSS" if endpoint.id % 100 == 7 else "OK")
+
+
+def nothing() -> Probe:
+    """The factory of `probe_nothing`."""
+    return probe_nothing
+
+
+def fill(path: Path, count: int) -> None:
+    """Make a store with made-up endpoints."""
+    with Store(path, write=True, create=True) as store:
+        store.begin({})
+        store.add(made_up(count))
+        store.loaded()
+
+
+def main(path: str) -> None:
+    """Go on with a store until it is finished, in a process that can be killed."""
+    with Store(path, write=True) as store:
+        sys.stdout.write("begun\n")
+        sys.stdout.flush()
+        asyncio.run(run(store, HereRunner(nothing, UNLIMITED), UNLIMITED))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
+    os._exit(0)
