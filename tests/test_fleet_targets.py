@@ -30,7 +30,8 @@ def test_an_endpoint_of_a_line(text: str, host: str, port: int, starttls: str | 
 @pytest.mark.parametrize(
     "text",
     [
-        "https://example.org/", "a:b", "a:0", "a:65536", "a:\u0661", ":443", "a b c", "a nope", "[::1", "[::1]443", "[a]:1",
+        "https://example.org/", "a:b", "a:0", "a:65536", "a:\u0661",
+        ":443", "a b c", "a nope", "[::1", "[::1]443", "[a]:1",
         "a..b", "1:2:3", "a/b", "a\x1b[2J", "x" * 300, "a:" + "9" * 5000, "user@host",
     ],
 )  # fmt: skip
