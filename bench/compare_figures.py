@@ -136,7 +136,7 @@ def number(value: float) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class AimVerdict:
     """An aim, and the result."""
 
     aim: str
@@ -145,9 +145,9 @@ class Verdict:
     met: bool
 
 
-def verdicts(figures: Figures) -> list[Verdict]:
+def verdicts(figures: Figures) -> list[AimVerdict]:
     """Return the verdict on every aim, for each of our contenders with the needed figures."""
-    found: list[Verdict] = []
+    found: list[AimVerdict] = []
     for name in OURS:
         for key in ("receive", "receive_into"):
             what = "receive" if key == "receive" else "receive into a buffer"
@@ -169,12 +169,14 @@ def verdicts(figures: Figures) -> list[Verdict]:
         found += _ratio(figures, aim, name, "idle", _cpu(figures, "idle", FLOOR), 1.15)
         if (burst := figures.get("burst", name)) is not None:
             aim = "memory after a burst: at most 64 KiB more"
-            found.append(Verdict(aim, name, f"{burst.median:.0f} KiB", burst.median <= 64))
+            found.append(AimVerdict(aim, name, f"{burst.median:.0f} KiB", burst.median <= 64))
     for name, peer in (("bowout on asyncio", "asyncio streams"), ("bowout on uvloop", "uvloop streams")):
         ours, theirs = figures.get("rate", name), figures.get("rate", peer)
         if ours and theirs:
             ratio = ours.median / theirs.median
-            found.append(Verdict(f"connect and close: at least the rate of {peer}", name, f"{ratio:.2f} ×", ratio >= 1))
+            found.append(
+                AimVerdict(f"connect and close: at least the rate of {peer}", name, f"{ratio:.2f} ×", ratio >= 1)
+            )
     for name in OURS:
         few = _cpu(figures, "many100", name)
         for key, count in (("many1000", "1,000"), ("many10000", "10,000")):
@@ -189,11 +191,11 @@ def _cpu(figures: Figures, key: str, name: str) -> tuple[str, float] | None:
 
 def _ratio(  # noqa: PLR0917  (called with all of them, side by side)
     figures: Figures, aim: str, name: str, key: str, other: tuple[str, float] | None, limit: float
-) -> list[Verdict]:
+) -> list[AimVerdict]:
     ours = figures.get(key, name)
     if ours is None or other is None:
         return []
     peer, value = other
     ratio = ours.median / value
     against = "" if peer in aim or peer in {C, FLOOR, name} else f" ({peer})"
-    return [Verdict(aim, name, f"{ratio:.2f} ×{against}", ratio < limit if limit == 1 else ratio <= limit)]
+    return [AimVerdict(aim, name, f"{ratio:.2f} ×{against}", ratio < limit if limit == 1 else ratio <= limit)]

@@ -17,6 +17,7 @@ import bowout
 import bowout.anyio
 import bowout.asyncio
 import bowout.blocking
+import bowout.check
 import bowout.ending
 import bowout.errors
 import bowout.httpcore
@@ -32,6 +33,7 @@ PUBLIC: Final = (
     bowout.anyio,
     bowout.asyncio,
     bowout.blocking,
+    bowout.check,
     bowout.httpcore,
     bowout.sansio,
     bowout.testing,
@@ -45,6 +47,7 @@ MODULES: Final = {
     "anyio",
     "asyncio",
     "blocking",
+    "check",
     "cli",
     "ending",
     "errors",

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from bowout._tls_numbers import ALERT_NAMES, LEVEL_NAMES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 #: Version of the format of `Ending.to_dict`. It is raised when a key changes its meaning or is removed; new keys may be
 #: added without it.
@@ -148,6 +151,13 @@ class Alert:
         """Return plain JSON values."""
         return {"code": self.code, "name": self.name, "level": self.level_name, "by": self.by.value}
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Make the alert again from what `to_dict` returned. Raises KeyError, TypeError or ValueError."""
+        levels = {name: number for number, name in LEVEL_NAMES.items()}
+        level = data["level"]
+        return cls(int(data["code"]), levels.get(level) or int(level.removeprefix("level ")), Side(data["by"]))
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -189,6 +199,21 @@ class Event:
         if self.alert is not None:
             out["alert"] = self.alert.to_dict()
         return out
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Make the event again from what `to_dict` returned. Raises KeyError, TypeError or ValueError."""
+        return cls(
+            kind=EventKind(data["kind"]),
+            by=Side(data["by"]),
+            at=float(data["at"]),
+            detail=str(data.get("detail", "")),
+            sent=int(data.get("sent", 0)),
+            received=int(data.get("received", 0)),
+            count=int(data.get("count", 1)),
+            until=float(data.get("until", 0.0)),
+            alert=Alert.from_dict(data["alert"]) if "alert" in data else None,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,6 +322,20 @@ class Ending:
             "omitted_after": self.omitted_after,
         }
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Make an ending again from what `to_dict` returned, for its ladder for example.
+
+        Raises:
+            ValueError: `data` is not an ending, or it is one of a later version.
+        """
+        try:
+            if data["version"] != SCHEMA_VERSION:
+                raise ValueError(f"version {data['version']!r} is not known")
+            return cls(**_plain(data), **_read(data))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"this is not an ending: {type(error).__name__}: {error}") from error
+
     def ladder(self, *, width: int = 80, color: bool = False, unicode: bool = True) -> str:
         """Draw the timeline as a two-party sequence diagram in text.
 
@@ -318,3 +357,36 @@ class Ending:
 
 def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 6)
+
+
+#: The attributes of an `Ending` that are in its dictionary as they are, with their types.
+_PLAIN: Final[tuple[tuple[type, tuple[str, ...]], ...]] = (
+    (int, ("unsent", "discarded", "ignored", "sent", "received", "omitted", "omitted_after")),
+    (bool, ("late_reset", "deadline_hit", "cap_hit", "unwrapped")),
+    (str, ("reason", "peer")),
+    (float, ("duration", "began")),
+)
+#: The same of those that may be None.
+_OPTIONAL: Final[tuple[tuple[type, tuple[str, ...]], ...]] = (
+    (float, ("close_notify_sent_at", "close_notify_received_at")),
+    (int, ("unacknowledged",)),
+    (str, ("tls_version", "cipher")),
+)
+
+
+def _plain(data: Mapping[str, Any]) -> dict[str, Any]:
+    found = {name: kind(data[name]) for kind, names in _PLAIN for name in names}
+    optional = {name: kind(data[name]) for kind, names in _OPTIONAL for name in names if data[name] is not None}
+    return found | optional
+
+
+def _read(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "how": How(data["how"]),
+        "started_by": None if data["started_by"] is None else Side(data["started_by"]),
+        "outbound": Outbound(data["outbound"]),
+        "inbound": Inbound(data["inbound"]),
+        "alert": None if data["alert"] is None else Alert.from_dict(data["alert"]),
+        "role": Role(data["role"]),
+        "events": tuple(map(Event.from_dict, data["events"])),
+    }

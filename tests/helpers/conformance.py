@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import bowout
 from bowout import Ending, How, Stream
-from bowout.testing import ENDINGS, GREETING, LATE, Entry, Expect, Outcome, Peer, PeerRole, Report, TLSVersion, You
+from bowout.testing import ENDINGS, GREETING, LATE, Entry, Expect, Outcome, Peer, PeerReport, PeerRole, TLSVersion, You
 from helpers import tiers
 from helpers.leaks import open_fds
 from helpers.meeting import LONG, REPLY, SHORT, Met, Scene, meeting, told
@@ -133,7 +133,7 @@ class Round:
     """One meeting: what we saw, and what the peer did, of each connection."""
 
     mets: list[Met]
-    reports: tuple[Report, ...]
+    reports: tuple[PeerReport, ...]
 
     @property
     def seen(self) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from bowout import Ending
-from bowout.testing import Peer, Report, TLSVersion
+from bowout.testing import Peer, PeerReport, TLSVersion
 from helpers.peers import require_module
 from helpers.serving import cert_file
 from helpers.wire import server_context
@@ -38,7 +38,7 @@ class Sight:
 
     saw: str
     played: LibraryRun
-    report: Report
+    report: PeerReport
     received: int = 0
 
 

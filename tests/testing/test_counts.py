@@ -13,13 +13,13 @@ import pytest
 
 from bowout._tls_numbers import ALERT, APPLICATION_DATA
 from bowout.ending import EventKind, Side
-from bowout.testing import Act, Peer, Report, Script, TLSVersion
+from bowout.testing import Act, Peer, PeerReport, Script, TLSVersion
 
 BOTH: Final[tuple[TLSVersion, ...]] = ("1.2", "1.3")
 PATIENCE: Final = 30.0
 
 
-def server_report(script: Script, tls: TLSVersion, client: Callable[[ssl.SSLSocket], object]) -> Report:
+def server_report(script: Script, tls: TLSVersion, client: Callable[[ssl.SSLSocket], object]) -> PeerReport:
     """What a server with this script sees of a client that may fail."""
     with (
         Peer(script, tls=tls) as peer,
@@ -31,7 +31,7 @@ def server_report(script: Script, tls: TLSVersion, client: Callable[[ssl.SSLSock
     return peer.report
 
 
-def client_report(script: Script, tls: TLSVersion) -> Report:
+def client_report(script: Script, tls: TLSVersion) -> PeerReport:
     """What a client with this script sees of an echo server of the standard library, which may fail."""
     context = Peer("answers_close_notify", tls=tls).server_context()
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -61,7 +61,7 @@ def stopping(stop_at: Literal["hello", "flight"]) -> Callable[[Act], None]:
     return script
 
 
-def expect_no_data(report: Report) -> None:
+def expect_no_data(report: PeerReport) -> None:
     assert (report.received, report.data, report.undecryptable) == (0, b"", 0), report
     assert [event for event in report.events if event.kind is EventKind.DATA and event.by is Side.WE] == []
     assert report.ending.sent == 0

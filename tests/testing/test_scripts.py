@@ -13,7 +13,7 @@ import pytest
 
 from bowout._tls_numbers import APPLICATION_DATA, HANDSHAKE
 from bowout.ending import EventKind
-from bowout.testing import Act, ExpectationFailed, Peer, Report, Script, TLSVersion
+from bowout.testing import Act, ExpectationFailed, Peer, PeerReport, Script, TLSVersion
 
 BOTH: Final[tuple[TLSVersion, ...]] = ("1.2", "1.3")
 
@@ -240,7 +240,7 @@ def test_after_a_reset_a_script_can_do_no_more() -> None:
 
 
 def test_arrival_is_not_reading() -> None:
-    seen: list[Report | int] = []
+    seen: list[PeerReport | int] = []
 
     def script(act: Act) -> None:
         act.handshake()

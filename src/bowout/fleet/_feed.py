@@ -9,7 +9,8 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from bowout.fleet._prober import UNKNOWN, bare_report, unknown
+from bowout.check import Verdict
+from bowout.fleet._prober import bare_report, unknown
 from bowout.fleet._targets import Endpoint, Exclusions, network_of
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Recorder:
 
     def deliver(self, endpoint: Endpoint, report: Mapping[str, Any]) -> None:
         """Take the report of `endpoint`; it is finished at the next `flush`."""
-        if report["verdict"] == UNKNOWN and not endpoint.attempts:
+        if report["verdict"] == str(Verdict.UNKNOWN) and not endpoint.attempts:
             self._retries[endpoint.id] = time.time() + self._retry_after
         else:
             self._finished.append((endpoint, report))
@@ -133,7 +134,7 @@ class Feed:
         for endpoint in batch:
             if self._exclusions.cover(endpoint.host, endpoint.address):
                 says = "excluded: nothing was sent"
-                self._recorder.deliver(endpoint, bare_report(endpoint, "SKIPPED", says, {"excluded": True}))
+                self._recorder.deliver(endpoint, bare_report(endpoint, Verdict.SKIPPED, says, {"excluded": True}))
             else:
                 kept.append(endpoint)
         return kept

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from datetime import UTC, datetime
 from typing import Any, Final, Self
 
 import bowout
 from bowout._names import host_port
 from bowout._text import escape
+from bowout.check import Finding, Report, Verdict
 from bowout.fleet._limits import Limits, Schedule, TokenBucket
 from bowout.fleet._targets import Endpoint
 
@@ -24,7 +25,6 @@ Deliver = Callable[[Endpoint, Mapping[str, Any]], None]
 _WINDOW: Final = 4
 #: Characters of an error's text that a report keeps.
 _LONGEST_TEXT: Final = 300
-UNKNOWN: Final = "UNKNOWN"
 
 
 class Prober:
@@ -118,37 +118,21 @@ def unknown(endpoint: Endpoint, error: Exception, seconds: float = 0.0) -> dict[
     """Return the report of an endpoint about which nothing could be learned, with the class of the error."""
     kind = type(error).__name__
     text = escape(str(error))[:_LONGEST_TEXT]
-    return bare_report(endpoint, UNKNOWN, f"{kind}: {text}" if text else kind, {"error": kind}, seconds)
+    return bare_report(endpoint, Verdict.UNKNOWN, f"{kind}: {text}" if text else kind, {"error": kind}, seconds)
 
 
 def bare_report(
-    endpoint: Endpoint, verdict: str, says: str, facts: Mapping[str, Any], seconds: float = 0.0
+    endpoint: Endpoint, verdict: Verdict, says: str, facts: Mapping[str, Any], seconds: float = 0.0
 ) -> dict[str, Any]:
     """Return a report, JSON of version 1, with one finding that is about no connection."""
-    probe = "reply-end"
-    finding = {
-        "probe": probe,
-        "verdict": verdict,
-        "says": says,
-        "rule": None,
-        "runs": 0,
-        "lost": 0,
-        "seconds": round(seconds, 3),
-        "facts": dict(facts),
-        "ending": None,
-    }
-    return {
-        "version": 1,
-        "tool": f"bowout {bowout.__version__}",
-        "endpoint": host_port(endpoint.host, endpoint.port),
-        "address": endpoint.address,
-        "starttls": endpoint.starttls,
-        "protocol": None,
-        "tls": None,
-        "began": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(seconds, 3),
-        "connections": 0,
-        "verdict": verdict,
-        "worst": probe,
-        "findings": [finding],
-    }
+    finding = Finding(probe="reply-end", verdict=verdict, says=says, runs=0, seconds=seconds, facts=facts)
+    report = Report(
+        endpoint=host_port(endpoint.host, endpoint.port),
+        findings=(finding,),
+        starttls=endpoint.starttls,
+        began=time.time() - seconds,
+        seconds=seconds,
+        tool=f"bowout {bowout.__version__}",
+    )
+    # A report of SKIPPED alone would be OK, and nothing is known of an endpoint that was left out.
+    return {**report.to_dict(), "verdict": str(verdict), "worst": finding.probe}

@@ -6,6 +6,7 @@ import json
 import zlib
 from typing import TYPE_CHECKING, Any, Final
 
+from bowout.check import Verdict
 from bowout.fleet._schema import WHOLE
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 #: Columns of a row, after `run` and `target`.
 COLUMNS: Final = ("probe", "at", "verdict", "says", "rule", "runs", "lost", "seconds", "facts", "ending")
 #: Verdicts whose endings are always kept.
-_ALWAYS_KEPT: Final = frozenset({"WARN", "FAIL", "DATA-LOSS"})
+_ALWAYS_KEPT: Final = frozenset(str(each) for each in Verdict if each >= Verdict.WARN)
 #: One endpoint of this number keeps the endings of its other verdicts, too, as a sample.
 _SAMPLE: Final = 100
 #: The level of zlib that is fastest for its size on 1 KB of JSON.
@@ -74,7 +75,7 @@ def report_of(rows: Iterable[Row]) -> dict[str, Any]:
                 "probe": probe,
                 "verdict": verdict,
                 "says": says,
-                "rule": rule or None,
+                "rule": rule,
                 "runs": runs,
                 "lost": lost,
                 "seconds": seconds,

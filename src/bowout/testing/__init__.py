@@ -27,7 +27,7 @@ from bowout.testing._identity import TLSVersion, client_context, default_ca, ser
 from bowout.testing._opening import Opening
 from bowout.testing._peer import Peer
 from bowout.testing._receiving import ExpectationFailed
-from bowout.testing._report import Report
+from bowout.testing._report import PeerReport
 
 __all__ = [
     "ENDINGS",
@@ -41,8 +41,8 @@ __all__ = [
     "Opening",
     "Outcome",
     "Peer",
+    "PeerReport",
     "PeerRole",
-    "Report",
     "Script",
     "TLSVersion",
     "You",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bowout.testing._catalogue import Script
     from bowout.testing._identity import TLSVersion
     from bowout.testing._opening import Opening
-    from bowout.testing._report import Report
+    from bowout.testing._report import PeerReport
 
 _CA_FILE: Final = "ca.pem"
 _DATA_CAP: Final = 1 << 20
@@ -154,7 +154,7 @@ class Peer:
     # -- what it saw --------------------------------------------------------------------------------------------
 
     @property
-    def report(self) -> Report:
+    def report(self) -> PeerReport:
         """The report of the peer's first connection.
 
         Raises:
@@ -166,11 +166,11 @@ class Peer:
         return reports[0]
 
     @property
-    def reports(self) -> tuple[Report, ...]:
+    def reports(self) -> tuple[PeerReport, ...]:
         """The reports of all connections that are over, in the order in which they were made."""
         return self._entered().reports()
 
-    def wait(self, timeout: float | None = None) -> Report:
+    def wait(self, timeout: float | None = None) -> PeerReport:
         """Wait, in the block, until all connections are over: the script's part, and that of the code under test.
 
         Args:

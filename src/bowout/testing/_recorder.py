@@ -9,7 +9,7 @@ from bowout._core.states import Halves, Signal, verdict
 from bowout._core.timeline import Timeline
 from bowout._tls_numbers import CLOSE_NOTIFY, FATAL, is_fatal
 from bowout.ending import Alert, Ending, EventKind, How, Role, Side
-from bowout.testing._report import Report
+from bowout.testing._report import PeerReport
 
 if TYPE_CHECKING:
     from bowout.ending import Event
@@ -168,10 +168,10 @@ class Recorder:
 
     # -- the end
 
-    def build(self) -> Report:
+    def build(self) -> PeerReport:
         """Return the report, with the facts known so far."""
         ending = self._ending()
-        return Report(
+        return PeerReport(
             name=self._name,
             role=self._role,
             number=self._number,

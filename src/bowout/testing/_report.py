@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class PeerReport:
     """The report of one peer about the code under test on one connection, in the order of reading.
 
         >>> with Peer("close_notify_then_fin") as peer:

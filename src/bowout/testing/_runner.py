@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from bowout._scripted.keylog import KeyLog
     from bowout.ending import Role
     from bowout.testing._catalogue import Script
-    from bowout.testing._report import Report
+    from bowout.testing._report import PeerReport
 
 #: Seconds that a script may still run when the test is over, unless its own timeout is shorter.
 LAST_CALL: Final = 5.0
@@ -63,7 +63,7 @@ class PartPlayer:
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._wires: list[PeerSocket] = []
-        self._reports: dict[int, Report] = {}
+        self._reports: dict[int, PeerReport] = {}
         self._failures: list[BaseException] = []
         self._sockets: list[socket.socket] = []
 
@@ -206,7 +206,7 @@ class PartPlayer:
                 wire.close()
         self.signals.close()
 
-    def reports(self) -> tuple[Report, ...]:
+    def reports(self) -> tuple[PeerReport, ...]:
         """Return the reports of the connections that are over, in their order."""
         with self._lock:
             return tuple(report for _, report in sorted(self._reports.items()))
