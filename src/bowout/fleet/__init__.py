@@ -10,10 +10,11 @@ docs/fleet.md has the command line, the tables of the store and what the limits 
 """
 
 from bowout.fleet._errors import FleetError, StoreError
-from bowout.fleet._feed import Feed, FleetProgress, Recorder
+from bowout.fleet._export import export
+from bowout.fleet._feed import Feed, FleetProgress, ResultWriter
 from bowout.fleet._limits import Limits
 from bowout.fleet._prober import Probe, ProbeFactory
-from bowout.fleet._run import HereRunner, Runner, run
+from bowout.fleet._run import FleetRunner, HereRunner, run
 from bowout.fleet._store import Store
 from bowout.fleet._targets import BadLine, Endpoint, Exclusions, parse_endpoint, read_endpoints, read_lines
 
@@ -24,14 +25,15 @@ __all__ = [
     "Feed",
     "FleetError",
     "FleetProgress",
+    "FleetRunner",
     "HereRunner",
     "Limits",
     "Probe",
     "ProbeFactory",
-    "Recorder",
-    "Runner",
+    "ResultWriter",
     "Store",
     "StoreError",
+    "export",
     "parse_endpoint",
     "read_endpoints",
     "read_lines",

@@ -46,7 +46,7 @@ class FleetProgress:
     remaining: float | None
 
 
-class Recorder:
+class ResultWriter:
     """Writes reports in batches, and has an endpoint that was UNKNOWN tried again, once.
 
     Args:
@@ -104,8 +104,8 @@ class Feed:
     Endpoints that are excluded become SKIPPED on the way: they are in the store, and nothing was sent to them.
     """
 
-    def __init__(self, store: Store, recorder: Recorder, exclusions: Exclusions) -> None:
-        self._store, self._recorder, self._exclusions = store, recorder, exclusions
+    def __init__(self, store: Store, writer: ResultWriter, exclusions: Exclusions) -> None:
+        self._store, self._writer, self._exclusions = store, writer, exclusions
         self._now = time.time()
         self._after = -1
         self.exhausted: bool = False
@@ -134,7 +134,7 @@ class Feed:
         for endpoint in batch:
             if self._exclusions.cover(endpoint.host, endpoint.address):
                 says = "excluded: nothing was sent"
-                self._recorder.deliver(endpoint, bare_report(endpoint, Verdict.SKIPPED, says, {"excluded": True}))
+                self._writer.deliver(endpoint, bare_report(endpoint, Verdict.SKIPPED, says, {"excluded": True}))
             else:
                 kept.append(endpoint)
         return kept
@@ -151,7 +151,7 @@ class Feed:
             gate = asyncio.Semaphore(_LOOKUPS)
             found = await asyncio.gather(*(self._look_up(endpoint, gate) for endpoint in batch))
             self._store.resolved([each for each in found if each is not None])
-            self._recorder.flush()
+            self._writer.flush()
 
     async def _look_up(self, endpoint: Endpoint, gate: asyncio.Semaphore) -> Endpoint | None:
         if self._exclusions.cover(endpoint.host, None):  # Not even its name is looked up.
@@ -162,7 +162,7 @@ class Feed:
                 loop = asyncio.get_running_loop()
                 found = await loop.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
             except (OSError, UnicodeError) as error:
-                self._recorder.deliver(endpoint, unknown(endpoint, error))
+                self._writer.deliver(endpoint, unknown(endpoint, error))
                 return None
         address = str(found[0][4][0]).partition("%")[0]
         return replace(endpoint, address=address, network=network_of(address))

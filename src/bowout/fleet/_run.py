@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final, Protocol
 
-from bowout.fleet._feed import Feed, FleetProgress, Recorder
+from bowout.fleet._feed import Feed, FleetProgress, ResultWriter
 from bowout.fleet._prober import ProbeFactory, Prober
 from bowout.fleet._targets import Exclusions
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 GATHERING: Final = 0.02
 
 
-class Runner(Protocol):
+class FleetRunner(Protocol):
     """Probes the targets of a feed: in this process, in others, on other machines."""
 
-    async def run_pass(self, feed: Feed, recorder: Recorder) -> None:
+    async def run_pass(self, feed: Feed, writer: ResultWriter) -> None:
         """Probe all targets of `feed`, and deliver and flush each report."""
 
 
@@ -33,9 +33,9 @@ class HereRunner:
     def __init__(self, factory: ProbeFactory, limits: Limits) -> None:
         self._probe, self._limits = factory(), limits
 
-    async def run_pass(self, feed: Feed, recorder: Recorder) -> None:
+    async def run_pass(self, feed: Feed, writer: ResultWriter) -> None:
         """Probe all targets of `feed`, and deliver and flush each report."""
-        async with Prober(self._probe, self._limits, recorder.deliver) as prober:
+        async with Prober(self._probe, self._limits, writer.deliver) as prober:
             while True:
                 prober.add(feed.next(prober.room))
                 if not prober.idle:
@@ -43,12 +43,12 @@ class HereRunner:
                     await asyncio.sleep(GATHERING)
                 elif feed.exhausted:
                     return
-                recorder.flush()
+                writer.flush()
 
 
 async def run(
     store: Store,
-    runner: Runner,
+    runner: FleetRunner,
     limits: Limits,
     *,
     exclusions: Exclusions | None = None,
@@ -71,15 +71,15 @@ async def run(
     Raises:
         StoreError: the store could not be written. What was finished before is kept.
     """
-    recorder = Recorder(store, retry_after=limits.retry_after, on_progress=on_progress)
+    writer = ResultWriter(store, retry_after=limits.retry_after, on_progress=on_progress)
     try:
         while (when := store.next_attempt()) is not None:
             await asyncio.sleep(max(when - time.time(), 0))
-            feed = Feed(store, recorder, exclusions or Exclusions())
+            feed = Feed(store, writer, exclusions or Exclusions())
             await feed.resolve()
-            recorder.flush()
-            await runner.run_pass(feed, recorder)
-            recorder.flush()
+            writer.flush()
+            await runner.run_pass(feed, writer)
+            writer.flush()
     except asyncio.CancelledError:
-        recorder.flush()
+        writer.flush()
         raise
