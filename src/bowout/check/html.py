@@ -75,10 +75,7 @@ def page(reports: Sequence[Mapping[str, Any]], *, title: str = "How they end TLS
         title=title,
         rows=rows,
         probes=_columns(reports),
-        totals=[
-            (str(verdict), verdict.rank, sum(row["verdict"] == str(verdict) for row in rows))
-            for verdict in reversed(Verdict)
-        ],
+        totals=[(str(each), each.rank, verdicts[str(each)]) for each in sorted(Verdict, reverse=True)],
         reports=list(reports),
         script=Markup(script),  # noqa: S704  (our own file)
         style=Markup(style),  # noqa: S704  (our own file)

@@ -15,7 +15,7 @@ from bowout.cli.shared.usage import UsageError, some_seconds
 from bowout.fleet import Store
 
 _POLITENESS = "Politeness"
-_PLACES = "Where it runs"
+_PLACES = "Placement it runs"
 
 #: The exit status of ``diff`` if the stores differ, and of a check that is as bad as ``--fail-on``.
 DIFFERENT = 10
@@ -87,7 +87,7 @@ def run(  # noqa: PLR0917  (typer makes arguments and options of them, none is p
 
     Whatever ends it, `bowout fleet resume` goes on: what is finished is not probed again.
     """
-    settings = running.Settings(
+    settings = running.FleetSettings(
         cafile=cafile,
         insecure=insecure,
         cert=cert,
@@ -100,7 +100,7 @@ def run(  # noqa: PLR0917  (typer makes arguments and options of them, none is p
         exclude=str(exclude.absolute()) if exclude else None,
         yes=yes,
     )
-    where = running.Where(_none_or_more("--workers", workers), dask)
+    where = running.Placement(_none_or_more("--workers", workers), dask)
     tls_options.Trust(cafile, insecure, cert, key, settings.tls).context()  # A wrong file is told before anything else.
     settings.exclusions()
     loading.load(targets, store, settings)
@@ -116,7 +116,7 @@ def resume(
         changed = settings.changed(yes=yes, exclude=str(exclude.absolute()) if exclude else None)
         if changed != settings:
             opened.set_options(changed.to_dict())
-    return running.go_on(store, changed, running.Where(_none_or_more("--workers", workers), dask))
+    return running.go_on(store, changed, running.Placement(_none_or_more("--workers", workers), dask))
 
 
 def status(store: _Store) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO
 
 from bowout.cli.console import output
-from bowout.cli.fleet.running import Settings
+from bowout.cli.fleet.running import FleetSettings
 from bowout.cli.shared.usage import UsageError
 from bowout.fleet import BadLine, Endpoint, Store, read_endpoints
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _TOLD: Final = 20
 
 
-def load(targets: str, path: Path, settings: Settings) -> None:
+def load(targets: str, path: Path, settings: FleetSettings) -> None:
     """Make the store at `path`, and add the targets of the file `targets` to it.
 
     Raises:
@@ -39,7 +39,7 @@ def load(targets: str, path: Path, settings: Settings) -> None:
         store.loaded()
 
 
-def settings_of(store: Store, path: Path) -> Settings:
+def settings_of(store: Store, path: Path) -> FleetSettings:
     """Return the settings of the run in `store`.
 
     Raises:
@@ -51,7 +51,7 @@ def settings_of(store: Store, path: Path) -> Settings:
             f"'{path}' does not have all of its targets: reading them was interrupted, and nothing was probed",
             f"give them again: bowout fleet run TARGETS --store {path}",
         )
-    return Settings.from_dict(run["options"])
+    return FleetSettings.from_dict(run["options"])
 
 
 @contextlib.contextmanager

@@ -28,7 +28,7 @@ _QUIETLY: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class FleetSettings:
     """The options of a run, which its store keeps for ``resume``.
 
     Attributes:
@@ -90,8 +90,8 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Where:
-    """Where the probes run: here, in other processes, or on a cluster."""
+class Placement:
+    """Placement the probes run: here, in other processes, or on a cluster."""
 
     workers: int = 0
     dask: str | None = None
@@ -107,7 +107,7 @@ class Where:
         return HereRunner(factory, limits)
 
 
-def go_on(path: Path, settings: Settings, where: Where) -> int:
+def go_on(path: Path, settings: FleetSettings, placement: Placement) -> int:
     """Probe what waits in the store at `path`; return the exit status.
 
     Raises:
@@ -123,11 +123,11 @@ def go_on(path: Path, settings: Settings, where: Where) -> int:
                 f"{counts['targets']:,} targets: nothing was sent",
                 f"if so many are meant: bowout fleet resume --store {path} --yes",
             )
-        runner = where.runner(settings.factory(), limits)
+        runner = placement.runner(settings.factory(), limits)
         progress = _Progress()
         work = run(store, runner, limits, exclusions=exclusions, on_progress=progress)
         try:
-            _loop(where)(_until_signal(work, signals))
+            _loop(placement)(_until_signal(work, signals))
         finally:
             progress.end()
         counts = store.counts()
@@ -142,8 +142,8 @@ def go_on(path: Path, settings: Settings, where: Where) -> int:
     return 0
 
 
-def _loop(where: Where) -> Callable[[Coroutine[Any, Any, None]], None]:
-    if where.dask or importlib.util.find_spec("uvloop") is None:
+def _loop(placement: Placement) -> Callable[[Coroutine[Any, Any, None]], None]:
+    if placement.dask or importlib.util.find_spec("uvloop") is None:
         return asyncio.run
     import uvloop  # noqa: PLC0415  (an extra)
 
