@@ -8,9 +8,9 @@ import pytest
 
 from bowout import STARTTLS, __version__
 from bowout.cli.app import run
-from bowout.cli.connect import host_port
-from bowout.cli.connect.host_port import Target
 from bowout.cli.console.filters import Crlf, LineWith, TerminalText, Tilde
+from bowout.cli.shared import host_port
+from bowout.cli.shared.host_port import Target
 from bowout.cli.shared.optional_values import LEFT_OUT, with_values
 from bowout.cli.shared.usage import UsageError
 from helpers.commands import bowout

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bowout.cli.connect.host_port import Target, choose
 from bowout.cli.connect.reach import reach
+from bowout.cli.shared.host_port import Target, choose
 from bowout.errors import ConnectError, ConnectTimeout, NameNotResolved
 from helpers.commands import bowout, ca_file, started
 from helpers.serving import cert_file

@@ -37,8 +37,8 @@ from bowout import (
     Side,
     StartTLSError,
 )
-from bowout.cli.connect.host_port import Target
 from bowout.cli.shared.hints import HintContext, Overheard, hint_for, hint_for_ending
+from bowout.cli.shared.host_port import Target
 from bowout.testing import Act, Peer
 from helpers.commands import Done, bowout, ca_file, connect, environment, listening, started
 from helpers.peers import require_program

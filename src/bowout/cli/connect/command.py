@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bowout import STARTTLS
-from bowout.cli.connect import host_port, inspection, session
+from bowout.cli.connect import inspection, session
 from bowout.cli.connect.conversation import Behaviour, OnEof
-from bowout.cli.shared import options, tls_options
+from bowout.cli.shared import host_port, options, tls_options
 from bowout.cli.shared.reports import Reports
 from bowout.cli.shared.usage import UsageError, seconds, some_seconds
 

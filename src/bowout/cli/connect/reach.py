@@ -13,7 +13,7 @@ from bowout._names import ascii_name
 from bowout.errors import ConnectError, ConnectRefused, ConnectTimeout, NameNotResolved
 
 if TYPE_CHECKING:
-    from bowout.cli.connect.host_port import Target
+    from bowout.cli.shared.host_port import Target
 
 #: RFC 8305 section 8: the recommended delay between two attempts to connect, in seconds.
 _DELAY: Final = 0.25

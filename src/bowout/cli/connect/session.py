@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from bowout import StartTLSName
     from bowout._stream import Stream
-    from bowout.cli.connect.host_port import Target
     from bowout.cli.connect.inspection import Inspection
+    from bowout.cli.shared.host_port import Target
     from bowout.cli.shared.reports import Reports
     from bowout.ending import Ending, Event
 

@@ -35,7 +35,7 @@ from bowout.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bowout.cli.connect.host_port import Target
+    from bowout.cli.shared.host_port import Target
     from bowout.ending import Alert, Ending, Event
 
 _UNCHECKED: Final = "--insecure does not check the certificate"

@@ -1,0 +1,120 @@
+"""What came of an answer, and what it says itself about its completeness. Nothing here trusts the bytes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: Number of bytes kept from the beginning of an answer: a head of HTTP is shorter.
+_HEAD: Final = 64 << 10
+#: Number of bytes kept from its end, where a chunked body or a dialogue shows that it is complete.
+_TAIL: Final = 4 << 10
+_STATUS: Final = re.compile(rb"HTTP/\d(?:\.\d)? (\d{3})")
+#: The length, of a number of digits that no real body exceeds.
+_LENGTH: Final = re.compile(rb"(?im)^content-length:[ \t]*(\d{1,18})[ \t]*\r?$")
+_CHUNKED: Final = re.compile(rb"(?im)^transfer-encoding:.*\bchunked[ \t]*\r?$")
+_LAST_CHUNK: Final = re.compile(rb"(?:\A|\r\n)0+(?:;[^\r\n]*)?\r\n(?:[^\r\n]+\r\n)*\r\n\Z")
+#: Statuses without a body (RFC 9112 section 6.3).
+_BODILESS: Final = frozenset({204, 304})
+#: Length of the head of a message of PostgreSQL: its type, and the length of the rest.
+_MESSAGE: Final = 5
+
+
+class Received:
+    """The bytes of an answer: counted, its beginning and its end kept.
+
+    Attributes:
+        count: number of all bytes.
+        head: the first of them.
+        tail: the last of them.
+    """
+
+    def __init__(self) -> None:
+        self.count: int = 0
+        self.head: bytes = b""
+        self.tail: bytes = b""
+
+    def add(self, data: bytes) -> None:
+        """Add the next bytes."""
+        self.count += len(data)
+        if len(self.head) < _HEAD:
+            self.head += data[: _HEAD - len(self.head)]
+        self.tail = (self.tail + data)[-_TAIL:]
+
+
+@dataclass(frozen=True, slots=True)
+class Completeness:
+    """What an answer says about itself.
+
+    Attributes:
+        complete: whether all of it came; None if it does not say where it ends.
+        missing: number of bytes that are missing, as far as it declares their number.
+        declared: declared number of bytes of its body.
+        status: its status in HTTP.
+    """
+
+    complete: bool | None
+    missing: int | None = None
+    declared: int | None = None
+    status: int | None = None
+
+
+def http(answer: Received) -> Completeness:
+    """Judge an answer of HTTP/1 (RFC 9112 section 6.3, 9.8)."""
+    started = _STATUS.match(answer.head)
+    if started is None:
+        return Completeness(complete=None)
+    status = int(started[1])
+    head, end, _ = answer.head.partition(b"\r\n\r\n")
+    if not end:
+        return Completeness(complete=False, status=status)
+    body = answer.count - len(head) - len(end)
+    if status in _BODILESS:
+        return Completeness(complete=True, status=status)
+    if _CHUNKED.search(head):
+        tail = answer.tail[-body:] if body < len(answer.tail) and body else answer.tail if body else b""
+        return Completeness(complete=_LAST_CHUNK.search(tail) is not None, status=status)
+    lengths = set(_LENGTH.findall(head))
+    if len(lengths) != 1:
+        return Completeness(complete=None, status=status)
+    declared = int(lengths.pop())
+    missing = max(0, declared - body)
+    return Completeness(complete=not missing, missing=missing, declared=declared, status=status)
+
+
+def last_line(pattern: bytes) -> Callable[[Received], Completeness]:
+    """Make the measure of a dialogue of lines, whose last line matches `pattern`."""
+    last = re.compile(rb"(?:\A|\n)" + pattern + rb"[^\r\n]*\r?\n\Z", re.IGNORECASE)
+
+    def measure(answer: Received) -> Completeness:
+        return Completeness(complete=True if last.search(answer.tail) else None)
+
+    return measure
+
+
+def messages(answer: Received) -> Completeness:
+    """Judge an answer of PostgreSQL: whole messages, each with its length."""
+    rest = answer.head
+    if answer.count > len(rest):
+        return Completeness(complete=None)
+    while len(rest) >= _MESSAGE:
+        length = 1 + int.from_bytes(rest[1:_MESSAGE])
+        if length > len(rest):
+            break
+        rest = rest[max(length, _MESSAGE) :]
+    return Completeness(complete=bool(answer.count) and not rest)
+
+
+def containing(expected: bytes | None) -> Callable[[Received], Completeness]:
+    """Make the measure of an answer that is complete when it contains `expected`; without it nobody can know."""
+
+    def measure(answer: Received) -> Completeness:
+        if not expected:
+            return Completeness(complete=None)
+        return Completeness(complete=expected in answer.head or expected in answer.tail)
+
+    return measure
