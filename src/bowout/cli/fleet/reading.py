@@ -81,7 +81,7 @@ def _status(store: Store) -> Iterator[str]:
 def _write_text(store: Store, limit: int, file: IO[str]) -> None:
     for line in _status(store):
         file.write(escape(line) + "\n")
-    bad = _WORST_FIRST[: _WORST_FIRST.index("WARN") + 1]
+    bad = _WORST_FIRST[: _WORST_FIRST.index(str(Verdict.UNKNOWN)) + 1]
     for number, report in enumerate(store.reports(bad, limit)):
         says = next((each["says"] for each in report["findings"] if each["probe"] == report.get("worst")), "")
         head = "\n" if not number else ""
