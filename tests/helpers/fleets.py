@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bowout.fleet import Endpoint, HereRunner, Limits, Probe, Store, parse_endpoint, run
+from bowout.fleet import Endpoint, HereRunner, Limits, Probe, Store, WorkersRunner, parse_endpoint, run
 
 #: No limit that a test would wait for.
 UNLIMITED = Limits(rate=1e9, per_host=1000, per_network=1000, at_once=200, retry_after=0.0)
@@ -54,14 +55,54 @@ def fill(path: Path, count: int) -> None:
         store.loaded()
 
 
-def main(path: str) -> None:
+def of_its_process() -> Probe:
+    """A probe whose reports name the process as their protocol."""
+
+    async def probe(endpoint: Endpoint) -> Mapping[str, Any]:
+        return a_report(endpoint, protocol=str(os.getpid()))
+
+    return probe
+
+
+def suicidal() -> Probe:
+    """A probe that kills its own process in the middle, after some reports have left."""
+    probed = 0
+
+    async def probe(endpoint: Endpoint) -> Mapping[str, Any]:
+        nonlocal probed
+        probed += 1
+        if probed == 700:
+            os.kill(os.getpid(), signal.SIGKILL)
+        await asyncio.sleep(0)
+        return a_report(endpoint)
+
+    return probe
+
+
+def broken() -> Probe:
+    """A factory that cannot make its probe."""
+    raise ValueError("no file")
+
+
+def endless() -> Probe:
+    """A probe that says that it has begun, and never ends."""
+
+    async def probe(endpoint: Endpoint) -> Mapping[str, Any]:
+        os.write(1, b"probing\n")
+        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+    return probe
+
+
+def main(path: str, *how: str) -> None:
     """Go on with a store until it is finished, in a process that can be killed."""
+    runner = WorkersRunner(endless, UNLIMITED, 2) if how else HereRunner(nothing, UNLIMITED)
     with Store(path, write=True) as store:
         sys.stdout.write("begun\n")
         sys.stdout.flush()
-        asyncio.run(run(store, HereRunner(nothing, UNLIMITED), UNLIMITED))
+        asyncio.run(run(store, runner, UNLIMITED))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
     os._exit(0)

@@ -17,6 +17,7 @@ from bowout.fleet._prober import Probe, ProbeFactory
 from bowout.fleet._run import FleetRunner, HereRunner, run
 from bowout.fleet._store import Store
 from bowout.fleet._targets import BadLine, Endpoint, Exclusions, parse_endpoint, read_endpoints, read_lines
+from bowout.fleet._workers import WorkersRunner
 
 __all__ = [
     "BadLine",
@@ -33,6 +34,7 @@ __all__ = [
     "ResultWriter",
     "Store",
     "StoreError",
+    "WorkersRunner",
     "export",
     "parse_endpoint",
     "read_endpoints",

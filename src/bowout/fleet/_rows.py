@@ -44,10 +44,9 @@ def rows_of(endpoint: Endpoint, report: Mapping[str, Any], at: float) -> Iterato
         _json(whole),
         None,
     )
-    sampled = endpoint.id % _SAMPLE == 0
     for each in findings:
-        keep = sampled or each["verdict"] in _ALWAYS_KEPT
-        ending = zlib.compress(_json(each["ending"]).encode(), _LEVEL) if keep and each.get("ending") else None
+        keep = _keeps_ending(endpoint, each) and each.get("ending")
+        ending = zlib.compress(_json(each["ending"]).encode(), _LEVEL) if keep else None
         yield (
             _plain(each["probe"]),
             at,
@@ -60,6 +59,17 @@ def rows_of(endpoint: Endpoint, report: Mapping[str, Any], at: float) -> Iterato
             _json(each.get("facts") or {}),
             ending,
         )
+
+
+def slim(endpoint: Endpoint, report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `report` without the endings that the store does not keep: they need not travel to it."""
+    findings = report.get("findings") or []
+    kept = [each if _keeps_ending(endpoint, each) else {**each, "ending": None} for each in findings]
+    return {**report, "findings": kept}
+
+
+def _keeps_ending(endpoint: Endpoint, finding: Mapping[str, Any]) -> bool:
+    return endpoint.id % _SAMPLE == 0 or finding["verdict"] in _ALWAYS_KEPT
 
 
 def report_of(rows: Iterable[Row]) -> dict[str, Any]:

@@ -16,7 +16,17 @@ from bowout.cli.console import output
 from bowout.cli.console.signals import LeaveSignals
 from bowout.cli.fleet.checking import CheckFactory
 from bowout.cli.shared.usage import UsageError
-from bowout.fleet import Exclusions, FleetProgress, FleetRunner, HereRunner, Limits, Store, read_lines, run
+from bowout.fleet import (
+    Exclusions,
+    FleetProgress,
+    FleetRunner,
+    HereRunner,
+    Limits,
+    Store,
+    WorkersRunner,
+    read_lines,
+    run,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -104,6 +114,8 @@ class Placement:
         """
         if self.workers and self.dask:
             raise UsageError("--workers and --dask contradict each other", "leave one of them out")
+        if self.workers:
+            return WorkersRunner(factory, limits, self.workers)
         return HereRunner(factory, limits)
 
 
