@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,31 @@ def suicidal() -> Probe:
         return a_report(endpoint)
 
     return probe
+
+
+@dataclass(frozen=True)
+class killing_once:  # noqa: N801  (a factory, as the functions here)
+    """Makes a probe; the first process that is in the middle of a shard kills itself, and leaves a mark."""
+
+    mark: Path
+
+    def __call__(self) -> Probe:
+        probed = 0
+
+        async def probe(endpoint: Endpoint) -> Mapping[str, Any]:
+            nonlocal probed
+            probed += 1
+            if probed == 500:
+                try:
+                    self.mark.touch(exist_ok=False)
+                except FileExistsError:
+                    pass
+                else:
+                    os.kill(os.getpid(), signal.SIGKILL)
+            await asyncio.sleep(0)
+            return a_report(endpoint)
+
+        return probe
 
 
 def broken() -> Probe:

@@ -9,6 +9,7 @@
 docs/fleet.md has the command line, the tables of the store and what the limits promise.
 """
 
+from bowout.fleet._dask import DaskRunner
 from bowout.fleet._errors import FleetError, StoreError
 from bowout.fleet._export import export
 from bowout.fleet._feed import Feed, FleetProgress, ResultWriter
@@ -21,6 +22,7 @@ from bowout.fleet._workers import WorkersRunner
 
 __all__ = [
     "BadLine",
+    "DaskRunner",
     "Endpoint",
     "Exclusions",
     "Feed",

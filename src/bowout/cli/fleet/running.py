@@ -17,6 +17,7 @@ from bowout.cli.console.signals import LeaveSignals
 from bowout.cli.fleet.checking import CheckFactory
 from bowout.cli.shared.usage import UsageError
 from bowout.fleet import (
+    DaskRunner,
     Exclusions,
     FleetProgress,
     FleetRunner,
@@ -116,6 +117,8 @@ class Placement:
             raise UsageError("--workers and --dask contradict each other", "leave one of them out")
         if self.workers:
             return WorkersRunner(factory, limits, self.workers)
+        if self.dask:
+            return DaskRunner(factory, limits, self.dask)
         return HereRunner(factory, limits)
 
 
