@@ -153,7 +153,7 @@ def go_on(path: Path, settings: FleetSettings, placement: Placement) -> int:
         output.hint(f"bowout fleet resume --store {path}")
         return signals.status
     summary = ", ".join(f"{number:,} {verdict}" for verdict, number in sorted(counts["verdicts"].items()))
-    output.line(f"{counts['finished']:,} endpoints: {summary}")
+    output.line(f"{counts['finished']:,} endpoint{'' if counts['finished'] == 1 else 's'}: {summary}")
     return 0
 
 
