@@ -6,12 +6,23 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bowout.fleet import Endpoint, HereRunner, Limits, Probe, Store, WorkersRunner, parse_endpoint, run
+from bowout.fleet import (
+    Endpoint,
+    FleetRunner,
+    HereRunner,
+    Limits,
+    Probe,
+    Store,
+    WorkersRunner,
+    open_store,
+    parse_endpoint,
+    run,
+)
 
 #: No limit that a test would wait for.
 UNLIMITED = Limits(rate=1e9, per_host=1000, per_network=1000, at_once=200, retry_after=0.0)
@@ -122,8 +133,13 @@ def endless() -> Probe:
 
 def main(path: str, *how: str) -> None:
     """Go on with a store until it is finished, in a process that can be killed."""
-    runner = WorkersRunner(endless, UNLIMITED, 2) if how else HereRunner(nothing, UNLIMITED)
-    with Store(path, write=True) as store:
+    runners: dict[str, Callable[[], FleetRunner]] = {
+        "workers": lambda: WorkersRunner(endless, UNLIMITED, 2),
+        "endless": lambda: HereRunner(endless, UNLIMITED),
+        "here": lambda: HereRunner(nothing, UNLIMITED),
+    }
+    runner = runners["".join(how) or "here"]()
+    with open_store(path, write=True) as store:
         sys.stdout.write("begun\n")
         sys.stdout.flush()
         asyncio.run(run(store, runner, UNLIMITED))

@@ -14,9 +14,11 @@ from bowout.fleet._errors import FleetError, StoreError
 from bowout.fleet._export import export
 from bowout.fleet._feed import Feed, FleetProgress, ResultWriter
 from bowout.fleet._limits import Limits
+from bowout.fleet._postgres import PostgresStore
 from bowout.fleet._prober import Probe, ProbeFactory
 from bowout.fleet._run import FleetRunner, HereRunner, run
 from bowout.fleet._store import Store
+from bowout.fleet._stores import FleetStore, open_store
 from bowout.fleet._targets import BadLine, Endpoint, Exclusions, parse_endpoint, read_endpoints, read_lines
 from bowout.fleet._workers import WorkersRunner
 
@@ -29,8 +31,10 @@ __all__ = [
     "FleetError",
     "FleetProgress",
     "FleetRunner",
+    "FleetStore",
     "HereRunner",
     "Limits",
+    "PostgresStore",
     "Probe",
     "ProbeFactory",
     "ResultWriter",
@@ -38,6 +42,7 @@ __all__ = [
     "StoreError",
     "WorkersRunner",
     "export",
+    "open_store",
     "parse_endpoint",
     "read_endpoints",
     "read_lines",

@@ -16,7 +16,8 @@ from bowout.fleet._targets import Endpoint, Exclusions, network_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from bowout.fleet._store import Finished, Store
+    from bowout.fleet._rows import Finished
+    from bowout.fleet._stores import FleetStore
 
 #: Names that are looked up at once: the resolver's cache is somebody's, too.
 _LOOKUPS: Final = 32
@@ -56,7 +57,7 @@ class ResultWriter:
     """
 
     def __init__(
-        self, store: Store, *, retry_after: float, on_progress: Callable[[FleetProgress], None] | None = None
+        self, store: FleetStore, *, retry_after: float, on_progress: Callable[[FleetProgress], None] | None = None
     ) -> None:
         self._store, self._retry_after, self._on_progress = store, retry_after, on_progress
         self._finished: list[Finished] = []
@@ -104,7 +105,7 @@ class Feed:
     Endpoints that are excluded become SKIPPED on the way: they are in the store, and nothing was sent to them.
     """
 
-    def __init__(self, store: Store, writer: ResultWriter, exclusions: Exclusions) -> None:
+    def __init__(self, store: FleetStore, writer: ResultWriter, exclusions: Exclusions) -> None:
         self._store, self._writer, self._exclusions = store, writer, exclusions
         self._now = time.time()
         self._after = -1

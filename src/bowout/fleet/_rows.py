@@ -24,6 +24,8 @@ _SAMPLE: Final = 100
 _LEVEL: Final = 6
 
 Row = tuple[Any, ...]
+#: A target, and its report.
+Finished = tuple["Endpoint", "Mapping[str, Any]"]
 
 
 def rows_of(endpoint: Endpoint, report: Mapping[str, Any], at: float) -> Iterator[Row]:
@@ -101,5 +103,5 @@ def _json(value: Any) -> str:
 
 
 def _plain(text: object) -> str:
-    """Return `text` as SQLite can store it: without halves of surrogate pairs."""
-    return str(text).encode("utf-8", "backslashreplace").decode()
+    r"""Return `text` as every store can keep it: without halves of surrogate pairs, and without ``\0``."""
+    return str(text).encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")

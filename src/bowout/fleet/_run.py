@@ -14,10 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bowout.fleet._limits import Limits
-    from bowout.fleet._store import Store
+    from bowout.fleet._stores import FleetStore
 
 #: Seconds in which reports gather before a transaction writes them: a kill -9 loses that much work, at most.
 GATHERING: Final = 0.02
+
+#: Seconds between two looks at a store in which nothing can be done now: other runners may hold all of it, or none.
+LOOK_EVERY: Final = 5.0
 
 
 class FleetRunner(Protocol):
@@ -47,7 +50,7 @@ class HereRunner:
 
 
 async def run(
-    store: Store,
+    store: FleetStore,
     runner: FleetRunner,
     limits: Limits,
     *,
@@ -74,7 +77,7 @@ async def run(
     writer = ResultWriter(store, retry_after=limits.retry_after, on_progress=on_progress)
     try:
         while (when := store.next_attempt()) is not None:
-            await asyncio.sleep(max(when - time.time(), 0))
+            await asyncio.sleep(min(max(when - time.time(), 0), LOOK_EVERY))
             feed = Feed(store, writer, exclusions or Exclusions())
             await feed.resolve()
             writer.flush()

@@ -34,3 +34,28 @@ CREATE TABLE result(
     UNIQUE(target, probe, run)
 );
 """
+
+#: The same for PostgreSQL, with the networks that runners hold. Times are in seconds of Unix time.
+POSTGRES_TABLES: Final = """
+CREATE TABLE bowout_fleet(version INTEGER NOT NULL);
+CREATE TABLE run(
+    id INTEGER PRIMARY KEY, began DOUBLE PRECISION NOT NULL, tool TEXT NOT NULL, probes TEXT NOT NULL,
+    vantage TEXT NOT NULL, options TEXT NOT NULL, loaded INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE network(
+    name TEXT PRIMARY KEY, holder TEXT NOT NULL DEFAULT '', leased_until DOUBLE PRECISION NOT NULL DEFAULT 0
+);
+CREATE TABLE target(
+    id BIGINT PRIMARY KEY, host TEXT NOT NULL, port INTEGER NOT NULL, starttls TEXT NOT NULL DEFAULT '',
+    network TEXT NOT NULL DEFAULT '', address TEXT, state INTEGER NOT NULL DEFAULT 0,
+    attempts INTEGER NOT NULL DEFAULT 0, not_before DOUBLE PRECISION NOT NULL DEFAULT 0,
+    holder TEXT NOT NULL DEFAULT '', UNIQUE(host, port, starttls)
+);
+CREATE INDEX target_waiting ON target(network, id) WHERE state = 0;
+CREATE TABLE result(
+    rowid BIGINT GENERATED ALWAYS AS IDENTITY, run INTEGER NOT NULL, target BIGINT NOT NULL, probe TEXT NOT NULL,
+    at DOUBLE PRECISION NOT NULL, verdict TEXT NOT NULL, says TEXT NOT NULL, rule TEXT NOT NULL,
+    runs INTEGER NOT NULL, lost INTEGER NOT NULL, seconds DOUBLE PRECISION NOT NULL, facts TEXT NOT NULL, ending BYTEA,
+    UNIQUE(target, probe, run)
+);
+"""

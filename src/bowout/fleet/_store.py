@@ -20,11 +20,13 @@ import bowout
 from bowout.fleet._errors import StoreError
 from bowout.fleet._rows import COLUMNS, report_of, rows_of
 from bowout.fleet._schema import APPLICATION, FINISHED, TABLES, VERSION, WAITING, WHOLE
-from bowout.fleet._targets import Endpoint
+from bowout.fleet._targets import Endpoint, endpoint_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
+
+    from bowout.fleet._rows import Finished
 
 #: Targets that one transaction adds.
 _BATCH: Final = 1000
@@ -37,8 +39,6 @@ _TARGET: Final = "id, host, port, starttls, address, network, attempts"
 _INSERT_RESULT: Final = (
     f"INSERT INTO result(run, target, {', '.join(COLUMNS)}) VALUES({_RUN}, ?, {', '.join('?' * len(COLUMNS))})"
 )
-
-Finished = tuple[Endpoint, "Mapping[str, Any]"]
 
 
 class Store:
@@ -235,7 +235,7 @@ class Store:
                 f"SELECT {_TARGET} FROM target WHERE state = {WAITING} AND {where} ORDER BY id LIMIT ?",
                 (*values, limit),
             ).fetchall()
-        return [_endpoint(row) for row in rows]
+        return [endpoint_of(row) for row in rows]
 
     def networks(self, now: float) -> Iterator[tuple[str, int]]:
         """Yield each network with waiting targets, and their number, in an order of no meaning."""
@@ -361,11 +361,6 @@ _DIFFERENCES: Final = (
 
 def _random_id() -> int:
     return random.getrandbits(_ID_BITS)
-
-
-def _endpoint(row: tuple[Any, ...]) -> Endpoint:
-    number, host, port, starttls, address, network, attempts = row
-    return Endpoint(host, port, starttls or None, number, address, network, attempts)
 
 
 def _batched(endpoints: Iterable[Endpoint], size: int) -> Iterator[list[Endpoint]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from bowout import STARTTLS
 from bowout._arguments import HTTPS_PORT, MAX_PORT, checked_server_hostname
@@ -63,6 +63,12 @@ class BadLine:
 
     number: int
     why: str
+
+
+def endpoint_of(row: tuple[Any, ...]) -> Endpoint:
+    """Return the endpoint of a row of a store: id, host, port, starttls, address, network, attempts."""
+    number, host, port, starttls, address, network, attempts = row
+    return Endpoint(host, port, starttls or None, number, address, network, attempts)
 
 
 def read_lines(file: TextIO) -> Iterator[tuple[int, str]]:

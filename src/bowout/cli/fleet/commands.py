@@ -12,7 +12,7 @@ from bowout.cli.console import output
 from bowout.cli.fleet import loading, reading, running
 from bowout.cli.shared import options, tls_options
 from bowout.cli.shared.usage import UsageError, some_seconds
-from bowout.fleet import Store
+from bowout.fleet import Store, open_store
 
 _POLITENESS = "Politeness"
 _PLACES = "Placement it runs"
@@ -20,7 +20,9 @@ _PLACES = "Placement it runs"
 #: The exit status of ``diff`` if the stores differ, and of a check that is as bad as ``--fail-on``.
 DIFFERENT = 10
 
-_Store = Annotated[Path, typer.Option("--store", metavar="FILE", help="The store: one file of SQLite.")]
+_Store = Annotated[
+    str, typer.Option(metavar="FILE", help="The store: a file of SQLite, or postgresql://USER@HOST/DATABASE.")
+]
 _Yes = Annotated[bool, typer.Option("--yes", help="Probe more than 1,000 endpoints.", rich_help_panel=_POLITENESS)]
 _Exclude = Annotated[
     Path | None,
@@ -111,7 +113,7 @@ def resume(
     store: _Store, yes: _Yes = False, exclude: _Exclude = None, workers: _Workers = 0, dask: _Dask = None
 ) -> int:
     """Go on with a run that was ended, with its own options."""
-    with Store(store, write=True) as opened:
+    with open_store(store, write=True) as opened:
         settings = loading.settings_of(opened, store)
         changed = settings.changed(yes=yes, exclude=str(exclude.absolute()) if exclude else None)
         if changed != settings:
@@ -121,7 +123,7 @@ def resume(
 
 def status(store: _Store) -> int:
     """Show how far a run is, also while it runs."""
-    with Store(store) as opened:
+    with open_store(store) as opened:
         reading.show_status(opened)
     return 0
 
@@ -138,7 +140,7 @@ def report(
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write to FILE instead of stdout.")] = None,
 ) -> int:
     """Report what was found: as text, as JSON, or as one page of HTML."""
-    with Store(store) as opened:
+    with open_store(store) as opened:
         reading.write_report(opened, format.value, _some("--limit", limit) if limit is not None else None, out)
     return 0
 
@@ -147,7 +149,7 @@ def export(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The file: .parquet, .csv or .jsonl.")], store: _Store
 ) -> int:
     """Export every finding: to Parquet, CSV or JSON Lines, by the ending of FILE."""
-    with Store(store) as opened:
+    with open_store(store) as opened:
         reading.export_to(opened, file)
     return 0
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, TextIO
 from bowout.cli.console import output
 from bowout.cli.fleet.running import FleetSettings
 from bowout.cli.shared.usage import UsageError
-from bowout.fleet import BadLine, Endpoint, Store, read_endpoints
+from bowout.fleet import BadLine, Endpoint, FleetStore, open_store, read_endpoints
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 _TOLD: Final = 20
 
 
-def load(targets: str, path: Path, settings: FleetSettings) -> None:
+def load(targets: str, path: str, settings: FleetSettings) -> None:
     """Make the store at `path`, and add the targets of the file `targets` to it.
 
     Raises:
         UsageError: the file cannot be read, has no target, or the store has a run already.
     """
-    with _reading(targets) as file, Store(path, write=True, create=True) as store:
+    with _reading(targets) as file, open_store(path, write=True, create=True) as store:
         run = store.run()
         if run is not None and run["loaded"]:
             raise UsageError(
@@ -39,7 +39,7 @@ def load(targets: str, path: Path, settings: FleetSettings) -> None:
         store.loaded()
 
 
-def settings_of(store: Store, path: Path) -> FleetSettings:
+def settings_of(store: FleetStore, path: str) -> FleetSettings:
     """Return the settings of the run in `store`.
 
     Raises:

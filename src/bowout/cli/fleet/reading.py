@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from bowout.fleet import Store
+    from bowout.fleet import FleetStore, Store
 
 #: Verdicts from the worst to the best.
 _WORST_FIRST: Final = tuple(str(each) for each in sorted(Verdict, reverse=True))
@@ -26,13 +26,13 @@ _WORST_FIRST: Final = tuple(str(each) for each in sorted(Verdict, reverse=True))
 _LIMITS: Final = {"text": 20, "html": 1000, "json": -1}
 
 
-def show_status(store: Store) -> None:
+def show_status(store: FleetStore) -> None:
     """Print how far the run is."""
     for line in _status(store):
         _print(line)
 
 
-def write_report(store: Store, kind: str, limit: int | None, out: Path | None) -> None:
+def write_report(store: FleetStore, kind: str, limit: int | None, out: Path | None) -> None:
     """Write a report of `kind` to the file `out`, or to stdout.
 
     Raises:
@@ -50,7 +50,7 @@ def write_report(store: Store, kind: str, limit: int | None, out: Path | None) -
             _write_text(store, most, file)
 
 
-def export_to(store: Store, path: Path) -> None:
+def export_to(store: FleetStore, path: Path) -> None:
     """Export every report to the file `path`."""
     export(store.reports(), path)
 
@@ -64,7 +64,7 @@ def show_differences(store: Store, other: Path) -> int:
     return count
 
 
-def _status(store: Store) -> Iterator[str]:
+def _status(store: FleetStore) -> Iterator[str]:
     run, counts = store.run(), store.counts()
     if run is not None:
         began = datetime.fromtimestamp(run["began"], UTC).isoformat(sep=" ", timespec="seconds")
@@ -78,7 +78,7 @@ def _status(store: Store) -> Iterator[str]:
             yield f"{verdict:>9}  {number:,}"
 
 
-def _write_text(store: Store, limit: int, file: IO[str]) -> None:
+def _write_text(store: FleetStore, limit: int, file: IO[str]) -> None:
     for line in _status(store):
         file.write(escape(line) + "\n")
     bad = _WORST_FIRST[: _WORST_FIRST.index(str(Verdict.UNKNOWN)) + 1]
@@ -90,7 +90,7 @@ def _write_text(store: Store, limit: int, file: IO[str]) -> None:
         file.write(head + escape(line) + "\n")
 
 
-def _write_json(store: Store, limit: int, file: IO[str]) -> None:
+def _write_json(store: FleetStore, limit: int, file: IO[str]) -> None:
     """Write one document, report by report: a large fleet never is in memory."""
     head = json.dumps({"version": 1, "run": store.run(), "counts": store.counts()})
     file.write(head[:-1] + ', "reports": [')

@@ -23,8 +23,8 @@ from bowout.fleet import (
     FleetRunner,
     HereRunner,
     Limits,
-    Store,
     WorkersRunner,
+    open_store,
     read_lines,
     run,
 )
@@ -122,7 +122,7 @@ class Placement:
         return HereRunner(factory, limits)
 
 
-def go_on(path: Path, settings: FleetSettings, placement: Placement) -> int:
+def go_on(path: str, settings: FleetSettings, placement: Placement) -> int:
     """Probe what waits in the store at `path`; return the exit status.
 
     Raises:
@@ -131,7 +131,7 @@ def go_on(path: Path, settings: FleetSettings, placement: Placement) -> int:
     """
     exclusions = settings.exclusions()
     limits = settings.limits()
-    with LeaveSignals() as signals, Store(path, write=True) as store:
+    with LeaveSignals() as signals, open_store(path, write=True) as store:
         counts = store.counts()
         if counts["targets"] > _MANY and not settings.yes:
             raise UsageError(
