@@ -41,7 +41,7 @@ def completed(home: Path, line: str, load: str = "source <(bowout --show-complet
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("bowout ", {"connect", "demo", "serve"}),
+        ("bowout ", {"check", "connect", "demo", "serve"}),
         ("bowout con", {"connect"}),
         ("bowout connect --on-eof ", {"half-close", "wait", "close"}),
         ("bowout connect --on-eof w", {"wait"}),

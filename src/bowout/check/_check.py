@@ -130,7 +130,7 @@ async def check(
         large=large,
         idle=None if idle is None else checked_duration("idle", idle),
     )
-    return await _Checking(backend, probes, on_finding).report(
+    return await Checking(backend, probes, on_finding).report(
         endpoint=host_port(host, port), starttls=starttls, intrusive=intrusive
     )
 
@@ -154,7 +154,7 @@ def _is_target(path: str) -> bool:
     return path.isascii() and path.isprintable() and " " not in path
 
 
-class _Checking:
+class Checking:
     """The course of one check: it makes each probe, and turns what it saw, or its failure, into a finding."""
 
     def __init__(self, backend: Backend, check: Check, on_finding: Callable[[Finding], object] | None) -> None:

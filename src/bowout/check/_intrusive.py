@@ -139,7 +139,7 @@ class _ScriptedProbe:
 async def bad_record(check: Check) -> list[Run]:
     """Send a record that cannot be decrypted."""
     async with _connection(check) as probe:
-        await probe.handshake(None, check.pace.connection)
+        await probe.handshake(None, check.pace.opening)
         await probe.read_to_end(check.pace.settle)
         probe.forget()
         probe.tls.queue(record_header(APPLICATION_DATA, _BAD_LENGTH) + os.urandom(_BAD_LENGTH))
@@ -149,7 +149,7 @@ async def bad_record(check: Check) -> list[Run]:
 async def fatal_alert(check: Check) -> list[Run]:
     """Send a fatal alert."""
     async with _connection(check) as probe:
-        await probe.handshake(None, check.pace.connection)
+        await probe.handshake(None, check.pace.opening)
         await probe.read_to_end(check.pace.settle)
         probe.forget()
         probe.tls.queue(probe.tls.seal(ALERT, bytes([FATAL, ALERT_CODES["internal_error"]])))
@@ -159,7 +159,7 @@ async def fatal_alert(check: Check) -> list[Run]:
 async def close_in_handshake(check: Check) -> list[Run]:
     """Send close_notify in plain text right after the ClientHello."""
     async with _connection(check) as probe:
-        await probe.handshake("hello", check.pace.connection)
+        await probe.handshake("hello", check.pace.opening)
         probe.tls.queue(record_header(ALERT, 2) + bytes([WARNING, CLOSE_NOTIFY]))
         return [await _result(check, probe)]
 

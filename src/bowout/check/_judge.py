@@ -185,8 +185,6 @@ def _ended_by_itself(run: Run) -> Judged:
 
 
 def _half_close(run: Run) -> Judged:
-    if run.skipped:
-        return Judged(Verdict.SKIPPED, run.skipped)
     if run.end is ServerEnd.SILENCE:
         return _half_open(run)
     if _is_less(run):
@@ -295,8 +293,6 @@ def _refused_input(run: Run) -> Judged:
 
 def _too_small(run: Run) -> str:
     """Say why the answer tells nothing; empty if it does: nothing came where enough was expected, for example."""
-    if run.skipped:
-        return run.skipped
     size = run.answer.declared if run.answer.declared is not None else run.expected
     if size is None:
         return "the large answer declares no length, so that nobody can know what is missing"
@@ -353,9 +349,14 @@ JUDGES: Final[dict[str, Callable[[Run], Judged]]] = {
 }
 
 
+def judge(probe: str, run: Run) -> Judged:
+    """Return the verdict on one run of `probe`."""
+    return Judged(Verdict.SKIPPED, run.skipped) if run.skipped else JUDGES[probe](run)
+
+
 def finding(probe: str, runs: Sequence[Run], seconds: float) -> Finding:
     """Return the finding of a probe: that of its worst run, the first of these, with the number of all."""
-    judged = [JUDGES[probe](run) for run in runs]
+    judged = [judge(probe, run) for run in runs]
     at = max(range(len(runs)), key=lambda number: (judged[number].verdict, -number))
     worst, run = judged[at], runs[at]
     facts = run.facts()

@@ -29,22 +29,26 @@ class Pace:
 
     Attributes:
         total: for all polite probes together.
-        connection: for each wait of one connection.
+        opening: for TCP and STARTTLS of one connection, and again for its handshake.
+        connection: for each wait of one connection after that.
         gap: between the end of one connection and the beginning of the next.
         settle: silence before a probe acts on an idle connection.
         after: how long the end of TCP is waited for.
         close: for ending a connection whose probe is done.
+        pause: for requests to arrive that the server shall not read.
         large: for a large answer.
         buffer: receive buffer for a large answer, in bytes.
         unread: requests that the server shall not read, in bytes.
     """
 
     total: float = 10.0
+    opening: float = 3.0
     connection: float = 3.0
     gap: float = 0.1
     settle: float = 0.2
     after: float = 2.0
     close: float = 0.5
+    pause: float = 0.5
     large: float = 20.0
     buffer: int = 8 << 10
     unread: int = 64 << 10
@@ -77,7 +81,7 @@ class Opener:
     ) -> None:
         self.backend: Final = backend
         self.pace: Final = pace
-        self._plan = replace(plan, timeout=pace.connection)
+        self._plan = replace(plan, timeout=pace.opening)
         self._options = options
         self._connect = connect
         self._open: Transport | None = None
@@ -118,7 +122,7 @@ class Opener:
         """
         transport = await self.transport(small_buffer=small_buffer)
         connection = ProbeConnection(self.backend, transport, self._tls)
-        await connection.handshake(self.pace.connection)
+        await connection.handshake(self.pace.opening)
         self.tls = connection.version
         return connection
 
@@ -166,15 +170,13 @@ class Opener:
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.pace.buffer)
             if not begin_to_connect(sock, address):
-                async with self.backend.move_on_at(self.backend.time() + self.pace.connection) as scope:
+                async with self.backend.move_on_at(self.backend.time() + self.pace.opening) as scope:
                     waiting = self.backend.transport(sock, plan.host)
                     await waiting.wait(read=False, write=True)
                     sock, _ = await waiting.detach()
                     check_connected(sock)
                 if scope.expired:
-                    raise ConnectTimeout(
-                        errno.ETIMEDOUT, f"{plan.host} did not answer within {self.pace.connection:g} s"
-                    )
+                    raise ConnectTimeout(errno.ETIMEDOUT, f"{plan.host} did not answer within {self.pace.opening:g} s")
         except BaseException:
             sock.close()
             raise

@@ -205,7 +205,7 @@ async def unread_input(check: Check) -> list[Run]:
     await connection.send(check.talk.get(check.large, True), timeout=check.pace.connection)
     more = check.talk.lasting
     await connection.send(more * (check.pace.unread // len(more)), timeout=check.pace.after)
-    await check.opener.backend.sleep_until(check.opener.backend.time() + check.pace.close)
+    await check.opener.backend.sleep_until(check.opener.backend.time() + check.pace.pause)
     heard = await connection.read_to_end(check.pace.large)
     ending = await connection.close(check.pace.close)
     whole = LARGE if check.large_status is not None else None

@@ -34,7 +34,7 @@ class ServerEnd(enum.StrEnum):
     """How a server's direction of a connection ended, or did not."""
 
     CLOSE_NOTIFY = "close_notify"
-    FIN = "FIN without close_notify"
+    FIN = "bare FIN"
     CUT = "FIN inside a record"
     RST = "RST"
     ALERT = "a fatal alert"

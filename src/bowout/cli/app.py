@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, ParamSpec
 import typer
 
 import bowout
+from bowout.cli.check.command import CHECK_STATUSES, check
 from bowout.cli.connect.command import connect
 from bowout.cli.console import output
 from bowout.cli.demo.command import demo
@@ -87,6 +88,12 @@ app.command(cls=StrictCommand, help=_paragraphs(demo))(_ending(demo))
 app.command(cls=StrictCommand, help=_paragraphs(serve), epilog="\n".join(["Exit status:", *SERVE_STATUSES]))(
     _ending(serve)
 )
+app.command(
+    cls=StrictCommand,
+    help=_paragraphs(check),
+    epilog="\n".join(["Exit status:", *CHECK_STATUSES]),
+    no_args_is_help=True,
+)(_ending(check))
 _fleet = typer.Typer(
     help="Check many endpoints, politely; resumable.",
     no_args_is_help=True,
@@ -144,6 +151,6 @@ def _plain(text: str) -> str:
 def _hint(text: str, arguments: Sequence[str]) -> str:
     if "extra argument" in text and "serve" not in arguments:
         return "HOST:PORT is one word, and a file is written as --option=FILE, unless it ends in .svg, .txt or .json"
-    commands = [word for word in arguments if word in ("connect", "demo", "fleet", "serve")]
+    commands = [word for word in arguments if word in ("check", "connect", "demo", "fleet", "serve")]
     more = [word for word in arguments[1:2] if commands[:1] == ["fleet"] and not word.startswith("-")]
     return " ".join(["bowout", *commands[:1], *more, "--help"])

@@ -1,0 +1,1 @@
+"""``bowout check``: how does an endpoint end its connections?"""
