@@ -17,6 +17,7 @@ import pytest
 
 from bowout.fleet import Endpoint, Exclusions, FleetProgress, HereRunner, Limits, Probe, Store, StoreError, run
 from helpers.fleets import UNLIMITED, a_report, fill, made_up, nothing
+from helpers.peers import ROOT
 from helpers.wire import PATIENCE
 
 
@@ -68,6 +69,15 @@ def test_kill_9_at_any_moment_loses_nothing_finished_and_repeats_nothing_finishe
     with Store(path) as reader:
         reported = [each["endpoint"] for each in reader.reports()]
     assert len(reported) == len(set(reported)) == 5000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
+def test_a_small_simulation_of_the_benchmark_is_right() -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "bench/fleet.py"), "simulate", "--endpoints", "3000", "--kills", "2"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1:] == ["right"], done.stdout + done.stderr
 
 
 def test_what_is_unknown_is_tried_again_once(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from bowout.cli.shared.usage import UsageError
 from bowout.fleet import export
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from bowout.fleet import FleetStore, Store
@@ -43,11 +43,17 @@ def write_report(store: FleetStore, kind: str, limit: int | None, out: Path | No
         if kind == "json":
             _write_json(store, most, file)
         elif kind == "html":
-            from bowout.check.html import page  # noqa: PLC0415  (an extra)
-
-            file.write(page([*store.reports(_WORST_FIRST, most)]))
+            file.write(_page()([*store.reports(_WORST_FIRST, most)]))
         else:
             _write_text(store, most, file)
+
+
+def _page() -> Callable[[Sequence[Mapping[str, Any]]], str]:
+    try:
+        from bowout.check.html import page  # noqa: PLC0415  (an extra)
+    except ModuleNotFoundError as error:
+        raise UsageError("--format html needs jinja2", "pip install 'bowout[html]'") from error
+    return page
 
 
 def export_to(store: FleetStore, path: Path) -> None:
