@@ -14,7 +14,9 @@ import pytest
 from bowout.check import Verdict
 from bowout.check.html import page
 from bowout.ending import Ending, Event, EventKind, How, Inbound, Outbound, Side
+from helpers.commands import bowout, ca_file
 from helpers.peers import require_module, require_program
+from helpers.serving import serving
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -135,6 +137,20 @@ def test_a_large_page_draws_what_is_bad() -> None:
     assert page(many[:2]).count("<img") == 2 * len(PROBES)
 
 
+def test_a_very_large_page_has_an_end() -> None:
+    many = [a_report(f"{number}.example:443", "FAIL") for number in range(400)]
+    document = page(many)
+    assert document.count("<img") == 300
+    embedded = json.loads(Elements(document).scripts[0])
+    assert sum(finding["ending"] is not None for report in embedded for finding in report["findings"]) == 300
+
+
+def test_an_endpoint_cannot_take_the_name_of_an_element() -> None:
+    for name in ("table", "data", "q", "count", "save", "h.1"):
+        names = [value for each, value in Elements(page([a_report(name, "OK")])).attributes if each == "id"]
+        assert len(names) == len(set(names)), name
+
+
 def test_a_page_without_reports_and_one_with_an_ending_of_the_future() -> None:
     assert "0 endpoints" in page([])
     report = a_report("a.example:443", "OK")
@@ -145,6 +161,17 @@ def test_a_page_without_reports_and_one_with_an_ending_of_the_future() -> None:
 def test_every_verdict_has_its_colour() -> None:
     rules = page([])
     assert all(f".v-{verdict.rank} " in rules for verdict in Verdict)
+
+
+def test_the_check_of_a_real_server_makes_one(tmp_path: Path) -> None:
+    with serving("--www", str(tmp_path)) as server:
+        done = bowout("check", server.address, "--cafile", ca_file(), "--format", "html")
+        server.stop()
+    document = Elements(done.out.decode())
+    assert done.status == 0, done.err
+    (report,) = json.loads(document.scripts[0])
+    assert report["verdict"] == "OK"
+    assert document.tags.count("img") == sum(finding["ending"] is not None for finding in report["findings"]) > 0
 
 
 # -- in the browser ----------------------------------------------------------------------------------------------------

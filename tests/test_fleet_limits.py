@@ -12,16 +12,40 @@ from bowout.fleet._limits import Schedule, TokenBucket
 
 def test_a_bucket_gives_at_its_rate() -> None:
     bucket = TokenBucket(10)
-    assert [round(bucket.take(0.0), 9) for _ in range(4)] == [0, 0.1, 0.2, 0.3]
-    assert bucket.take(100.0) == 0  # It does not pile up more than its burst.
-    assert round(bucket.take(100.0), 9) == 0.1
+    assert bucket.wait(0.0) == 0
+    bucket.spend(1)
+    assert round(bucket.wait(0.0), 9) == 0.1
+    assert round(bucket.wait(0.04), 9) == 0.06
+    assert bucket.wait(100.0) == 0
+    bucket.spend(1)  # It does not pile up more than one.
+    assert round(bucket.wait(100.0), 9) == 0.1
 
 
-def test_connections_that_are_known_afterwards_are_waited_for() -> None:
+def test_what_is_spent_at_once_is_waited_for_and_what_is_not_used_comes_back() -> None:
     bucket = TokenBucket(10)
-    assert bucket.take(0.0) == 0
-    bucket.take(0.0, 7)
-    assert round(bucket.take(0.0), 9) == 0.8
+    assert bucket.wait(0.0) == 0
+    bucket.spend(8)
+    assert round(bucket.wait(0.0), 9) == 0.8
+    bucket.spend(-7)
+    assert round(bucket.wait(0.0), 9) == 0.1
+    bucket.spend(-100)
+    bucket.spend(1)
+    assert round(bucket.wait(0.0), 9) == 0.1
+
+
+@given(st.lists(st.tuples(st.integers(0, 8), st.floats(0, 1)), min_size=1, max_size=40), st.integers(1, 100))
+def test_no_more_connections_are_made_than_the_rate_allows(checks: list[tuple[int, float]], rate: int) -> None:
+    bucket = TokenBucket(rate)
+    now, made = 0.0, 0
+    for connections, later in checks:
+        now += bucket.wait(now)
+        assert made <= rate * now + 1e-6
+        bucket.spend(8)
+        made += 8
+        now += later
+        bucket.wait(now)
+        bucket.spend(connections - 8)
+        made += connections - 8
 
 
 @pytest.mark.parametrize(("name", "value"), [("rate", 0), ("rate", float("inf")), ("per_host", 0), ("at_once", -1)])

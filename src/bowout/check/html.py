@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 
 __all__ = ["page"]
 
-#: Reports up to which every ending is drawn; a larger page draws those of WARN and worse, at about 10 KB each.
+#: Reports up to which every ending is drawn; a larger page draws those of WARN and worse, at about 10 KB each, and this
+#: number of them at most.
 _ALL_DRAWN: Final = 20
+_MOST_DRAWN: Final = 300
 #: Characters of a permalink's name that need no encoding in an address, and mean nothing in HTML.
 _NOT_IN_LINKS: Final = re.compile(r"[^A-Za-z0-9._:-]+")
 #: Characters of one text of a report that the page shows at most; the JSON in it has all.
@@ -38,6 +40,8 @@ _PROBES: Final = (
     "reply-end", "answers", "half-close", "tcp-after", "bare-fin", "refusal",
     "idle", "in-flight", "unread-input", "bad-record", "fatal-alert", "close-in-handshake",
 )  # fmt: skip
+#: Names of the page's own elements.
+_RESERVED: Final = ("table", "data", "q", "count", "save")
 _VERDICTS: Final = {str(verdict): verdict for verdict in Verdict}
 
 
@@ -66,9 +70,9 @@ def page(reports: Sequence[Mapping[str, Any]], *, title: str = "How they end TLS
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    names: Counter[str] = Counter()
-    draw_all = len(reports) <= _ALL_DRAWN
-    rows = [_row(report, names, draw_all=draw_all) for report in reports]
+    names = Counter(_RESERVED)
+    drawings = _Drawings(everything=len(reports) <= _ALL_DRAWN)
+    rows = [_row(report, names, drawings) for report in reports]
     verdicts = Counter(row["verdict"] for row in rows)
     script, style = _source("page.js"), _source("page.css")
     return environment.get_template("page.html").render(
@@ -76,12 +80,45 @@ def page(reports: Sequence[Mapping[str, Any]], *, title: str = "How they end TLS
         rows=rows,
         probes=_columns(reports),
         totals=[(str(each), each.rank, verdicts[str(each)]) for each in sorted(Verdict, reverse=True)],
-        reports=list(reports),
+        reports=[_embedded(report, row) for report, row in zip(reports, rows, strict=True)],
         script=Markup(script),  # noqa: S704  (our own file)
         style=Markup(style),  # noqa: S704  (our own file)
         script_hash=_hash(script),
         style_hash=_hash(style),
     )
+
+
+class _Drawings:
+    """Decides which endings a page shows: all of a small page, and the bad ones of a large page, up to a number.
+
+    Args:
+        everything: whether to draw all.
+    """
+
+    def __init__(self, *, everything: bool) -> None:
+        self._everything = everything
+        self._left = _MOST_DRAWN
+
+    def ending(self, finding: Mapping[str, Any]) -> Ending | None:
+        """Return the ending to draw; None if there is none, it is not shown, or it is one that cannot be drawn."""
+        values = finding.get("ending")
+        bad = _rank(finding["verdict"]) >= Verdict.WARN.rank and self._left > 0
+        if values is None or not (self._everything or bad):
+            return None
+        self._left -= 1
+        try:
+            return Ending.from_dict(values)
+        except ValueError:
+            return None
+
+
+def _embedded(report: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `report` for the JSON of the page: without the endings that the page does not show."""
+    findings = zip(report["findings"], row["findings"], strict=True)
+    return {
+        **report,
+        "findings": [{**each, "ending": each.get("ending") if shown["ladder"] else None} for each, shown in findings],
+    }
 
 
 def _source(name: str) -> str:
@@ -105,11 +142,11 @@ def _columns(reports: Iterable[Mapping[str, Any]]) -> list[str]:
     return [*(name for name in _PROBES if name in there), *(name for name in there if name not in _PROBES)]
 
 
-def _row(report: Mapping[str, Any], names: Counter[str], *, draw_all: bool) -> dict[str, Any]:
+def _row(report: Mapping[str, Any], names: Counter[str], drawings: _Drawings) -> dict[str, Any]:
     """Return what the template needs of one report."""
     starttls = report.get("starttls")
     name = _name(f"{report['endpoint']}.{starttls}" if starttls else report["endpoint"], names)
-    findings = [_finding(finding, name, names, draw_all=draw_all) for finding in report["findings"]]
+    findings = [_finding(finding, name, names, drawings) for finding in report["findings"]]
     says = next((finding["says"] for finding in findings if finding["probe"] == report.get("worst")), "")
     return {
         "name": name,
@@ -127,15 +164,14 @@ def _row(report: Mapping[str, Any], names: Counter[str], *, draw_all: bool) -> d
 _FACTS: Final = (("address", "address"), ("protocol", "protocol"), ("", "tls"), ("connections", "connections"))
 
 
-def _finding(finding: Mapping[str, Any], place: str, names: Counter[str], *, draw_all: bool) -> dict[str, Any]:
-    rank = _rank(finding["verdict"])
-    ending = _ending(finding.get("ending")) if draw_all or rank >= Verdict.WARN.rank else None
+def _finding(finding: Mapping[str, Any], place: str, names: Counter[str], drawings: _Drawings) -> dict[str, Any]:
+    ending = drawings.ending(finding)
     runs, lost = finding.get("runs") or 0, finding.get("lost") or 0
     return {
         "name": _name(f"{place}.{finding['probe']}", names),
         "probe": finding["probe"],
         "verdict": finding["verdict"],
-        "rank": rank,
+        "rank": _rank(finding["verdict"]),
         "says": finding["says"],
         "rule": finding.get("rule") or "",
         "odds": f"{lost} of {runs}" if lost and runs > 1 else "",
@@ -158,16 +194,6 @@ def _name(text: str, names: Counter[str]) -> str:
     name = _NOT_IN_LINKS.sub("-", text) or "-"
     names[name] += 1
     return name if names[name] == 1 else _name(f"{name}-{names[name]}", names)
-
-
-def _ending(values: Mapping[str, Any] | None) -> Ending | None:
-    """Return an ending of JSON; None if there is none, or it is one of a version that cannot be drawn."""
-    if values is None:
-        return None
-    try:
-        return Ending.from_dict(values)
-    except ValueError:
-        return None
 
 
 def _drawn(ending: Ending) -> Markup:

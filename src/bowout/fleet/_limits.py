@@ -57,25 +57,27 @@ class Limits:
 
 
 class TokenBucket:
-    """Tokens that come back at a steady rate; more may be taken than there are, and the next one waits for it.
+    """Tokens that come back at a steady rate. Several may be spent at once; the next ones then wait for all of them.
 
     Args:
         rate: tokens a second.
-        burst: the most tokens that pile up.
     """
 
-    def __init__(self, rate: float, burst: float = 1.0) -> None:
-        self._rate, self._burst = rate, burst
-        self._tokens = burst
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._tokens = 1.0
         self._at: float | None = None
 
-    def take(self, now: float, tokens: float = 1.0) -> float:
-        """Take `tokens` at the time `now`; return the seconds to wait before they may be used."""
+    def wait(self, now: float) -> float:
+        """Return the seconds until tokens may be spent; 0 if they may at the time `now`."""
         if self._at is not None:
-            self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+            self._tokens = min(1.0, self._tokens + (now - self._at) * self._rate)
         self._at = now
-        self._tokens -= tokens
-        return max(-self._tokens / self._rate, 0.0)
+        return max((1.0 - self._tokens) / self._rate, 0.0)
+
+    def spend(self, tokens: float) -> None:
+        """Take `tokens`; a negative number gives back what was taken and not used."""
+        self._tokens = min(1.0, self._tokens - tokens)
 
 
 class Schedule:

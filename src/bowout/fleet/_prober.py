@@ -23,6 +23,11 @@ Deliver = Callable[[Endpoint, Mapping[str, Any]], None]
 
 #: Endpoints that wait in memory at most, for each that may be probed at once.
 _WINDOW: Final = 4
+#: Connections that a check makes at most. They are taken from the rate when it begins, and what it did not make is
+#: given back when it is done: so no check has to wait for a connection in the middle.
+_CONNECTIONS: Final = 8
+#: Seconds after which a wait for the rate looks whether something was given back.
+_LOOK_AGAIN: Final = 0.1
 #: Characters of an error's text that a report keeps.
 _LONGEST_TEXT: Final = 300
 
@@ -44,15 +49,19 @@ class Prober:
         self._bucket = TokenBucket(limits.rate)
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
+        self._added = asyncio.Event()
+        self._starter: asyncio.Task[None] | None = None
         self._failure: BaseException | None = None
 
     async def __aenter__(self) -> Self:
+        self._starter = asyncio.ensure_future(self._start())
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks:
+        tasks = [*self._tasks, *([self._starter] if self._starter else [])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     @property
     def room(self) -> int:
@@ -65,10 +74,10 @@ class Prober:
         return not self._schedule.waiting and not self._schedule.running
 
     def add(self, endpoints: Iterable[Endpoint]) -> None:
-        """Let `endpoints` wait for their turn, and begin those that may."""
+        """Let `endpoints` wait for their turn."""
         for endpoint in endpoints:
             self._schedule.add(endpoint)
-        self._begin()
+        self._added.set()
 
     async def progress(self) -> None:
         """Return when at least one endpoint was done since the last call.
@@ -81,28 +90,31 @@ class Prober:
         if self._failure is not None:
             raise self._failure
 
-    def _begin(self) -> None:
-        while (endpoint := self._schedule.begin()) is not None:
-            task = asyncio.ensure_future(self._check(endpoint))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+    async def _start(self) -> None:
+        """Begin each check when its turn and its connections are there, one after the other: so the rate is even."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._added.wait()
+            self._added.clear()
+            while self._failure is None and (endpoint := self._schedule.begin()) is not None:
+                while (wait := self._bucket.wait(loop.time())) > 0:  # noqa: ASYNC110  (it waits for time)
+                    await asyncio.sleep(min(wait, _LOOK_AGAIN))
+                self._bucket.spend(_CONNECTIONS)
+                task = asyncio.ensure_future(self._check(endpoint))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
 
     async def _check(self, endpoint: Endpoint) -> None:
-        loop = asyncio.get_running_loop()
         try:
-            if (wait := self._bucket.take(loop.time())) > 0:
-                await asyncio.sleep(wait)
             report = await self._report(endpoint)
-            # It says only afterwards how many connections it took: the next endpoints wait for them.
-            self._bucket.take(loop.time(), max(int(report.get("connections") or 0) - 1, 0))
+            self._bucket.spend(int(report.get("connections") or 0) - _CONNECTIONS)
             self._deliver(endpoint, report)
         except Exception as error:  # noqa: BLE001  (progress() raises it: a full disk, for example)
             self._failure = self._failure or error
         finally:
             self._schedule.end(endpoint)
             self._changed.set()
-        if self._failure is None:
-            self._begin()
+            self._added.set()
 
     async def _report(self, endpoint: Endpoint) -> Mapping[str, Any]:
         loop = asyncio.get_running_loop()

@@ -71,8 +71,11 @@ class Store:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """Lock a file beside the store, not the store: to close a second descriptor of it drops SQLite's own locks."""
-        import fcntl  # noqa: PLC0415  (not everywhere)
-
+        try:
+            import fcntl  # noqa: PLC0415  (not everywhere)
+        except ImportError:  # Windows: a second writer is not noticed there.
+            yield
+            return
         with self._path.with_name(self._path.name + ".lock").open("wb") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
