@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import signal
 import socket
@@ -13,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from bowout.cli.app import run
-from bowout.fleet import Store
+from bowout.cli.fleet.running import ProgressLine
+from bowout.fleet import FleetProgress, Store, parse_endpoint
 from helpers.commands import bowout, ca_file, environment, started
 from helpers.fleets import a_report, fill
 from helpers.peers import require_module
@@ -90,6 +92,35 @@ def test_a_store_whose_targets_were_not_all_read_says_so(tmp_path: Path) -> None
     done = bowout("fleet", "resume", "--store", str(tmp_path / "run.db"))
     assert done.status == 2
     assert "reading them was interrupted, and nothing was probed" in done.err
+
+
+def test_targets_that_were_not_all_read_are_given_again(tmp_path: Path) -> None:
+    path = tmp_path / "run.db"
+    with Store(path, write=True, create=True) as store:
+        store.begin({})
+        store.add([parse_endpoint("10.0.0.1"), parse_endpoint("10.0.0.2")])
+    (tmp_path / "all").write_text("10.0.0.0/8\n", encoding="ascii")
+    lines = b"10.0.0.1\n10.0.0.2\n10.0.0.3\n"
+    done = bowout("fleet", "run", "-", "--store", str(path), "--exclude", str(tmp_path / "all"), stdin=lines)
+    assert (done.status, done.last) == (0, "3 endpoints: 3 SKIPPED")
+
+
+def test_the_progress_is_one_line_of_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    class TerminalText(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stderr", terminal := TerminalText())
+    line = ProgressLine()
+    line(FleetProgress(targets=5000, finished=1204, rate=12.44, remaining=305.2))
+    line(FleetProgress(targets=5000, finished=1204, rate=0.0, remaining=None))
+    line.end()
+    assert terminal.getvalue().split("\r") == [
+        "",
+        "1,204 of 5,000 endpoints, 12.4 a second, 5m 05s left\x1b[K",
+        "1,204 of 5,000 endpoints, 0.0 a second\x1b[K",
+        "\x1b[K",
+    ]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="its Ctrl-C cannot be sent")

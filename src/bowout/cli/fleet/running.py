@@ -139,7 +139,7 @@ def go_on(path: str, settings: FleetSettings, placement: Placement) -> int:
                 f"if so many are meant: bowout fleet resume --store {path} --yes",
             )
         runner = placement.runner(settings.factory(), limits)
-        progress = _ProgressLine()
+        progress = ProgressLine()
         work = run(store, runner, limits, exclusions=exclusions, on_progress=progress)
         try:
             _loop(placement)(_until_signal(work, signals))
@@ -178,7 +178,7 @@ async def _until_signal(work: Coroutine[Any, Any, None], signals: LeaveSignals) 
             await task
 
 
-class _ProgressLine:
+class ProgressLine:
     """Shows the progress on stderr: in one line of a terminal, elsewhere in a line now and then."""
 
     def __init__(self) -> None:
@@ -187,6 +187,7 @@ class _ProgressLine:
         self._at = time.monotonic()
 
     def __call__(self, progress: FleetProgress) -> None:
+        """Show `progress`."""
         rest = f", {clock(progress.remaining)} left" if progress.remaining is not None else ""
         text = f"{progress.finished:,} of {progress.targets:,} endpoints, {progress.rate:,.1f} a second{rest}"
         if self._terminal:
