@@ -106,11 +106,11 @@ def test_targets_that_were_not_all_read_are_given_again(tmp_path: Path) -> None:
 
 
 def test_the_progress_is_one_line_of_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    class TerminalText(io.StringIO):
+    class ColumnlessTerminal(io.StringIO):
         def isatty(self) -> bool:
             return True
 
-    monkeypatch.setattr(sys, "stderr", terminal := TerminalText())
+    monkeypatch.setattr(sys, "stderr", terminal := ColumnlessTerminal())
     line = ProgressLine()
     line(FleetProgress(targets=5000, finished=1204, rate=12.44, remaining=305.2))
     line(FleetProgress(targets=5000, finished=1204, rate=0.0, remaining=None))

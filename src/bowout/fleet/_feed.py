@@ -6,7 +6,9 @@ import asyncio
 import socket
 import time
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from bowout.check import Verdict
@@ -147,23 +149,23 @@ class Feed:
         UNKNOWN, and is looked up again later, once.
         """
         after = -1
-        while batch := self._store.unresolved(after, _LOOKED_UP, now=self._now):
-            after = batch[-1].id
-            gate = asyncio.Semaphore(_LOOKUPS)
-            found = await asyncio.gather(*(self._look_up(endpoint, gate) for endpoint in batch))
-            self._store.resolved([each for each in found if each is not None])
-            self._writer.flush()
+        # A loop's own threads for lookups are few: four to six on a machine with two cores.
+        with ThreadPoolExecutor(_LOOKUPS, "lookup") as threads:
+            while batch := self._store.unresolved(after, _LOOKED_UP, now=self._now):
+                after = batch[-1].id
+                found = await asyncio.gather(*(self._look_up(endpoint, threads) for endpoint in batch))
+                self._store.resolved([each for each in found if each is not None])
+                self._writer.flush()
 
-    async def _look_up(self, endpoint: Endpoint, gate: asyncio.Semaphore) -> Endpoint | None:
+    async def _look_up(self, endpoint: Endpoint, threads: ThreadPoolExecutor) -> Endpoint | None:
         if self._exclusions.cover(endpoint.host, None):  # Not even its name is looked up.
             self.allowed([endpoint])
             return None
-        async with gate:
-            try:
-                loop = asyncio.get_running_loop()
-                found = await loop.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
-            except (OSError, UnicodeError) as error:
-                self._writer.deliver(endpoint, unknown(endpoint, error))
-                return None
+        look_up = partial(socket.getaddrinfo, endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+        try:
+            found = await asyncio.get_running_loop().run_in_executor(threads, look_up)
+        except (OSError, UnicodeError) as error:
+            self._writer.deliver(endpoint, unknown(endpoint, error))
+            return None
         address = str(found[0][4][0]).partition("%")[0]
         return replace(endpoint, address=address, network=network_of(address))

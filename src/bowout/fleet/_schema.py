@@ -35,7 +35,9 @@ CREATE TABLE result(
 );
 """
 
-#: The same for PostgreSQL, with the networks that runners hold. Times are in seconds of Unix time.
+#: What finds the targets of one network: only shards of whole networks need it.
+NETWORK_INDEX: Final = "CREATE INDEX IF NOT EXISTS target_network ON target(network, id) WHERE state = 0"
+#: The tables on PostgreSQL, with the networks that runners hold. Times are in seconds of Unix time.
 POSTGRES_TABLES: Final = """
 CREATE TABLE bowout_fleet(version INTEGER NOT NULL);
 CREATE TABLE run(

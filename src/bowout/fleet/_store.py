@@ -241,7 +241,14 @@ class Store:
         return [endpoint_of(row) for row in rows]
 
     def networks(self, now: float) -> Iterator[tuple[str, int]]:
-        """Yield each network with waiting targets, and their number, in an order of no meaning."""
+        """Yield each network with waiting targets, and their number, in an order of no meaning.
+
+        It makes an index first, with which `waiting` finds the targets of one network.
+        """
+        with self._writing():
+            self._db.execute(
+                f"CREATE INDEX IF NOT EXISTS target_network ON target(network, id) WHERE state = {WAITING}"
+            )
         with self._explained():
             yield from self._db.execute(
                 f"SELECT network, count(*) FROM target WHERE state = {WAITING} AND network <> '' AND not_before <= ?"
