@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -179,6 +180,8 @@ def test_the_check_of_a_real_server_makes_one(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    if sys.platform != "linux":
+        pytest.skip("the page is read on Linux only")
     require_module("playwright", "the dependency group `test`")
     chromium = require_program("chromium")
     from playwright.sync_api import sync_playwright  # noqa: PLC0415  (it may be missing)

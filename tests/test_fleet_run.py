@@ -170,6 +170,36 @@ def test_the_limits_hold_while_it_runs(tmp_path: Path) -> None:
     assert max(most.values()) == 2
 
 
+def test_a_check_waits_for_its_connections_and_gives_back_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path / "run.db", 2)
+    happened: list[str] = []
+
+    class RecordingBucket:
+        def __init__(self, rate: float) -> None:
+            happened.append(f"rate {rate:g}")
+            self._waits = iter([0.001, 0.001, 0.0, 0.001, 0.0])
+
+        def wait(self, now: float) -> float:
+            happened.append("wait")
+            return next(self._waits)
+
+        def spend(self, tokens: float) -> None:
+            happened.append(f"spend {tokens:g}")
+
+    async def probe(endpoint: Endpoint) -> Mapping[str, Any]:
+        happened.append("probe")
+        return a_report(endpoint, connections=3)
+
+    monkeypatch.setattr("bowout.fleet._prober.TokenBucket", RecordingBucket)
+    complete(tmp_path / "run.db", probe, Limits(rate=7))
+    first = ["rate 7", "wait", "wait", "wait", "spend 8"]
+    assert happened[:5] == first
+    assert sorted(happened[5:]) == sorted(["wait", "wait", "spend 8", "probe", "probe", "spend -5", "spend -5"])
+    assert happened.index("probe") > happened.index("spend 8")
+
+
 def test_a_store_that_is_lost_ends_the_run(tmp_path: Path) -> None:
     path = tmp_path / "run.db"
     fill(path, 500)
