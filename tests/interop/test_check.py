@@ -12,24 +12,28 @@ import pytest
 
 from bowout.check import PROBES, Report
 from bowout.check._opener import Pace
+from bowout.check._probes import LARGE_ANSWER
 from helpers.checking import full, prepared
 from helpers.compiled import shared_directory
 from helpers.peers import ROOT
 from helpers.starttls_servers import Home
 from helpers.wire import VERSIONS, Version, authority, client_context
-from interop.checked import SERVERS, WebServer, prepare
+from interop.checked import SERVERS, CheckedServer, prepare
 
 DATA: Final[dict[str, Any]] = tomllib.loads(Path(__file__).with_name("check.toml").read_text(encoding="utf-8"))
 #: A server that acts has a long time for it; one that is silent has to be sat out.
 PACE: Final = Pace(total=300, opening=60, connection=4, gap=0.0, after=2, close=0.5, large=120)
 
 
-def expected(server: WebServer, version: Version) -> dict[str, list[str]]:
+def expected(server: CheckedServer, version: Version) -> dict[str, list[str]]:
     """The verdicts that each probe may have."""
     about = DATA[server.name]
     cells = dict.fromkeys(PROBES, "OK") | about["cells"] | about.get(f"tls {version}", {})
-    if not server.idle:
-        del cells["idle"]
+    left_out = [] if server.idle else ["idle"]
+    if server.protocol != "http":
+        left_out += LARGE_ANSWER
+    for probe in left_out:
+        del cells[probe]
     return {probe: [cell] if isinstance(cell, str) else list(cell["odds"]) for probe, cell in cells.items()}
 
 
@@ -49,7 +53,11 @@ def test_a_server_has_its_verdicts(name: str, version: Version, tmp_path_factory
 
     async def main(port: int) -> Report:
         idle = 60.0 if server.idle else None
-        asked = prepared(port, client_context(version), protocol="http", pace=PACE, large="/big", idle=idle)
+        large = "/big" if server.protocol == "http" else None
+        asked = prepared(
+            port, client_context(version), protocol=server.protocol, starttls=server.starttls, pace=PACE, large=large,
+            idle=idle,
+        )  # fmt: skip
         return await full(asked, intrusive=True)
 
     allowed = expected(server, version)
