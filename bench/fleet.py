@@ -43,7 +43,7 @@ def made_up(count: int) -> Iterator[Endpoint]:
 
 
 def stub() -> Probe:
-    """A probe without a network: nine findings of half a kilobyte each."""
+    """A probe without a network: eight findings, each with an ending."""
     ending = {"version": 1, "how": "clean", "events": [{"kind": "data", "by": "we", "at": 0.1}] * 12}
 
     async def probe(endpoint: Endpoint) -> Mapping[str, Any]:
