@@ -24,7 +24,16 @@ from helpers.commands import bowout, ca_file, environment
 
 def parameters() -> Iterator[Any]:
     """Every option that takes a value, and every argument, of every command."""
-    for command, each in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+    yield from parameters_of(typer.main.get_command(app))
+
+
+def parameters_of(group: Any, *words: str) -> Iterator[Any]:
+    """The same for the commands of one group, which `words` lead to."""
+    for name, each in group.commands.items():
+        command = " ".join([*words, name])
+        if hasattr(each, "commands"):
+            yield from parameters_of(each, *words, name)
+            continue
         for parameter in each.params:
             if not getattr(parameter, "is_flag", False):
                 option = next((name for name in parameter.opts if name.startswith("-")), "")
@@ -36,7 +45,7 @@ def parameters() -> Iterator[Any]:
 def test_no_value_may_be_empty(command: str, option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
     for words in [[f"{option}={value}"], [option, value]] if option else [[value]]:
         # Where the option's value may be left out, the next word is that of the command, which may not be empty either.
-        assert run([command, *words]) == 2
+        assert run([*command.split(), *words]) == 2
         out, err = capsys.readouterr()
         assert out == ""
         assert " is empty\nhint: is a variable unset?" in err
@@ -44,7 +53,15 @@ def test_no_value_may_be_empty(command: str, option: str, value: str, capsys: py
 
 def test_every_kind_of_parameter_was_found() -> None:
     found = {" ".join(each.values).strip() for each in parameters()}
-    assert {"connect", "serve", "serve --client-ca", "connect --alpn", "demo --svg", "serve --ladder"} <= found
+    assert {
+        "connect",
+        "serve",
+        "serve --client-ca",
+        "connect --alpn",
+        "demo --svg",
+        "serve --ladder",
+        "fleet run --store",
+    } <= found
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ import bowout.blocking
 import bowout.check
 import bowout.ending
 import bowout.errors
+import bowout.fleet
 import bowout.httpcore
 import bowout.lane
 import bowout.sansio
@@ -34,6 +35,7 @@ PUBLIC: Final = (
     bowout.asyncio,
     bowout.blocking,
     bowout.check,
+    bowout.fleet,
     bowout.httpcore,
     bowout.sansio,
     bowout.testing,
@@ -51,6 +53,7 @@ MODULES: Final = {
     "cli",
     "ending",
     "errors",
+    "fleet",
     "httpcore",
     "ladder",
     "lane",

@@ -15,10 +15,12 @@ from bowout.cli.check.command import CHECK_STATUSES, check
 from bowout.cli.connect.command import connect
 from bowout.cli.console import output
 from bowout.cli.demo.command import demo
+from bowout.cli.fleet import commands as fleet
 from bowout.cli.serve.command import SERVE_STATUSES, serve
 from bowout.cli.shared.optional_values import with_values
 from bowout.cli.shared.strict_command import StrictCommand
 from bowout.cli.shared.usage import UsageError
+from bowout.fleet import FleetError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -86,6 +88,16 @@ app.command(
     epilog="\n".join(["Exit status:", *CHECK_STATUSES]),
     no_args_is_help=True,
 )(_ending(check))
+_fleet = typer.Typer(
+    help="Check many endpoints, politely; resumable.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    epilog="\n".join(["Exit status:", *fleet.FLEET_STATUSES]),
+)
+for _command in fleet.COMMANDS:
+    _fleet.command(cls=StrictCommand, help=_paragraphs(_command))(_ending(_command))
+app.add_typer(_fleet, name="fleet")
 
 
 @app.callback(invoke_without_command=True)
@@ -112,6 +124,9 @@ def run(arguments: Sequence[str]) -> int:
     except UsageError as error:
         output.error(str(error), error.hint)
         return output.USAGE
+    except FleetError as error:
+        output.error(str(error), error.hint)
+        return output.HERE
     except (typer.Abort, _Interrupted):
         raise KeyboardInterrupt from None
     except Exception as error:
@@ -138,5 +153,6 @@ def _plain(text: str) -> str:
 def _hint(text: str, arguments: Sequence[str]) -> str:
     if "extra argument" in text and "serve" not in arguments:
         return "HOST:PORT is one word, and a file is written as --option=FILE, unless it ends in .svg, .txt or .json"
-    commands = [word for word in arguments if word in ("check", "connect", "demo", "serve")]
-    return " ".join(["bowout", *commands[:1], "--help"])
+    commands = [word for word in arguments if word in ("check", "connect", "demo", "fleet", "serve")]
+    more = [word for word in arguments[1:2] if commands[:1] == ["fleet"] and not word.startswith("-")]
+    return " ".join(["bowout", *commands[:1], *more, "--help"])

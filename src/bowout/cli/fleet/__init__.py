@@ -1,0 +1,1 @@
+"""``bowout fleet``: how many endpoints end their connections."""

@@ -1,0 +1,379 @@
+"""The store of a fleet: one file of SQLite in WAL mode, with one writer and any number of readers.
+
+A report is finished when the transaction with its rows is committed: its target becomes FINISHED in the same one. So a
+``kill -9`` loses only what was not finished, and nothing that is finished is probed again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import platform
+import random
+import sqlite3
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import bowout
+from bowout.fleet._errors import StoreError
+from bowout.fleet._rows import COLUMNS, report_of, rows_of
+from bowout.fleet._schema import APPLICATION, FINISHED, TABLES, VERSION, WAITING, WHOLE
+from bowout.fleet._targets import Endpoint, endpoint_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from types import TracebackType
+
+    from bowout.fleet._rows import Finished
+
+#: Targets that one transaction adds.
+_BATCH: Final = 1000
+#: Bits of a random id: SQLite's integers have 63 without the sign.
+_ID_BITS: Final = 62
+#: Seconds that a reader or the writer waits for the other.
+_BUSY: Final = 30.0
+_RUN: Final = 1
+_TARGET: Final = "id, host, port, starttls, address, network, attempts"
+_INSERT_RESULT: Final = (
+    f"INSERT INTO result(run, target, {', '.join(COLUMNS)}) VALUES({_RUN}, ?, {', '.join('?' * len(COLUMNS))})"
+)
+
+
+class Store:
+    """A store on disk; a context manager that closes it.
+
+    Args:
+        path: the file.
+        write: whether to write: there is one writer at a time, which holds a lock until it is closed or killed.
+        create: whether to make a store where there is no file.
+
+    Raises:
+        StoreError: there is no store, it has another version, is damaged, or another process writes to it.
+    """
+
+    def __init__(self, path: str | Path, *, write: bool = False, create: bool = False) -> None:
+        self._path = Path(path)
+        exists = self._path.exists()
+        if not exists and not create:
+            raise StoreError(f"there is no store '{path}'", "make one: bowout fleet run TARGETS --store FILE")
+        with self._explained(), contextlib.ExitStack() as stack:
+            if write:
+                stack.enter_context(self._locked())
+            uri = f"{self._path.absolute().as_uri()}?mode={'rwc' if write and create else 'rw' if write else 'ro'}"
+            self._db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY)
+            stack.callback(self._db.close)
+            self._prepare(write=write, new=not exists or not self._path.stat().st_size)
+            self._file = self._path.stat()
+            self._open = stack.pop_all()
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Lock a file beside the store, not the store: to close a second descriptor of it drops SQLite's own locks."""
+        try:
+            import fcntl  # noqa: PLC0415  (not everywhere)
+        except ImportError:  # Windows: a second writer is not noticed there.
+            yield
+            return
+        with self._path.with_name(self._path.name + ".lock").open("wb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise StoreError(
+                    f"another process writes to '{self._path}'", "wait for it; bowout fleet status shows how far it is"
+                ) from None
+            yield
+
+    def _prepare(self, *, write: bool, new: bool) -> None:
+        if new and write:
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.executescript(
+                f"BEGIN; PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; {TABLES} COMMIT;"
+            )
+        application, version = (
+            self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
+        )
+        if application != APPLICATION:
+            raise StoreError(f"'{self._path}' is not a store of bowout fleet", "nothing in it was changed")
+        if version != VERSION:
+            raise StoreError(
+                f"'{self._path}' is a store of version {version}, and this is bowout {bowout.__version__} with version"
+                f" {VERSION}",
+                "nothing in it was changed: read it with the bowout that wrote it, or begin another store",
+            )
+        if write:
+            # A commit is safe from kill -9 without a sync; a power failure may undo the last ones, which are repeated.
+            self._db.execute("PRAGMA synchronous = NORMAL")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file, and give up the lock."""
+        self._open.close()
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn errors of SQLite and of the disk into errors that say what is kept and how to go on."""
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            name = getattr(error, "sqlite_errorname", "")
+            if name in ("SQLITE_CORRUPT", "SQLITE_NOTADB"):
+                raise StoreError(
+                    f"'{self._path}' is damaged, or is not a store: {error}",
+                    f"what can be read: sqlite3 '{self._path}' .recover",
+                ) from error
+            reason = getattr(error, "strerror", None) or error
+            raise StoreError(
+                f"cannot use the store '{self._path}': {reason}",
+                "what was finished is kept; mend the cause, then: bowout fleet resume --store " + str(self._path),
+            ) from error
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Run a block in one transaction.
+
+        Raises:
+            StoreError: it could not be committed, or the file was removed or replaced.
+        """
+        with self._explained():
+            self._check_there()
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def _check_there(self) -> None:
+        """Refuse to go on when the file is gone: the kernel would take every write, and nothing would be left."""
+        try:
+            now = self._path.stat()
+        except FileNotFoundError:
+            now = None
+        if now is None or (now.st_dev, now.st_ino) != (self._file.st_dev, self._file.st_ino):
+            raise StoreError(
+                f"the store '{self._path}' was removed or replaced while it was in use",
+                "nothing of it is kept but what you have as a copy: put the copy back and resume it, or begin again",
+            )
+
+    # -- the run and its targets ---------------------------------------------------------------------------------------
+
+    def begin(self, options: Mapping[str, Any], probes: str = "check") -> None:
+        """Write down the run: when it began, with what, from where. A run that is not loaded is replaced."""
+        with self._writing():
+            self._db.execute(
+                "INSERT OR REPLACE INTO run(id, began, tool, probes, vantage, options) VALUES(?, ?, ?, ?, ?, ?)",
+                (_RUN, time.time(), f"bowout {bowout.__version__}", probes, platform.node(), json.dumps(dict(options))),
+            )
+
+    def run(self) -> dict[str, Any] | None:
+        """Return the row of the run, with its options as a dict; None before `begin`."""
+        with self._explained():
+            cursor = self._db.execute("SELECT * FROM run WHERE id = ?", (_RUN,))
+            row = cursor.fetchone()
+        if row is None:
+            return None
+        run = dict(zip((column[0] for column in cursor.description), row, strict=True))
+        return {**run, "options": json.loads(run["options"])}
+
+    def set_options(self, options: Mapping[str, Any]) -> None:
+        """Replace the options of the run."""
+        with self._writing():
+            self._db.execute("UPDATE run SET options = ? WHERE id = ?", (json.dumps(dict(options)), _RUN))
+
+    def add(self, endpoints: Iterable[Endpoint]) -> int:
+        """Add targets, as they come; return the number of those that were not there yet."""
+        added = 0
+        for batch in _batched(endpoints, _BATCH):
+            with self._writing():
+                before = self._db.total_changes
+                self._db.executemany(
+                    "INSERT INTO target(id, host, port, starttls, address, network) VALUES(?, ?, ?, ?, ?, ?)"
+                    " ON CONFLICT(host, port, starttls) DO NOTHING",
+                    (
+                        (_random_id(), each.host, each.port, each.starttls or "", each.address, each.network)
+                        for each in batch
+                    ),
+                )
+                added += self._db.total_changes - before
+        return added
+
+    def loaded(self) -> None:
+        """Write down that all targets are there: only then may they be probed, in random order."""
+        with self._writing():
+            self._db.execute("UPDATE run SET loaded = 1 WHERE id = ?", (_RUN,))
+
+    def unresolved(self, after: int, limit: int, *, now: float) -> list[Endpoint]:
+        """Return waiting targets without an address whose time has come, by id, beginning after `after`."""
+        return self._targets("network = '' AND id > ? AND not_before <= ?", (after, now), limit)
+
+    def resolved(self, endpoints: Sequence[Endpoint]) -> None:
+        """Write down the addresses and networks of targets."""
+        with self._writing():
+            self._db.executemany(
+                "UPDATE target SET address = ?, network = ? WHERE id = ?",
+                [(each.address, each.network, each.id) for each in endpoints],
+            )
+
+    def waiting(self, after: int, limit: int, *, now: float, network: str | None = None) -> list[Endpoint]:
+        """Return waiting targets whose time has come and whose network is known, by id, beginning after `after`."""
+        where = "network <> '' AND id > ? AND not_before <= ?"
+        if network is None:
+            return self._targets(where, (after, now), limit)
+        return self._targets(where + " AND network = ?", (after, now, network), limit)
+
+    def _targets(self, where: str, values: tuple[object, ...], limit: int) -> list[Endpoint]:
+        with self._explained():
+            rows = self._db.execute(
+                f"SELECT {_TARGET} FROM target WHERE state = {WAITING} AND {where} ORDER BY id LIMIT ?",
+                (*values, limit),
+            ).fetchall()
+        return [endpoint_of(row) for row in rows]
+
+    def networks(self, now: float) -> Iterator[tuple[str, int]]:
+        """Yield each network with waiting targets, and their number, in an order of no meaning.
+
+        It makes an index first, with which `waiting` finds the targets of one network.
+        """
+        with self._writing():
+            self._db.execute(
+                f"CREATE INDEX IF NOT EXISTS target_network ON target(network, id) WHERE state = {WAITING}"
+            )
+        with self._explained():
+            yield from self._db.execute(
+                f"SELECT network, count(*) FROM target WHERE state = {WAITING} AND network <> '' AND not_before <= ?"
+                " GROUP BY network",
+                (now,),
+            )
+
+    def next_attempt(self) -> float | None:
+        """Return the earliest time, in Unix time, at which a waiting target may be tried; None if none waits."""
+        with self._explained():
+            earliest: float | None = self._db.execute(
+                f"SELECT min(not_before) FROM target WHERE state = {WAITING}"
+            ).fetchone()[0]
+        return earliest
+
+    # -- results -------------------------------------------------------------------------------------------------------
+
+    def record(self, finished: Sequence[Finished], *, retry_at: Mapping[int, float] | None = None) -> None:
+        """Write reports, and mark their targets as finished, in one transaction.
+
+        Args:
+            finished: targets and their reports, JSON of version 1.
+            retry_at: for targets that are to be tried again, by their ids, the earliest time for it.
+
+        Raises:
+            StoreError: nothing of it was written.
+        """
+        at = time.time()
+        with self._writing():
+            self._db.executemany(
+                "UPDATE target SET attempts = attempts + 1, not_before = ? WHERE id = ?",
+                [(when, target) for target, when in (retry_at or {}).items()],
+            )
+            self._db.executemany(
+                f"UPDATE target SET state = {FINISHED} WHERE id = ?", [(each.id,) for each, _ in finished]
+            )
+            self._db.executemany(
+                _INSERT_RESULT,
+                ((each.id, *row) for each, report in finished for row in rows_of(each, report, at)),
+            )
+
+    def counts(self) -> dict[str, Any]:
+        """Count targets by state, endpoints and findings by verdict."""
+        with self._explained():
+            one = self._db.execute(
+                "SELECT count(*), coalesce(sum(state), 0), coalesce(sum(state = 0 AND attempts > 0), 0) FROM target"
+            ).fetchone()
+            verdicts = self._db.execute(
+                "SELECT verdict, count(*) FROM result WHERE probe = ? GROUP BY verdict", (WHOLE,)
+            ).fetchall()
+        targets, finished, again = one
+        return {
+            "targets": targets,
+            "finished": finished,
+            "waiting": targets - finished,
+            "to_retry": again,
+            "verdicts": dict(verdicts),
+        }
+
+    def reports(self, verdicts: Sequence[str] | None = None, limit: int = -1) -> Iterator[dict[str, Any]]:
+        """Yield the reports, JSON of version 1, one at a time.
+
+        Args:
+            verdicts: only endpoints with one of these, in the order of these; None for all, in order of their ids.
+            limit: the number of reports at most; -1 for all.
+        """
+        if verdicts is None:
+            chosen = "SELECT id AS target, 0 AS place FROM target WHERE state = 1 ORDER BY id LIMIT ?"
+            values: tuple[object, ...] = (limit,)
+        else:
+            places = " ".join("WHEN ? THEN ?" for _ in verdicts)
+            marks = ", ".join("?" * len(verdicts))
+            chosen = (
+                f"SELECT target, CASE verdict {places} END AS place FROM result"
+                f" WHERE probe = '{WHOLE}' AND verdict IN ({marks}) ORDER BY place, target LIMIT ?"
+            )
+            numbered = itertools.chain.from_iterable((verdict, place) for place, verdict in enumerate(verdicts))
+            values = (*numbered, *verdicts, limit)
+        with self._explained():
+            rows = self._db.execute(
+                f"SELECT chosen.target, {', '.join('result.' + name for name in COLUMNS)}"
+                f" FROM ({chosen}) AS chosen JOIN result ON result.target = chosen.target"
+                " ORDER BY chosen.place, chosen.target, result.rowid",
+                values,
+            )
+            for _, group in itertools.groupby(rows, key=lambda row: row[0]):
+                yield report_of(row[1:] for row in group)
+
+    def differences(self, other: Path) -> Iterator[tuple[Endpoint, str, str | None, str | None]]:
+        """Yield what is different in the store `other`: endpoint, probe, the verdict here, the verdict there.
+
+        Only endpoints that at least one of them has finished count; a verdict that a store lacks is None.
+        """
+        with self._explained():
+            self._db.execute("ATTACH ? AS other", (f"{other.absolute().as_uri()}?mode=ro",))
+            try:
+                for host, port, starttls, probe, here, there in self._db.execute(_DIFFERENCES):
+                    yield Endpoint(host, port, starttls or None), probe, here, there
+            finally:
+                self._db.execute("DETACH other")
+
+
+def _lacking(here: str, there: str, columns: str, condition: str) -> str:
+    """Return the findings of the schema `here` beside those of `there`, as SQL."""
+    return (
+        f"SELECT t.host AS host, t.port AS port, t.starttls AS starttls, a.probe AS probe, {columns}"
+        f" FROM {here}.result AS a JOIN {here}.target AS t ON t.id = a.target"
+        f" LEFT JOIN {there}.target AS u ON u.host = t.host AND u.port = t.port AND u.starttls = t.starttls"
+        f" LEFT JOIN {there}.result AS b ON b.target = u.id AND b.probe = a.probe WHERE {condition}"
+    )
+
+
+_DIFFERENCES: Final = (
+    _lacking("main", "other", "a.verdict, b.verdict", "a.verdict IS NOT b.verdict")
+    + " UNION ALL "
+    + _lacking("other", "main", "NULL, a.verdict", "b.verdict IS NULL")
+    + " ORDER BY host, port, starttls, probe"
+)
+
+
+def _random_id() -> int:
+    return random.getrandbits(_ID_BITS)
+
+
+def _batched(endpoints: Iterable[Endpoint], size: int) -> Iterator[list[Endpoint]]:
+    iterator = iter(endpoints)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch
