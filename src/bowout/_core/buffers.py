@@ -170,7 +170,7 @@ class OutputQueue:
 
     def __init__(self) -> None:
         self._chunks: list[_Chunk] = []  # It holds few; an empty deque takes ten times as much memory.
-        self.size = 0
+        self.size: int = 0
 
     def append(self, data: bytes, kind: ChunkKind, plaintext: int = 0) -> None:
         """Queue `data`; `plaintext` is the number of application bytes in it."""
