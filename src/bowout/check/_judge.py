@@ -318,7 +318,7 @@ def _fatal_alert(run: Run) -> Judged:
     if run.received:
         return Judged(Verdict.WARN, f"{run.received:,} bytes of data after our fatal alert, then {run.ended}", rule)
     if run.end in {ServerEnd.FIN, ServerEnd.RST}:
-        return Judged(Verdict.OK, f"{run.end.value.split()[0]} and nothing else after our fatal alert", rule)
+        return Judged(Verdict.OK, f"{run.end.value.split()[-1]} and nothing else after our fatal alert", rule)
     if run.end is ServerEnd.SILENCE:
         return Judged(Verdict.WARN, f"it still holds the connection {run.seconds:.1f} s after our fatal alert", rule)
     return Judged(Verdict.WARN, f"{run.ended} after our fatal alert: nothing may follow it", rule)
