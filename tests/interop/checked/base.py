@@ -44,6 +44,7 @@ class CheckedServer:
         protocol: the protocol over TLS.
         starttls: the protocol in which TLS is requested; None for TLS at once.
         large: the path of a large answer; None if it has none.
+        own: its version, where no program of others tells it.
     """
 
     name: str
@@ -53,6 +54,12 @@ class CheckedServer:
     protocol: Any = "http"
     starttls: Any = None
     large: str | None = None
+    own: str | None = None
+
+    @property
+    def version(self) -> str:
+        """The version that is here."""
+        return self.stack.here if self.own is None else self.own
 
     @property
     def options(self) -> list[str]:
@@ -65,9 +72,7 @@ class CheckedServer:
     async def check(self, port: int, pace: Pace = USUAL) -> Report:
         """Make every probe."""
         more = {"large": self.large} if self.large else {}
-        probes = prepared(
-            port, client_context(), protocol=self.protocol, starttls=self.starttls, pace=pace, **more
-        )
+        probes = prepared(port, client_context(), protocol=self.protocol, starttls=self.starttls, pace=pace, **more)
         return await full(probes, intrusive=True)
 
 

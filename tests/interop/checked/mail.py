@@ -14,6 +14,7 @@ from interop.checked.base import CheckedServer, Start
 from interop.stacks.base import Stack
 from reach import daemons
 
+
 def _recipe(recipe: Callable[[Home], AbstractContextManager[dict[str, int]]], protocol: str) -> Start:
     @contextmanager
     def start(home: Home, _shared: Path) -> Iterator[int]:

@@ -60,7 +60,7 @@ class FilesInPlain(SimpleHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (the base class's name)
         """Say nothing."""
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+import bowout
 from helpers.peers import require_program
 from helpers.serving import serving
 from helpers.starttls_servers import Home, free_ports, running
@@ -140,6 +141,7 @@ SERVERS: Final = (
         stack=Stack(name="bowout serve", needs=("asyncio",), shows=""),
         configuration="bowout serve --www @DIR@/www --cert @CERT@",
         start=_bowout,
+        own=bowout.__version__,
         large=LARGE_PATH,
     ),
 )
