@@ -21,6 +21,8 @@ PART: Final = Completeness(complete=False, missing=60, declared=100, status=200)
 ENDLESS: Final = Completeness(complete=None, status=200)
 BIG: Final = Completeness(complete=True, missing=0, declared=LARGE, status=200)
 BIG_PART: Final = Completeness(complete=False, missing=5, declared=LARGE, status=200)
+CHUNKS: Final = Completeness(complete=True, status=200)
+FEW_CHUNKS: Final = Completeness(complete=False, status=200)
 REFUSED: Final = Completeness(complete=True, missing=0, declared=0, status=400)
 
 Row = tuple[str, dict[str, Any], Verdict]
@@ -108,6 +110,9 @@ LARGE_ONES: Final[list[Row]] = [
     ("in-flight", {"received": LARGE, "answer": BIG_PART, "end": SILENCE}, UNKNOWN),
     ("in-flight", {"received": 140, "answer": WHOLE, "end": CN}, SKIPPED),
     ("in-flight", {"received": 140, "answer": ENDLESS, "end": CN}, SKIPPED),
+    ("in-flight", {"received": LARGE, "answer": CHUNKS, "end": CN}, OK),
+    ("in-flight", {"received": 140, "answer": CHUNKS, "end": CN}, SKIPPED),
+    ("in-flight", {"received": 5000, "answer": FEW_CHUNKS, "end": CN}, LOSS),
     ("unread-input", {"received": LARGE + 40, "answer": BIG, "end": CN, "status": 200}, OK),
     ("unread-input", {"received": LARGE + 40, "answer": BIG, "end": RST, "status": 200}, WARN),
     ("unread-input", {"received": LARGE, "answer": BIG_PART, "end": RST, "status": 200}, LOSS),

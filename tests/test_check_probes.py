@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 
 import bowout
 from bowout.check import PROBES, Finding, Report, Verdict, check
+from bowout.check._answer import Completeness
 from bowout.check._judge import LARGE, Run
 from bowout.testing import Act, Opening, Peer, TLSVersion, client_context, default_ca, server_context
 from helpers.checking import BRISK, PATIENT, full, prepared, probe
@@ -25,6 +26,8 @@ SCHEMA: Final = json.loads((ROOT / "src/bowout/check/report.schema.json").read_t
 BODY: Final = b"<p>hello</p>" * 10
 ANSWER: Final = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY
 BIG_HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % LARGE
+#: What the beginning of a large answer says.
+BEGUN: Final = Completeness(complete=False, missing=LARGE, declared=LARGE, status=200)
 END: Final = b"\r\n\r\n"
 OK, NOTE, WARN, LOSS, UNKNOWN = Verdict.OK, Verdict.NOTE, Verdict.WARN, Verdict.DATA_LOSS, Verdict.UNKNOWN
 
@@ -157,7 +160,7 @@ def resets_unread(act: Act) -> None:
 
 
 def test_a_reset_over_unread_input_is_found() -> None:
-    found = play(resets_unread, "unread-input", large="/big", large_status=200)
+    found = play(resets_unread, "unread-input", large="/big", large_answer=BEGUN)
     assert (found.verdict, found.rule) == (LOSS, "RFC 9112 §9.6")
 
 
@@ -170,9 +173,22 @@ def refuses_pipelined(act: Act) -> None:
 
 
 def test_a_refusal_of_pipelined_requests_is_no_loss() -> None:
-    found = play(refuses_pipelined, "unread-input", large="/big", large_status=200)
+    found = play(refuses_pipelined, "unread-input", large="/big", large_answer=BEGUN)
     assert found.verdict is NOTE
     assert "400 and not 200" in found.says
+
+
+def stops_in_chunks(act: Act) -> None:
+    act.handshake()
+    act.read_until(END)
+    act.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4000\r\n" + bytes(0x4000) + b"\r\n")
+    act.wait_for("close_notify")
+    act.close_notify()
+    act.fin()
+
+
+def test_a_large_answer_in_chunks_that_stops_at_close_notify_is_lost() -> None:
+    assert play(stops_in_chunks, "in-flight", large="/big").verdict is LOSS
 
 
 def small(act: Act) -> None:
@@ -187,6 +203,21 @@ def test_a_small_answer_is_no_large_one() -> None:
     found = play(small, "in-flight", large="/big")
     assert found.verdict is Verdict.SKIPPED
     assert "buffers hide" in found.says
+
+
+def endless(act: Act) -> None:
+    act.handshake()
+    act.read_until(END)
+    act.send(b"HTTP/1.0 200 OK\r\n\r\n" + bytes(1 << 13))
+    act.close_notify()
+    act.fin()
+
+
+@pytest.mark.parametrize("name", ["in-flight", "unread-input"])
+def test_an_answer_that_declares_no_length_cannot_be_judged(name: str) -> None:
+    found = play(endless, name, large="/big", large_answer=Completeness(complete=None, status=200))
+    assert found.verdict is Verdict.SKIPPED
+    assert "declares no length" in found.says
 
 
 def cut_short(act: Act) -> None:

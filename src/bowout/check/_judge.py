@@ -264,7 +264,7 @@ def _in_flight(run: Run) -> Judged:
     if run.end is ServerEnd.SILENCE:
         return Judged(Verdict.UNKNOWN, f"{run.received:,} bytes came within {run.seconds:.1f} s, and no end")
     if _is_less(run):
-        return _dropped(run, "of which much was in flight at our close_notify")
+        return _dropped(run, "with our close_notify in the middle of it")
     verdict = Verdict.OK if run.end is ServerEnd.CLOSE_NOTIFY else Verdict.WARN
     return Judged(verdict, f"all of the large answer came after our close_notify, then {run.ended}", run.rule)
 
@@ -292,11 +292,14 @@ def _refused_input(run: Run) -> Judged:
 
 
 def _too_small(run: Run) -> str:
-    """Say why the answer tells nothing; empty if it does: nothing came where enough was expected, for example."""
-    size = run.answer.declared if run.answer.declared is not None else run.expected
-    if size is None:
+    """Say why the answer tells nothing; empty if it does."""
+    answer = run.answer
+    if not run.received and run.expected is not None:
+        return ""  # Nothing came, where enough was declared before.
+    if answer.complete is None:
         return "the large answer declares no length, so that nobody can know what is missing"
-    if size < LARGE:
+    size = run.received if answer.declared is None else answer.declared
+    if size < LARGE and (answer.complete or answer.declared is not None):
         return f"the large answer has {size:,} bytes: buffers hide what happens to fewer than {LARGE:,}"
     return ""
 
@@ -318,7 +321,7 @@ def _fatal_alert(run: Run) -> Judged:
     if run.received:
         return Judged(Verdict.WARN, f"{run.received:,} bytes of data after our fatal alert, then {run.ended}", rule)
     if run.end in {ServerEnd.FIN, ServerEnd.RST}:
-        return Judged(Verdict.OK, f"{run.end.value.split()[-1]} and nothing else after our fatal alert", rule)
+        return Judged(Verdict.OK, f"{run.ended} after our fatal alert, and nothing before it", rule)
     if run.end is ServerEnd.SILENCE:
         return Judged(Verdict.WARN, f"it still holds the connection {run.seconds:.1f} s after our fatal alert", rule)
     return Judged(Verdict.WARN, f"{run.ended} after our fatal alert: nothing may follow it", rule)

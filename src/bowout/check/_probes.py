@@ -12,6 +12,7 @@ from bowout.ending import Inbound, Side
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from bowout.check._answer import Completeness
     from bowout.check._opener import Opener, Pace
     from bowout.check._protocols import Speech
     from bowout.check._wire import ProbeConnection
@@ -43,7 +44,7 @@ class Check:
         baseline: what `reply_end` saw; None before it, and if it failed.
         large: the path of a large answer; None without one.
         idle: seconds for which a connection is left idle; None for no such probe.
-        large_status: status of the large answer, as `in_flight` saw it.
+        large_answer: what the large answer said of itself, as `in_flight` saw its beginning.
     """
 
     opener: Opener
@@ -51,7 +52,7 @@ class Check:
     large: str | None = None
     idle: float | None = None
     baseline: Run | None = None
-    large_status: int | None = None
+    large_answer: Completeness | None = None
 
     @property
     def pace(self) -> Pace:
@@ -187,10 +188,9 @@ async def in_flight(check: Check) -> list[Run]:
     connection = await check.opener.open(small_buffer=True)
     await connection.send(check.talk.get(check.large, False), timeout=check.pace.connection)
     heard = await connection.read_until(lambda now: now.answer.count >= _FIRST, check.pace.connection)
-    answer = check.talk.measure(heard.answer)
-    check.large_status = answer.status
-    if (answer.declared or 0) < LARGE:
-        # What is not large is not worth a transfer.
+    check.large_answer = answer = check.talk.measure(heard.answer)
+    if answer.complete is not False or (answer.declared is not None and answer.declared < LARGE):
+        # What is not large, or declares nothing, is not worth a transfer.
         return [check.run(connection, heard, await connection.close(check.pace.close))]
     await connection.send(eof=True, timeout=check.pace.connection)
     heard = await connection.read_to_end(check.pace.large, heard)
@@ -208,8 +208,10 @@ async def unread_input(check: Check) -> list[Run]:
     await check.opener.backend.sleep_until(check.opener.backend.time() + check.pace.pause)
     heard = await connection.read_to_end(check.pace.large)
     ending = await connection.close(check.pace.close)
-    whole = LARGE if check.large_status is not None else None
-    return [check.run(connection, heard, ending, status=check.large_status, expected=whole)]
+    before = check.large_answer
+    status = None if before is None else before.status
+    large = before is not None and before.complete is False and (before.declared or LARGE) >= LARGE
+    return [check.run(connection, heard, ending, status=status, expected=LARGE if large else None)]
 
 
 #: The polite probes, in their order.
