@@ -458,6 +458,35 @@ def test_connect_gives_each_probe_its_own_connection() -> None:
     assert report.probed
 
 
+def test_only_the_wanted_probes_are_made_in_their_order() -> None:
+    async def main() -> Report:
+        async with serve(www, context=server_context(default_ca())) as server:
+            return await check(
+                "localhost", server.port, context=ours(), probes=["half-close", "answers"], timeout=60, idle=0.1
+            )
+
+    report = asyncio.run(main())
+    assert [each.probe for each in report.findings] == ["answers", "half-close", "idle"]
+    assert report.findings[1].verdict is Verdict.SKIPPED
+    assert report.connections == 2
+
+
+def test_an_error_of_the_observer_is_raised_as_it_is() -> None:
+    class Noticed(Exception):
+        """What the observer of this test raises."""
+
+    def observe(_: Finding) -> None:
+        raise Noticed
+
+    async def main(idle: float | None) -> None:
+        async with serve(www, context=server_context(default_ca())) as server:
+            with pytest.raises(Noticed):
+                await check("localhost", server.port, context=ours(), idle=idle, on_finding=observe)
+
+    for idle in (None, 5.0):
+        asyncio.run(main(idle))
+
+
 @pytest.mark.parametrize(
     ("options", "error"),
     [
@@ -468,6 +497,9 @@ def test_connect_gives_each_probe_its_own_connection() -> None:
         ({"large": "/a b"}, ValueError),
         ({"large": "/a\r\nEvil: 1"}, ValueError),
         ({"idle": 0}, ValueError),
+        ({"probes": []}, ValueError),
+        ({"probes": ["bad-record"]}, ValueError),
+        ({"probes": "answers"}, TypeError),
         ({"timeout": -1}, ValueError),
         ({"intrusive": 1}, TypeError),
         ({"starttls": "gopher"}, ValueError),

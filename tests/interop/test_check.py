@@ -1,99 +1,65 @@
-"""The verdicts of `bowout.check` on real servers: each as its row in ``check_expectations.toml`` says."""
+"""`bowout check` against servers as people run them: each has the verdicts that ``check.toml`` records."""
 
 from __future__ import annotations
 
 import asyncio
+import tomllib
 from pathlib import Path
+from typing import Any, Final
 
 import pytest
 
-from bowout.check import Finding, Report, Verdict
+from bowout.check import PROBES, Report
+from bowout.check._opener import Pace
+from helpers.checking import full, prepared
 from helpers.compiled import shared_directory
-from helpers.peers import in_ci
 from helpers.starttls_servers import Home
-from helpers.wire import authority
-from interop.checked import SERVERS
-from interop.checked.base import SLOW, CheckedServer
-from interop.checking import EXPECTED_VERDICTS, as_toml, load, release, stale
+from helpers.wire import VERSIONS, Version, authority, client_context
+from interop.checked import SERVERS, WebServer, prepare
+
+DATA: Final[dict[str, Any]] = tomllib.loads(Path(__file__).with_name("check.toml").read_text(encoding="utf-8"))
+#: A server that acts has a long time for it; one that is silent has to be sat out.
+PACE: Final = Pace(total=300, opening=60, connection=4, gap=0.0, after=2, close=0.5, large=120)
 
 
-@pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return shared_directory(tmp_path_factory)
+def expected(server: WebServer, version: Version) -> dict[str, list[str]]:
+    """The verdicts that each probe may have."""
+    about = DATA[server.name]
+    cells = dict.fromkeys(PROBES, "OK") | about["cells"] | about.get(f"tls {version}", {})
+    if not server.idle:
+        del cells["idle"]
+    return {probe: [cell] if isinstance(cell, str) else list(cell["odds"]) for probe, cell in cells.items()}
 
 
-@pytest.mark.parametrize("server", SERVERS.values(), ids=lambda server: server.name.replace(" ", "_"))
-def test_a_server_has_its_verdicts(server: CheckedServer, shared: Path) -> None:
-    server.stack.require()
-    expected = EXPECTED_VERDICTS.get(server.name)
-    with Home.create(authority()) as home, server.start(home, shared) as port:
-        report = asyncio.run(server.check(port))
-        if expected is not None and expected.differs(report):
-            # A busy machine makes a server late: what it does is certain only with time enough.
-            report = asyncio.run(server.check(port, SLOW))
-    problem = stale(server.name, server.version, expected, report)
-    if problem and expected is not None and expected.version != release(server.version) and not in_ci():
-        pytest.skip(problem)
-    if problem:
-        pytest.fail(problem, pytrace=False)
+def test_each_server_has_its_data() -> None:
+    assert DATA.keys() == SERVERS.keys()
+    for about in DATA.values():
+        assert about.keys() <= {"version", "note", "cells", "tls 1.2", "tls 1.3"}
+        for table in (about["cells"], about.get("tls 1.2", {}), about.get("tls 1.3", {})):
+            assert table.keys() <= set(PROBES)
 
 
-def test_the_rows_are_of_servers_that_are_probed() -> None:
-    assert EXPECTED_VERDICTS.keys() == SERVERS.keys()
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("name", SERVERS)
+def test_a_server_has_its_verdicts(name: str, version: Version, tmp_path_factory: pytest.TempPathFactory) -> None:
+    server = SERVERS[name]
+    server.require()
 
+    async def main(port: int) -> Report:
+        idle = 60.0 if server.idle else None
+        asked = prepared(port, client_context(version), protocol="http", pace=PACE, large="/big", idle=idle)
+        return await full(asked, intrusive=True)
 
-REPORT = Report(
-    endpoint="localhost:443",
-    findings=(
-        Finding(probe="reply-end", verdict=Verdict.OK, says="close_notify after its answer"),
-        Finding(probe="half-close", verdict=Verdict.WARN, says="the whole answer, then FIN"),
-    ),
-)
-ROW = as_toml("Server", "1.2", REPORT)
-
-
-def test_a_row_is_what_was_seen() -> None:
-    assert stale("Server", "1.2", load(ROW)["Server"], REPORT) == ""
-
-
-def test_a_correction_does_not_make_a_row_stale() -> None:
-    assert stale("Server", "1.2.3", load(ROW)["Server"], REPORT) == ""
-
-
-def test_another_version_makes_a_row_stale() -> None:
-    problem = stale("Server", "1.3", load(ROW)["Server"], REPORT)
-    assert "the row is of version 1.2, and 1.3 is here" in problem
-    assert as_toml("Server", "1.3", REPORT) in problem
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "told"),
-    [
-        ('"WARN"', '"OK"', "half-close: WARN (the whole answer, then FIN), and not OK"),
-        ('half-close = "WARN"', "", "half-close: WARN (the whole answer, then FIN), and not nothing"),
-        ('"WARN"', '"WARN"\nidle = "OK"', "idle: was not made"),
-    ],
-)
-def test_another_verdict_makes_a_row_stale(before: str, after: str, told: str) -> None:
-    assert told in stale("Server", "1.2", load(ROW.replace(before, after))["Server"], REPORT)
-
-
-def test_a_server_without_a_row_is_told_its_row() -> None:
-    problem = stale("Server", "1.2", None, REPORT)
-    assert "there is no row of it" in problem
-    assert ROW in problem
-
-
-RACY = ROW.replace('"WARN"', '["OK", "WARN"]') + '\n["Server".odds]\nhalf-close = "Two threads: OK in 3 of 30."\n'
-
-
-def test_a_racy_cell_allows_each_of_its_verdicts_and_keeps_its_odds() -> None:
-    row = load(RACY)["Server"]
-    assert row.differs(REPORT) == []
-    assert load(as_toml("Server", "1.2", REPORT, row)) == {"Server": row}
-
-
-@pytest.mark.parametrize("wrong", [ROW.replace('"WARN"', '["OK", "WARN"]'), ROW + '\n["Server".odds]\nreply-end = "x"'])
-def test_a_racy_cell_must_state_its_odds(wrong: str) -> None:
-    with pytest.raises(ValueError, match=r"Server: .* must have several verdicts and their odds, or neither"):
-        load(wrong)
+    with Home.create(authority()) as home:
+        prepare(home)
+        with server.start(home, shared_directory(tmp_path_factory)) as port:
+            report = asyncio.run(main(port))
+    allowed = expected(server, version)
+    differing = {
+        each.probe: f"{each.verdict}: {each.says}"
+        for each in report.findings
+        if str(each.verdict) not in allowed[each.probe]
+    }
+    recorded = DATA[name]["version"]
+    assert not differing, f"{name} {server.here} (recorded: {recorded}), TLS {version}"
+    assert {each.probe for each in report.findings} == allowed.keys()

@@ -9,8 +9,8 @@ An ending describes one connection; a verdict here compares what came with what 
 the probes, the scale and the rules.
 """
 
-from bowout.check._check import PROBES, check
+from bowout.check._check import POLITE_PROBES, PROBES, check
 from bowout.check._model import REPORT_VERSION, Finding, Report, Verdict
 from bowout.check._protocols import ProtocolName
 
-__all__ = ["PROBES", "REPORT_VERSION", "Finding", "ProtocolName", "Report", "Verdict", "check"]
+__all__ = ["POLITE_PROBES", "PROBES", "REPORT_VERSION", "Finding", "ProtocolName", "Report", "Verdict", "check"]

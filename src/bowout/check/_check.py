@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import ssl
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 import bowout
@@ -22,7 +23,7 @@ from bowout.check._protocols import ProtocolName, conversation, default_protocol
 from bowout.errors import BowoutError, ConnectError, StartTLSError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from bowout import StartTLSName
     from bowout._backends import Backend
@@ -32,12 +33,7 @@ if TYPE_CHECKING:
 
 #: The probes, in the order of a report.
 PROBES: Final = (
-    "reply-end",
-    "answers",
-    "half-close",
-    "tcp-after",
-    "bare-fin",
-    "refusal",
+    *POLITE,
     "idle",
     "in-flight",
     "unread-input",
@@ -45,8 +41,11 @@ PROBES: Final = (
     "fatal-alert",
     "close-in-handshake",
 )
+#: The polite probes, which are made by default.
+POLITE_PROBES: Final = tuple(POLITE)
 #: Errors after which another connection would fail as well.
 _HOPELESS: Final = (ConnectError, StartTLSError)
+_NOT_IN_TIME: Final = "it was not done in time"
 #: Longest text of an error in a finding, in characters: it may quote the server.
 _LONGEST: Final = 300
 
@@ -62,6 +61,7 @@ async def check(
     server_hostname: str | None = None,
     send: bytes | None = None,
     expect: bytes | None = None,
+    probes: Iterable[str] = POLITE_PROBES,
     idle: float | None = None,
     large: str | None = None,
     intrusive: bool = False,
@@ -87,8 +87,9 @@ async def check(
         server_hostname: as for `bowout.connect`.
         send: for ``"raw"``: a request after whose answer the server ends the connection.
         expect: for ``"raw"``: what a complete answer contains.
-        idle: how long, in seconds, to leave one more connection idle, to see how the server ends it. It begins when the
-            polite probes are done.
+        probes: names of the polite probes to make, in the order of `PROBES`; all of them by default. ``"half-close"``
+            needs ``"reply-end"`` to compare with.
+        idle: how long, in seconds, to leave one more connection idle beside the others, to see how the server ends it.
         large: the path, in HTTP, of an answer of 8 MiB or more, with a declared length. It allows two more probes,
             which transfer it twice.
         intrusive: whether to send illegal records, too; only for your own servers. It needs the package cryptography.
@@ -107,6 +108,7 @@ async def check(
 
     Cancelling it closes the connection of the probe in progress; there is no report then.
     """
+    polite = _checked_probes(probes)
     _check_arguments(protocol, send=send, expect=expect, large=large, on_finding=on_finding, connect=connect)
     check_flag("intrusive", intrusive)
     plan, options = planned(
@@ -121,16 +123,21 @@ async def check(
     spoken = default_protocol(starttls) if protocol is None else protocol
     backend = _backends.current()
     talk = conversation(
-        spoken, host=host, port=port, starttls=starttls, agent=f"bowout-check/{bowout.__version__}", send=send,
+        spoken,
+        host=server_hostname or host,
+        port=port,
+        starttls=starttls,
+        agent=f"bowout-check/{bowout.__version__}",
+        send=send,
         expect=expect,
-    )  # fmt: skip
-    probes = Check(
+    )
+    shared = Check(
         Opener(backend, plan, options, connect=connect, pace=pace),
         talk,
         large=large,
         idle=None if idle is None else checked_duration("idle", idle),
     )
-    return await Checking(backend, probes, on_finding).report(
+    return await Checking(backend, shared, on_finding, polite).report(
         endpoint=host_port(host, port), starttls=starttls, intrusive=intrusive
     )
 
@@ -150,6 +157,22 @@ def _check_arguments(protocol: Any, *, send: Any, expect: Any, large: Any, on_fi
     check_callable("connect", connect)
 
 
+def _checked_probes(probes: Iterable[str]) -> list[str]:
+    """Return the polite probes in their order.
+
+    Raises:
+        TypeError, ValueError: there are none, or another name.
+    """
+    if isinstance(probes, str):
+        raise TypeError(f"probes must be several names, not a str: write [{probes!r}]")
+    wanted = set(probes)
+    for name in wanted:
+        check_choice("probes", name, POLITE_PROBES)
+    if not wanted:
+        raise ValueError("probes is empty: name one at least")
+    return [name for name in POLITE if name in wanted]
+
+
 def _is_target(path: str) -> bool:
     return path.isascii() and path.isprintable() and " " not in path
 
@@ -157,10 +180,18 @@ def _is_target(path: str) -> bool:
 class Checking:
     """The course of one check: it makes each probe, and turns what it saw, or its failure, into a finding."""
 
-    def __init__(self, backend: Backend, check: Check, on_finding: Callable[[Finding], object] | None) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        check: Check,
+        on_finding: Callable[[Finding], object] | None,
+        polite: Sequence[str] = tuple(POLITE),
+    ) -> None:
         self._backend = backend
         self._check = check
         self._on_finding = on_finding
+        self._polite = polite
+        self._openers = [check.opener]
         self._findings: list[Finding] = []
         #: Why no connection can be made: then no other probe tries it again.
         self._unreachable: BowoutError | None = None
@@ -168,11 +199,10 @@ class Checking:
     async def report(self, *, endpoint: str, starttls: str | None, intrusive: bool) -> Report:
         """Make all probes; return the report."""
         began, start = time.time(), self._backend.time()
-        total = self._check.pace.total
-        for name, probe in POLITE.items():
-            await self._make(name, probe, start + total, f"no time was left of {total:g} s")
-        for name, probe in self._optional(intrusive=intrusive):
-            await self._make(name, probe, self._backend.time() + self._longest(), "it was not done in time")
+        if self._check.idle is None:
+            await self._one_by_one(start, intrusive=intrusive)
+        else:
+            await self._beside_idle(start, intrusive=intrusive)
         opener = self._check.opener
         return Report(
             endpoint=endpoint,
@@ -182,15 +212,41 @@ class Checking:
             tls=opener.tls,
             began=began,
             seconds=self._backend.time() - start,
-            connections=opener.connections,
+            connections=sum(each.connections for each in self._openers),
             tool=f"bowout {bowout.__version__}",
-            findings=tuple(self._findings),
+            findings=tuple(sorted(self._findings, key=lambda each: PROBES.index(each.probe))),
         )
 
+    async def _beside_idle(self, start: float, *, intrusive: bool) -> None:
+        """Make all probes, with one idle connection beside them as soon as it is known that one can be made."""
+        try:
+            async with self._backend.task_group() as tasks:
+                await self._one_by_one(start, intrusive=intrusive, after_first=lambda: tasks.start(self._idle))
+        except BaseExceptionGroup as group:
+            if len(group.exceptions) == 1:
+                raise group.exceptions[0] from None
+            raise
+
+    async def _one_by_one(
+        self, start: float, *, intrusive: bool, after_first: Callable[[], object] | None = None
+    ) -> None:
+        total = self._check.pace.total
+        for name in self._polite:
+            await self._make(self._check, name, POLITE[name], start + total, f"no time was left of {total:g} s")
+            if after_first is not None:
+                after_first()
+                after_first = None
+        for name, probe in self._optional(intrusive=intrusive):
+            await self._make(self._check, name, probe, self._backend.time() + self._longest(), _NOT_IN_TIME)
+
+    async def _idle(self) -> None:
+        beside = replace(self._check, opener=self._check.opener.sibling())
+        self._openers.append(beside.opener)
+        assert beside.idle is not None, "asked for only where there is a time"
+        await self._make(beside, "idle", probe_idle, self._backend.time() + beside.idle + self._longest(), _NOT_IN_TIME)
+
     def _optional(self, *, intrusive: bool) -> Iterable[tuple[str, Probe]]:
-        """Yield the probes that were asked for."""
-        if self._check.idle is not None:
-            yield "idle", probe_idle
+        """Yield the probes that were asked for, but the one that waits beside the others."""
         if self._check.large is not None:
             yield from LARGE_ANSWER.items()
         if intrusive:
@@ -201,9 +257,9 @@ class Checking:
     def _longest(self) -> float:
         """Return the time, in seconds, after which an optional probe is over in any case."""
         pace = self._check.pace
-        return (self._check.idle or 0.0) + pace.large + 4 * pace.connection
+        return pace.opening + pace.large + 4 * pace.connection
 
-    async def _make(self, name: str, probe: Probe, deadline: float, late: str) -> None:
+    async def _make(self, check: Check, name: str, probe: Probe, deadline: float, late: str) -> None:
         """Make one probe, and add its finding."""
         start = self._backend.time()
         finding = None
@@ -212,9 +268,9 @@ class Checking:
         elif start < deadline:
             try:
                 async with self._backend.move_on_at(deadline):
-                    finding = await self._try(name, probe, start)
+                    finding = await self._try(check, name, probe, start)
             finally:
-                self._check.opener.abandon()
+                check.opener.abandon()
         if finding is None:
             finding = Finding(
                 probe=name, verdict=Verdict.UNKNOWN, says=f"TimedOut: {late}", seconds=self._backend.time() - start
@@ -223,14 +279,14 @@ class Checking:
         if self._on_finding is not None:
             self._on_finding(finding)
 
-    async def _try(self, name: str, probe: Probe, start: float) -> Finding:
+    async def _try(self, check: Check, name: str, probe: Probe, start: float) -> Finding:
         try:
-            runs = await probe(self._check)
-        except (BowoutError, OSError, ValueError) as error:  # ValueError: a suite that scripted records cannot have.
-            if isinstance(error, ConnectError | StartTLSError) or (
-                isinstance(error, BowoutError) and not self._findings
-            ):
+            runs = await probe(check)
+        except (BowoutError, OSError) as error:
+            if isinstance(error, BowoutError) and (isinstance(error, _HOPELESS) or not self._findings):
                 self._unreachable = error
+            return _unknown(name, error, self._backend.time() - start)
+        except (LookupError, ValueError) as error:  # A suite, or a key log, that scripted records cannot have.
             return _unknown(name, error, self._backend.time() - start)
         return _judge.finding(name, runs, self._backend.time() - start)
 

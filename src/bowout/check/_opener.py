@@ -126,6 +126,10 @@ class Opener:
         self.tls = connection.version
         return connection
 
+    def sibling(self) -> Opener:
+        """Return another opener to the same address, for connections beside this one's."""
+        return Opener(self.backend, self._plan, self._options, connect=self._connect, pace=self.pace)
+
     def abandon(self) -> None:
         """Close the last connection, if its probe did not: it failed, was cancelled, or had no more time."""
         if self._open is not None:
