@@ -20,8 +20,8 @@ from bowout.check import PROBES, Finding, Verdict
 from bowout.cli.check.explanations import PROBE_TEXTS
 from helpers.starttls_servers import Home
 from helpers.wire import authority
-from interop.checked import SERVERS
-from interop.checked.base import CheckedServer
+from interop.real_servers import SERVERS
+from interop.real_servers.base import CheckedServer
 from interop.clients import CLIENTS, COLUMNS, CheckedClient
 
 VERSION: Final = 1

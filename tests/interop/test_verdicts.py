@@ -1,4 +1,4 @@
-"""The verdicts of `bowout.check` on real servers: each as its row in ``check_expectations.toml`` says."""
+"""The verdicts of `bowout.check` on real servers: each as its row in ``verdicts.toml`` says."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from helpers.compiled import shared_directory
 from helpers.peers import in_ci
 from helpers.starttls_servers import Home
 from helpers.wire import authority
-from interop.checked import SERVERS
-from interop.checked.base import SLOW, CheckedServer
-from interop.checking import EXPECTED_VERDICTS, as_toml, load, release, stale
+from interop.real_servers import SERVERS
+from interop.real_servers.base import SLOW, CheckedServer
+from interop.verdicts import EXPECTED_VERDICTS, as_toml, load, release, stale
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import bowout
 from helpers.peers import require_program
 from helpers.serving import serving
 from helpers.starttls_servers import Home, free_ports, running
-from interop.checked.base import LARGE_PATH, CheckedServer, Start, fill
+from interop.real_servers.base import LARGE_PATH, CheckedServer, Start, fill
 from interop.stacks.base import Stack
 
 _NGINX: Final = """\

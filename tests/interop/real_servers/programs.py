@@ -11,7 +11,7 @@ from typing import Final
 from helpers.compiled import go_program
 from helpers.peers import require_program
 from helpers.starttls_servers import Home, free_ports, running
-from interop.checked.base import LARGE_PATH, CheckedServer, Start, fill
+from interop.real_servers.base import LARGE_PATH, CheckedServer, Start, fill
 from interop.stacks.base import Stack
 
 _PROGRAMS: Final = Path(__file__).resolve().parents[1] / "programs"

@@ -1,4 +1,4 @@
-"""What is known of how the servers end: the data of ``check_expectations.toml``, and a report compared with it."""
+"""What is known of how the servers end: the data of ``verdicts.toml``, and a report compared with it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from bowout.check import Report
 
-VERDICTS: Final = Path(__file__).with_name("check_expectations.toml")
+VERDICTS: Final = Path(__file__).with_name("verdicts.toml")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from helpers.peers import require_program
 from helpers.starttls_servers import Home, free_ports, running
-from interop.checked.base import LARGE_PATH, LOOPBACK, CheckedServer, Start, fill
+from interop.real_servers.base import LARGE_PATH, LOOPBACK, CheckedServer, Start, fill
 from interop.stacks.base import Stack
 
 #: Seconds for which the backend reads what a proxy still sends after its own end.

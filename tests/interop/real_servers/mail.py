@@ -10,7 +10,7 @@ from typing import Final
 
 from helpers import starttls_servers
 from helpers.starttls_servers import Home
-from interop.checked.base import CheckedServer, Start
+from interop.real_servers.base import CheckedServer, Start
 from interop.stacks.base import Stack
 from reach import daemons
 
