@@ -7,12 +7,12 @@ import platform
 import shlex
 import ssl
 from collections import Counter
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+from scoreboard_page import VERSION
 
 import bowout
 from bowout import Ending
@@ -20,11 +20,14 @@ from bowout.check import PROBES, Finding, Verdict
 from bowout.cli.check.explanations import PROBE_TEXTS
 from helpers.starttls_servers import Home
 from helpers.wire import authority
+from interop.clients import CLIENTS, COLUMNS, CheckedClient
 from interop.real_servers import SERVERS
 from interop.real_servers.base import CheckedServer
-from interop.clients import CLIENTS, COLUMNS, CheckedClient
 
-VERSION: Final = 1
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
 #: The probe that is for one's patience, and no part of the board.
 _LEFT_OUT: Final = frozenset({"idle"})
 #: Verdicts whose ladder is kept.
@@ -91,11 +94,11 @@ def measured(
     for server in SERVERS.values():
         if not only or server.name in only:
             tell(server.name)
-            rows["servers"].append(_row(server, lambda of=server: server_cells(of, runs, shared)))
+            rows["servers"].append(_row(server, partial(server_cells, server, runs, shared)))
     for client in CLIENTS.values():
         if not only or client.name in only:
             tell(client.name)
-            rows["clients"].append(_row(client, lambda of=client: client_cells(of, client_runs, shared)))
+            rows["clients"].append(_row(client, partial(client_cells, client, client_runs, shared)))
     return {
         "version": VERSION,
         "date": date,
@@ -113,9 +116,7 @@ def _row(of: CheckedServer | CheckedClient, cells: Callable[[], dict[str, CellRu
     try:
         _require(of)
         row["version"] = of.version if isinstance(of, CheckedServer) else of.version()
-        row["cells"] = {
-            name: {**cell.to_dict(), "command": command(of.name, name)} for name, cell in cells().items()
-        }
+        row["cells"] = {name: {**cell.to_dict(), "command": command(of.name, name)} for name, cell in cells().items()}
     except _MISSING as missing:
         row["missing"] = str(missing)
     return row
@@ -160,10 +161,7 @@ def _each(finding: Finding) -> list[Verdict]:
 
 def client_cells(client: CheckedClient, runs: int, shared: Path) -> dict[str, CellRuns]:
     """Run a client several times in each column that it takes."""
-    return {
-        column.name: client_cell(client, column.name, runs, shared)
-        for column in COLUMNS.values()
-    }
+    return {column.name: client_cell(client, column.name, runs, shared) for column in COLUMNS.values()}
 
 
 def client_cell(client: CheckedClient, column: str, runs: int, shared: Path) -> CellRuns:
@@ -175,17 +173,28 @@ def client_cell(client: CheckedClient, column: str, runs: int, shared: Path) -> 
     return cell
 
 
-def show(name: str, column: str, runs: int, shared: Path) -> tuple[Data, Ending | None]:
-    """Make the runs of one cell again; return it, and the ending of its worst run.
+def unknown_names(names: Iterable[str], columns: Iterable[str]) -> str:
+    """Say which of the names no server and no client has, and which of the columns there is not; empty if all are."""
+    known = [*SERVERS, *CLIENTS]
+    there = [column["name"] for column in (*_server_columns(), *_client_columns())]
+    for name, all_names in [*((name, known) for name in names), *((column, there) for column in columns)]:
+        if name not in all_names:
+            return f"{name!r} is none of: {', '.join(all_names)}"
+    return ""
 
-    Raises:
-        KeyError: there is no such row, or no such column in it.
-    """
+
+def shown(name: str, column: str, runs: int, shared: Path) -> str:
+    """Make the runs of one cell again; return what was seen, with the ladder of the worst run."""
     server = SERVERS.get(name)
-    cell = (
-        server_cells(server, runs, shared)[column]
-        if server is not None
-        else client_cell(CLIENTS[name], column, runs, shared)
-    )
-    return cell.to_dict(), cell.ending
-
+    if server is not None:
+        cells = server_cells(server, runs, shared)
+    else:
+        cells = {column: client_cell(CLIENTS[name], column, runs, shared)} if column in COLUMNS else {}
+    cell = cells.get(column)
+    if cell is None:
+        return f"{name} has no {column}\n"
+    data = cell.to_dict()
+    ladder = "" if cell.ending is None else cell.ending.ladder()
+    seen = ", ".join(f"{verdict} {count} of {data['of']}" for verdict, count in data["seen"].items())
+    rule = f" [{data['rule']}]" if data["rule"] else ""
+    return f"{name}, {column}: {seen}\n{data['says']}{rule}\n{ladder}\n"

@@ -241,16 +241,32 @@ def _java(port: int, ca: str, shared: Path) -> list[str]:
 PROGRAMS: Final = (
     _tool("curl", "curl", "--silent", "--show-error", "--cacert", "@CA@", "https://localhost:@PORT@/"),
     _tool(
-        "wget", "wget", "--quiet", "--tries=1", "--ca-certificate=@CA@", "--output-document=-", "https://localhost:@PORT@/"
+        "wget",
+        "wget",
+        "--quiet",
+        "--tries=1",
+        "--ca-certificate=@CA@",
+        "--output-document=-",
+        "https://localhost:@PORT@/",
     ),
     _program("Go net/http", "go", ("version",), _go, _source("get.go")),
     _program("Node https", "node", ("--version",), _node, _source("get.js")),
     _program("Java HttpClient", "javac", ("--version",), _java, _source("Get.java")),
     _tool(
-        "OpenSSL s_client", "openssl", "s_client", "-quiet", "-CAfile", "@CA@", "-connect", "localhost:@PORT@",
-        version=("version",), pipe=True,
-    ),  # fmt: skip
-    _tool("GnuTLS cli", "gnutls-cli", "--logfile=/dev/null", "--x509cafile=@CA@", "-p", "@PORT@", "localhost", pipe=True),
+        "OpenSSL s_client",
+        "openssl",
+        "s_client",
+        "-quiet",
+        "-CAfile",
+        "@CA@",
+        "-connect",
+        "localhost:@PORT@",
+        version=("version",),
+        pipe=True,
+    ),
+    _tool(
+        "GnuTLS cli", "gnutls-cli", "--logfile=/dev/null", "--x509cafile=@CA@", "-p", "@PORT@", "localhost", pipe=True
+    ),
     _tool("ncat", "ncat", "--ssl-verify", "--ssl-trustfile", "@CA@", "localhost", "@PORT@", pipe=True),
     _tool("socat", "socat", "-", "OPENSSL:localhost:@PORT@,cafile=@CA@", version=("-V",), pipe=True),
 )

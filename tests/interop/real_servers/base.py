@@ -71,8 +71,14 @@ class CheckedServer:
 
     async def check(self, port: int, pace: Pace = USUAL) -> Report:
         """Make every probe."""
-        more = {"large": self.large} if self.large else {}
-        probes = prepared(port, client_context(), protocol=self.protocol, starttls=self.starttls, pace=pace, **more)
+        probes = prepared(
+            port,
+            client_context(),
+            protocol=self.protocol,
+            starttls=self.starttls,
+            pace=pace,
+            large=self.large,
+        )
         return await full(probes, intrusive=True)
 
 

@@ -1,24 +1,19 @@
-"""Proxies that end TLS. What is behind them decides with them; here, a server that ends its own connections well."""
+"""Proxies that end TLS. What is behind them decides with them; here, nginx, which ends its own connections well."""
 
 from __future__ import annotations
 
 import functools
 import os
 import shutil
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from helpers.peers import require_program
 from helpers.starttls_servers import Home, free_ports, running
-from interop.real_servers.base import LARGE_PATH, LOOPBACK, CheckedServer, Start, fill
+from interop.real_servers.base import LARGE_PATH, CheckedServer, Start, fill
 from interop.stacks.base import Stack
-
-#: Seconds for which the backend reads what a proxy still sends after its own end.
-_LINGER: Final = 10.0
 
 _HAPROXY: Final = """\
 global
@@ -52,49 +47,35 @@ syslog = off
 daemon = off
 tls-protos = TLSv1.2 TLSv1.3
 """
-_BEHIND: Final = "# behind it: files over HTTP/1.1 in plain TCP, by a server that sends FIN and then reads to the end\n"
-
-
-class FilesInPlain(SimpleHTTPRequestHandler):
-    """Files over plain HTTP/1.1."""
-
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (the base class's name)
-        """Say nothing."""
-
-
-class BackendServer(ThreadingHTTPServer):
-    """A server that never resets a connection whose data it did not read."""
-
-    daemon_threads = True
-    block_on_close = False
-
-    def shutdown_request(self, request: Any) -> None:
-        """Send FIN, and read to the end of the other side."""
-        with suppress(OSError):
-            request.shutdown(1)
-            request.settimeout(_LINGER)
-            while request.recv(1 << 16):
-                pass
-        self.close_request(request)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: a proxy may leave at any time."""
+_NGINX: Final = """\
+daemon off;
+master_process off;
+pid @DIR@/nginx.pid;
+error_log stderr info;
+events { worker_connections 64; }
+http {
+    access_log off;
+    client_body_temp_path @DIR@/body;
+    proxy_temp_path @DIR@/proxy;
+    fastcgi_temp_path @DIR@/fastcgi;
+    uwsgi_temp_path @DIR@/uwsgi;
+    scgi_temp_path @DIR@/scgi;
+    server {
+        listen 127.0.0.1:@BEHIND@;
+        root @DIR@/www;
+    }
+}
+"""
+_BEHIND: Final = f"# behind it, nginx over plain TCP:\n{_NGINX}\n"
 
 
 @contextmanager
-def backend(folder: Path) -> Iterator[int]:
-    """Serve the files in `folder` over plain HTTP/1.1."""
-    handler = functools.partial(FilesInPlain, directory=str(folder))
-    with BackendServer((LOOPBACK, 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield server.server_address[1]
-        finally:
-            server.shutdown()
-            thread.join()
+def backend(home: Home) -> Iterator[int]:
+    """Serve the files over plain HTTP/1.1."""
+    program, (port,) = require_program("nginx"), free_ports(1)
+    config = home.write("nginx.conf", _NGINX.replace("@BEHIND@", str(port)))
+    with running(home, [port], program, "-c", config, "-e", "stderr"):
+        yield port
 
 
 def _proxy(program: str, text: str, command: Callable[[str, str], list[str]]) -> Start:
@@ -105,7 +86,7 @@ def _proxy(program: str, text: str, command: Callable[[str, str], list[str]]) ->
         pem = home.path / "both.pem"
         pem.touch(0o600)
         pem.write_bytes(home.key.read_bytes() + home.cert.read_bytes())
-        with backend(home.path / "www") as behind:
+        with backend(home) as behind:
             words = {"@PORT@": port, "@BEHIND@": behind, "@PEM@": pem}
             filled = functools.reduce(lambda made, word: made.replace(word, str(words[word])), words, text)
             user = _user(pem) if program == "hitch" else None
@@ -126,21 +107,21 @@ def _user(pem: Path) -> str | None:
 SERVERS: Final = (
     CheckedServer(
         name="HAProxy",
-        stack=Stack(name="HAProxy", needs=("haproxy",), version=("-v",), shows=""),
+        stack=Stack(name="HAProxy", needs=("haproxy", "nginx"), version=("-v",), shows=""),
         configuration=_BEHIND + _HAPROXY,
         start=_proxy("haproxy", _HAPROXY, lambda path, config: [path, "-db", "-f", config]),
         large=LARGE_PATH,
     ),
     CheckedServer(
         name="stunnel",
-        stack=Stack(name="stunnel", needs=("stunnel",), version=("-version",), shows=""),
+        stack=Stack(name="stunnel", needs=("stunnel", "nginx"), version=("-version",), shows=""),
         configuration=_BEHIND + _STUNNEL,
         start=_proxy("stunnel", _STUNNEL, lambda path, config: [path, config]),
         large=LARGE_PATH,
     ),
     CheckedServer(
         name="hitch",
-        stack=Stack(name="hitch", needs=("hitch",), version=("--version",), shows=""),
+        stack=Stack(name="hitch", needs=("hitch", "nginx"), version=("--version",), shows=""),
         configuration=_BEHIND + _HITCH,
         start=_proxy("hitch", _HITCH, lambda path, config: [path, f"--config={config}"]),
         large=LARGE_PATH,
