@@ -1,4 +1,4 @@
-"""Servers of HTTPS as people run them, for `bowout check`: each a short recipe on loopback, with two files to serve."""
+"""Servers as people run them, for `bowout check`: each a short recipe on loopback; those of HTTPS have two files."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from bowout import StartTLSName
+from bowout.check import ProtocolName
 from helpers.compiled import go_program
 from helpers.peers import require_module, require_program
-from helpers.starttls_servers import Home, free_ports, running
+from helpers.starttls_servers import Home, Recipe, dovecot, exim, free_ports, postgres, running
+from reach.daemons import redis
 
 PROGRAMS: Final = Path(__file__).with_name("programs")
 SMALL: Final = b"<p>hello</p>" * 10
@@ -75,7 +78,7 @@ Start = Callable[[Home, Path], AbstractContextManager[int]]
 
 
 @dataclass(frozen=True)
-class WebServer:
+class CheckedServer:
     """One server.
 
     Attributes:
@@ -84,6 +87,8 @@ class WebServer:
         needs: a program of ``.ci/packages.txt``, with how it tells its version; or a Python module.
         version: that word; empty for a module.
         idle: whether it ends an idle connection after a short time.
+        protocol: what it speaks.
+        starttls: the protocol in which TLS has to be requested; None if TLS comes first.
     """
 
     name: str
@@ -91,6 +96,8 @@ class WebServer:
     needs: str
     version: str = ""
     idle: bool = False
+    protocol: ProtocolName = "http"
+    starttls: StartTLSName | None = None
 
     def require(self) -> None:
         """Skip the test, or fail it in CI, where it is missing."""
@@ -194,17 +201,37 @@ def _hypercorn(home: Home, _shared: Path) -> AbstractContextManager[int]:
     return _program(home, sys.executable, str(PROGRAMS / "on_asgi.py"), "hypercorn", "asyncio")
 
 
+def _daemon(recipe: Recipe, protocol: str) -> Start:
+    @contextmanager
+    def start(home: Home, _shared: Path) -> Iterator[int]:
+        with recipe(home) as ports:
+            yield ports[protocol]
+
+    return start
+
+
 SERVERS: Final = {
     server.name: server
     for server in (
-        WebServer("nginx", _nginx, "nginx", "-v", idle=True),
-        WebServer("HAProxy", _haproxy, "haproxy", "-v"),
-        WebServer("stunnel", _stunnel, "stunnel", "-version"),
-        WebServer("OpenSSL s_server", _s_server, "openssl", "version"),
-        WebServer("Go net/http", _go, "go", "version"),
-        WebServer("Node", _node, "node", "--version", idle=True),
-        WebServer("uvicorn", _uvicorn("asyncio"), "uvicorn"),
-        WebServer("uvicorn on uvloop", _uvicorn("uvloop"), "uvicorn"),
-        WebServer("hypercorn", _hypercorn, "hypercorn"),
+        CheckedServer("nginx", _nginx, "nginx", "-v", idle=True),
+        CheckedServer("HAProxy", _haproxy, "haproxy", "-v"),
+        CheckedServer("stunnel", _stunnel, "stunnel", "-version"),
+        CheckedServer("OpenSSL s_server", _s_server, "openssl", "version"),
+        CheckedServer("Go net/http", _go, "go", "version"),
+        CheckedServer("Node", _node, "node", "--version", idle=True),
+        CheckedServer("uvicorn", _uvicorn("asyncio"), "uvicorn"),
+        CheckedServer("uvicorn on uvloop", _uvicorn("uvloop"), "uvicorn"),
+        CheckedServer("hypercorn", _hypercorn, "hypercorn"),
+        CheckedServer("Redis", _daemon(redis, "redis"), "redis-server", "--version", protocol="redis"),
+        CheckedServer(
+            "PostgreSQL", _daemon(postgres, "postgres"), "postgres", "--version", False, "postgres", "postgres"
+        ),
+        CheckedServer(
+            "Dovecot IMAP", _daemon(dovecot, "imap"), "dovecot", "--version", protocol="imap", starttls="imap"
+        ),
+        CheckedServer(
+            "Dovecot POP3", _daemon(dovecot, "pop3"), "dovecot", "--version", protocol="pop3", starttls="pop3"
+        ),
+        CheckedServer("Exim", _daemon(exim, "smtp"), "exim4", "--version", protocol="smtp", starttls="smtp"),
     )
 }

@@ -75,7 +75,7 @@ def run(plan: CheckPlan, file: ReportFile) -> int:
     try:
         with LeaveSignals() as signals:
             status = asyncio.run(_run(plan, file, signals))
-        done = status != output.INTERRUPTED
+        done = signals.status is None or status != signals.status
         return status
     finally:
         if done:
