@@ -206,7 +206,8 @@ def _tool(name: str, *arguments: str, version: tuple[str, ...] = ("--version",),
         filled = [_filled(word, words) for word in arguments]
         return [require_program(filled[0]), *filled[1:]]
 
-    return _program(name, arguments[0], version, command, " ".join(arguments), pipe=pipe)
+    configuration = " ".join(arguments) + (" (it is given a request, and its stdin stays open)" if pipe else "")
+    return _program(name, arguments[0], version, command, configuration, pipe=pipe)
 
 
 def _filled(text: str, words: dict[str, str]) -> str:
