@@ -47,7 +47,7 @@ def test_bowout_serve_is_good_in_every_probe(tls: str, tmp_path: Path) -> None:
     with serving("--www", str(tmp_path), "--tls", tls) as server:
         done = bowout(
             "check", f"localhost:{server.port}", "--insecure", "--large", "/big", "--idle", "0.2", "--intrusive",
-            "--timeout", "60", "--format", "json",
+            "--timeout", "300", "--format", "json",
         )  # fmt: skip
     report = json.loads(done.out)
     Draft202012Validator(SCHEMA).validate(report)

@@ -13,9 +13,11 @@ import pytest
 from jsonschema import Draft202012Validator
 
 import bowout
+from bowout import _backends
 from bowout.check import PROBES, Finding, Report, Verdict, check
 from bowout.check._answer import Completeness
 from bowout.check._judge import LARGE, Run
+from bowout.check._opener import Pace
 from bowout.testing import Act, Opening, Peer, TLSVersion, client_context, default_ca, server_context
 from helpers.checking import BRISK, PATIENT, full, prepared, probe
 from helpers.peers import ROOT
@@ -102,7 +104,7 @@ def test_the_polite_check_opens_eight_connections_at_most_and_tells_who_we_are()
         async with serve(listening, context=server_context(default_ca())) as server:
             found: list[str] = []
             report = await check(
-                "localhost", server.port, context=ours(), timeout=60, on_finding=lambda each: found.append(each.probe)
+                "localhost", server.port, context=ours(), timeout=300, on_finding=lambda each: found.append(each.probe)
             )
             assert found == [each.probe for each in report.findings] == list(PROBES[:6])
             return report
@@ -431,15 +433,41 @@ def test_plain_text_and_a_hostile_banner_are_escaped() -> None:
 def test_a_cancelled_check_leaves_no_connection() -> None:
     """The guard of every test finds a descriptor that is left."""
 
+    def waits(act: Act) -> None:
+        act.handshake()
+        act.ready()
+        act.silence()
+
     async def main() -> None:
-        with Peer(stays, connections=None) as peer:
+        with Peer(waits, connections=None) as peer:
             task = asyncio.create_task(check("localhost", peer.port, context=peer.client_context()))
-            await asyncio.sleep(0.2)
+            await asyncio.to_thread(peer.wait_ready)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
 
     asyncio.run(main())
+
+
+def test_a_check_with_an_idle_connection_beside_it_can_be_cancelled(run: Runner) -> None:
+    found: list[str] = []
+
+    async def main() -> bool:
+        loop = _backends.current()
+        async with serve(www, context=server_context(default_ca())) as server:
+            async with loop.move_on_at(loop.time() + 300) as scope:
+
+                def observe(finding: Finding) -> None:
+                    found.append(finding.probe)
+                    if finding.probe == "refusal":  # Only the idle one is left.
+                        scope.tighten(loop.time())
+
+                await check("127.0.0.1", server.port, server_hostname="localhost", context=ours(), idle=300,
+                            timeout=300, on_finding=observe)  # fmt: skip
+            return scope.expired
+
+    assert run(main)
+    assert found == list(PROBES[:6])
 
 
 def test_connect_gives_each_probe_its_own_connection() -> None:
@@ -450,7 +478,7 @@ def test_connect_gives_each_probe_its_own_connection() -> None:
             async def connect() -> socket.socket:
                 return socket.create_connection(("127.0.0.1", port))
 
-            return await check("localhost", 1, context=ours(), connect=connect, timeout=60)
+            return await check("localhost", 1, context=ours(), connect=connect, timeout=300)
 
     report = asyncio.run(main())
     assert report.endpoint == "localhost:1"
@@ -462,7 +490,7 @@ def test_only_the_wanted_probes_are_made_in_their_order() -> None:
     async def main() -> Report:
         async with serve(www, context=server_context(default_ca())) as server:
             return await check(
-                "localhost", server.port, context=ours(), probes=["half-close", "answers"], timeout=60, idle=0.1
+                "localhost", server.port, context=ours(), probes=["half-close", "answers"], timeout=300, idle=0.1
             )
 
     report = asyncio.run(main())
@@ -485,6 +513,13 @@ def test_an_error_of_the_observer_is_raised_as_it_is() -> None:
 
     for idle in (None, 5.0):
         asyncio.run(main(idle))
+
+
+def test_more_time_for_all_is_more_for_each() -> None:
+    assert Pace.within(1.0) == Pace(total=1.0)
+    assert Pace.within(10.0) == Pace()
+    longer = Pace.within(30.0)
+    assert (longer.total, longer.opening, longer.connection, longer.after) == (30.0, 9.0, 9.0, 6.0)
 
 
 @pytest.mark.parametrize(

@@ -94,8 +94,8 @@ async def check(
             which transfer it twice.
         intrusive: whether to send illegal records, too; only for your own servers. It needs the package cryptography.
             The context's key log goes to a temporary file meanwhile.
-        timeout: seconds for all polite probes together; those for which no time is left are UNKNOWN. Each optional
-            probe has a limit of its own.
+        timeout: seconds for all polite probes together; those for which no time is left are UNKNOWN. Above 10 s, the
+            waits of each probe, 3 s by default, are longer in proportion. Each optional probe has a limit of its own.
         connect: opens one connected socket or other byte stream, as `bowout.wrap` takes, for each probe.
         on_finding: called with each finding as soon as it is there.
 
@@ -117,7 +117,7 @@ async def check(
     )  # fmt: skip
     if not isinstance(options.context, ssl.SSLContext):
         raise TypeError(f"context must be an ssl.SSLContext, not {type(options.context).__name__}")
-    pace = Pace(total=checked_duration("timeout", timeout))
+    pace = Pace.within(checked_duration("timeout", timeout))
     if intrusive and importlib.util.find_spec("cryptography") is None:
         raise ModuleNotFoundError("intrusive probes need the package cryptography: pip install 'bowout[testing]'")
     spoken = default_protocol(starttls) if protocol is None else protocol

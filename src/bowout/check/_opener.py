@@ -53,6 +53,18 @@ class Pace:
     buffer: int = 8 << 10
     unread: int = 64 << 10
 
+    @classmethod
+    def within(cls, total: float) -> Pace:
+        """Return the times for polite probes that may take `total` seconds: above the default, each wait is longer."""
+        usual = cls()
+        factor = max(1.0, total / usual.total)
+        return cls(
+            total=total,
+            opening=usual.opening * factor,
+            connection=usual.connection * factor,
+            after=usual.after * factor,
+        )
+
 
 class Opener:
     """Opens connections to one endpoint.

@@ -117,7 +117,9 @@ def check(  # noqa: PLR0917  (typer makes arguments and options of them, none is
     timeout: Annotated[
         float,
         typer.Option(
-            metavar="SECONDS", help="The longest time for all polite probes of an endpoint.", rich_help_panel=_PROBES
+            metavar="SECONDS",
+            help="The longest time for all polite probes; more than 10 lengthens each wait.",
+            rich_help_panel=_PROBES,
         ),
     ] = 10.0,
     cafile: Annotated[
