@@ -20,9 +20,9 @@ from bowout.check import PROBES, Finding, Verdict
 from bowout.cli.check.explanations import PROBE_TEXTS
 from helpers.starttls_servers import Home
 from helpers.wire import authority
-from interop.clients import CLIENTS, COLUMNS, CheckedClient
+from interop.clients import CLIENTS, COLUMNS, RealClient
 from interop.real_servers import SERVERS
-from interop.real_servers.base import CheckedServer
+from interop.real_servers.base import RealServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -110,20 +110,20 @@ def measured(
     }
 
 
-def _row(of: CheckedServer | CheckedClient, cells: Callable[[], dict[str, CellRuns]]) -> Data:
+def _row(of: RealServer | RealClient, cells: Callable[[], dict[str, CellRuns]]) -> Data:
     """Make a row; that of a program which is not here says so."""
     row: Data = {"name": of.name, "configuration": of.configuration, "version": None, "missing": None, "cells": {}}
     try:
         _require(of)
-        row["version"] = of.version if isinstance(of, CheckedServer) else of.version()
+        row["version"] = of.version if isinstance(of, RealServer) else of.version()
         row["cells"] = {name: {**cell.to_dict(), "command": command(of.name, name)} for name, cell in cells().items()}
     except _MISSING as missing:
         row["missing"] = str(missing)
     return row
 
 
-def _require(of: CheckedServer | CheckedClient) -> None:
-    if isinstance(of, CheckedServer):
+def _require(of: RealServer | RealClient) -> None:
+    if isinstance(of, RealServer):
         of.stack.require()
     else:
         of.require()
@@ -142,7 +142,7 @@ def _client_columns() -> list[Data]:
     return [{"name": column.name, "says": column.says} for column in COLUMNS.values()]
 
 
-def server_cells(server: CheckedServer, runs: int, shared: Path) -> dict[str, CellRuns]:
+def server_cells(server: RealServer, runs: int, shared: Path) -> dict[str, CellRuns]:
     """Check a server several times."""
     cells: dict[str, CellRuns] = {}
     with Home.create(authority()) as home, server.start(home, shared) as port:
@@ -159,12 +159,12 @@ def _each(finding: Finding) -> list[Verdict]:
     return [Verdict(verdict) for verdict in finding.facts.get("verdicts", [str(finding.verdict)])]
 
 
-def client_cells(client: CheckedClient, runs: int, shared: Path) -> dict[str, CellRuns]:
+def client_cells(client: RealClient, runs: int, shared: Path) -> dict[str, CellRuns]:
     """Run a client several times in each column that it takes."""
     return {column.name: client_cell(client, column.name, runs, shared) for column in COLUMNS.values()}
 
 
-def client_cell(client: CheckedClient, column: str, runs: int, shared: Path) -> CellRuns:
+def client_cell(client: RealClient, column: str, runs: int, shared: Path) -> CellRuns:
     """Run a client several times in one column."""
     cell = CellRuns()
     for _ in range(runs if client.takes(COLUMNS[column]) else 1):

@@ -88,7 +88,7 @@ class ClientResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckedClient:
+class RealClient:
     """One client as people run it.
 
     Attributes:
@@ -188,9 +188,9 @@ def _saw(command: list[str], *, pipe: bool) -> str:
 
 def _program(
     name: str, program: str, version: tuple[str, ...], command: Command, configuration: str, *, pipe: bool = False
-) -> CheckedClient:
+) -> RealClient:
     stack = Stack(name=name, needs=(program,), version=version, shows="")
-    return CheckedClient(
+    return RealClient(
         name=name,
         version=lambda: stack.here,
         configuration=configuration,
@@ -200,7 +200,7 @@ def _program(
     )
 
 
-def _tool(name: str, *arguments: str, version: tuple[str, ...] = ("--version",), pipe: bool = False) -> CheckedClient:
+def _tool(name: str, *arguments: str, version: tuple[str, ...] = ("--version",), pipe: bool = False) -> RealClient:
     def command(port: int, ca: str, _shared: Path) -> list[str]:
         words = {"@PORT@": str(port), "@CA@": ca}
         filled = [_filled(word, words) for word in arguments]
@@ -277,7 +277,7 @@ PROGRAMS: Final = (
 _DIALOGUES: Final = {dialogue.name for dialogue, _ in _FRAMINGS.values()}
 
 
-def _library(scenarios: dict[str, ClientScenario], way: LibraryWay, name: str) -> CheckedClient:
+def _library(scenarios: dict[str, ClientScenario], way: LibraryWay, name: str) -> RealClient:
     first = next(iter(scenarios.values()))
 
     def observe(column: ClientColumn, _shared: Path) -> tuple[str, PeerReport]:
@@ -294,7 +294,7 @@ def _library(scenarios: dict[str, ClientScenario], way: LibraryWay, name: str) -
 
         required(first, way)
 
-    return CheckedClient(
+    return RealClient(
         name=name,
         version=version,
         configuration=f"{first.function.__module__}.{first.function.__name__}, {way.loop}",
@@ -303,7 +303,7 @@ def _library(scenarios: dict[str, ClientScenario], way: LibraryWay, name: str) -
     )
 
 
-def _libraries() -> list[CheckedClient]:
+def _libraries() -> list[RealClient]:
     """Every library that speaks HTTP in each framing: as it is, and with bowout."""
     grouped: dict[str, dict[str, Any]] = {}
     for scenario in clients():
@@ -320,4 +320,4 @@ def _libraries() -> list[CheckedClient]:
     return found
 
 
-CLIENTS: Final[dict[str, CheckedClient]] = {client.name: client for client in (*PROGRAMS, *_libraries())}
+CLIENTS: Final[dict[str, RealClient]] = {client.name: client for client in (*PROGRAMS, *_libraries())}

@@ -13,7 +13,7 @@ from helpers.peers import in_ci
 from helpers.starttls_servers import Home
 from helpers.wire import authority
 from interop.real_servers import SERVERS
-from interop.real_servers.base import SLOW, CheckedServer
+from interop.real_servers.base import SLOW, RealServer
 from interop.verdicts import EXPECTED_VERDICTS, as_toml, load, release, stale
 
 
@@ -23,7 +23,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("server", SERVERS.values(), ids=lambda server: server.name.replace(" ", "_"))
-def test_a_server_has_its_verdicts(server: CheckedServer, shared: Path) -> None:
+def test_a_server_has_its_verdicts(server: RealServer, shared: Path) -> None:
     server.stack.require()
     expected = EXPECTED_VERDICTS.get(server.name)
     with Home.create(authority()) as home, server.start(home, shared) as port:

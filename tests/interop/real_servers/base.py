@@ -33,7 +33,7 @@ Start = Callable[[Home, Path], AbstractContextManager[int]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckedServer:
+class RealServer:
     """One server as people run it.
 
     Attributes:

@@ -10,7 +10,7 @@ from typing import Final
 
 from helpers import starttls_servers
 from helpers.starttls_servers import Home
-from interop.real_servers.base import CheckedServer, Start
+from interop.real_servers.base import RealServer, Start
 from interop.stacks.base import Stack
 from reach import daemons
 
@@ -30,14 +30,14 @@ def _source(recipe: object) -> str:
 
 
 SERVERS: Final = (
-    CheckedServer(
+    RealServer(
         name="Redis",
         stack=Stack(name="Redis", needs=("redis-server",), version=("--version",), shows=""),
         configuration=_source(daemons.redis),
         start=_recipe(daemons.redis, "redis"),
         protocol="redis",
     ),
-    CheckedServer(
+    RealServer(
         name="PostgreSQL",
         stack=Stack(name="PostgreSQL", needs=("postgres", "initdb"), version=("--version",), shows=""),
         configuration=_source(starttls_servers.postgres),
@@ -45,7 +45,7 @@ SERVERS: Final = (
         protocol="postgres",
         starttls="postgres",
     ),
-    CheckedServer(
+    RealServer(
         name="Dovecot",
         stack=Stack(name="Dovecot", needs=("dovecot", "imap-login"), version=("--version",), shows=""),
         configuration=_source(starttls_servers.dovecot),
@@ -53,7 +53,7 @@ SERVERS: Final = (
         protocol="imap",
         starttls="imap",
     ),
-    CheckedServer(
+    RealServer(
         name="Exim",
         stack=Stack(name="Exim", needs=("exim4",), version=("--version",), shows=""),
         configuration=_source(starttls_servers.exim),

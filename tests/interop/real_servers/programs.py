@@ -11,7 +11,7 @@ from typing import Final
 from helpers.compiled import go_program
 from helpers.peers import require_program
 from helpers.starttls_servers import Home, free_ports, running
-from interop.real_servers.base import LARGE_PATH, CheckedServer, Start, fill
+from interop.real_servers.base import LARGE_PATH, RealServer, Start, fill
 from interop.stacks.base import Stack
 
 _PROGRAMS: Final = Path(__file__).resolve().parents[1] / "programs"
@@ -60,9 +60,9 @@ _UVICORN: Final = ("--host", "127.0.0.1", "--port", "PORT", "--ssl-certfile", "C
 _HYPERCORN: Final = ("--bind", "127.0.0.1:PORT", "--certfile", "CERT", "--keyfile", "KEY")
 
 
-def _on_asgi(name: str, module: str, *options: str, needs: tuple[str, ...] = ()) -> CheckedServer:
+def _on_asgi(name: str, module: str, *options: str, needs: tuple[str, ...] = ()) -> RealServer:
     arguments = (*options, f"{Path(_ASGI).stem}:app")
-    return CheckedServer(
+    return RealServer(
         name=name,
         stack=Stack(name=name, needs=(module, *needs), shows=""),
         configuration=f"{module} {' '.join(arguments)}\n\n# {_ASGI}\n{_text(_ASGI)}",
@@ -86,14 +86,14 @@ _S_SERVER: Final = ("s_server", "-www", "-accept", "PORT", "-cert", "CERT", "-ke
 _GNUTLS: Final = ("--http", "--x509certfile", "CERT", "--x509keyfile", "KEY", "-p", "PORT")
 
 SERVERS: Final = (
-    CheckedServer(
+    RealServer(
         name="Go net/http",
         stack=Stack(name="Go net/http", needs=("go",), version=("version",), shows=""),
         configuration=_text("served.go"),
         start=_program(_go),
         large=LARGE_PATH,
     ),
-    CheckedServer(
+    RealServer(
         name="Node https",
         stack=Stack(name="Node https", needs=("node",), version=("--version",), shows=""),
         configuration=_text("served.js"),
@@ -103,13 +103,13 @@ SERVERS: Final = (
     _on_asgi("uvicorn on asyncio", "uvicorn", "--loop", "asyncio", *_UVICORN),
     _on_asgi("uvicorn on uvloop", "uvicorn", "--loop", "uvloop", *_UVICORN, needs=("uvloop",)),
     _on_asgi("hypercorn", "hypercorn", *_HYPERCORN),
-    CheckedServer(
+    RealServer(
         name="OpenSSL s_server",
         stack=Stack(name="OpenSSL s_server", needs=("openssl",), version=("version",), shows=""),
         configuration=f"openssl {' '.join(_S_SERVER)}",
         start=_tool("openssl", *_S_SERVER),
     ),
-    CheckedServer(
+    RealServer(
         name="GnuTLS serv",
         stack=Stack(name="GnuTLS serv", needs=("gnutls-serv",), version=("--version",), shows=""),
         configuration=f"gnutls-serv {' '.join(_GNUTLS)}",

@@ -12,7 +12,7 @@ from typing import Final
 
 from helpers.peers import require_program
 from helpers.starttls_servers import Home, free_ports, running
-from interop.real_servers.base import LARGE_PATH, CheckedServer, Start, fill
+from interop.real_servers.base import LARGE_PATH, RealServer, Start, fill
 from interop.stacks.base import Stack
 
 _HAPROXY: Final = """\
@@ -105,21 +105,21 @@ def _user(pem: Path) -> str | None:
 
 
 SERVERS: Final = (
-    CheckedServer(
+    RealServer(
         name="HAProxy",
         stack=Stack(name="HAProxy", needs=("haproxy", "nginx"), version=("-v",), shows=""),
         configuration=_BEHIND + _HAPROXY,
         start=_proxy("haproxy", _HAPROXY, lambda path, config: [path, "-db", "-f", config]),
         large=LARGE_PATH,
     ),
-    CheckedServer(
+    RealServer(
         name="stunnel",
         stack=Stack(name="stunnel", needs=("stunnel", "nginx"), version=("-version",), shows=""),
         configuration=_BEHIND + _STUNNEL,
         start=_proxy("stunnel", _STUNNEL, lambda path, config: [path, config]),
         large=LARGE_PATH,
     ),
-    CheckedServer(
+    RealServer(
         name="hitch",
         stack=Stack(name="hitch", needs=("hitch", "nginx"), version=("--version",), shows=""),
         configuration=_BEHIND + _HITCH,

@@ -11,7 +11,7 @@ import bowout
 from helpers.peers import require_program
 from helpers.serving import serving
 from helpers.starttls_servers import Home, free_ports, running
-from interop.real_servers.base import LARGE_PATH, CheckedServer, Start, fill
+from interop.real_servers.base import LARGE_PATH, RealServer, Start, fill
 from interop.stacks.base import Stack
 
 _NGINX: Final = """\
@@ -106,28 +106,28 @@ def _bowout(home: Home, _shared: Path) -> Iterator[int]:
 
 
 SERVERS: Final = (
-    CheckedServer(
+    RealServer(
         name="nginx",
         stack=Stack(name="nginx", needs=("nginx",), version=("-v",), shows=""),
         configuration=_NGINX,
         start=_daemon("nginx", _NGINX, lambda path, config: [path, "-c", config, "-e", "stderr"]),
         large=LARGE_PATH,
     ),
-    CheckedServer(
+    RealServer(
         name="Apache",
         stack=Stack(name="Apache", needs=("apache2",), version=("-v",), shows=""),
         configuration=_APACHE,
         start=_daemon("apache2", _APACHE, lambda path, config: [path, "-X", "-f", config]),
         large=LARGE_PATH,
     ),
-    CheckedServer(
+    RealServer(
         name="lighttpd",
         stack=Stack(name="lighttpd", needs=("lighttpd", "mod_openssl.so"), version=("-v",), shows=""),
         configuration=_LIGHTTPD,
         start=_daemon("lighttpd", _LIGHTTPD, lambda path, config: [path, "-D", "-f", config]),
         large=LARGE_PATH,
     ),
-    CheckedServer(
+    RealServer(
         name="Caddy",
         stack=Stack(name="Caddy", needs=("caddy",), version=("version",), shows=""),
         configuration=_CADDY,
@@ -136,7 +136,7 @@ SERVERS: Final = (
         ),
         large=LARGE_PATH,
     ),
-    CheckedServer(
+    RealServer(
         name="bowout serve",
         stack=Stack(name="bowout serve", needs=("asyncio",), shows=""),
         configuration="bowout serve --www @DIR@/www --cert @CERT@",
