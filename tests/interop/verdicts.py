@@ -18,12 +18,12 @@ class ExpectedVerdicts:
     """What is known of one server.
 
     Attributes:
-        version: the release that it is known of: the first two numbers of the version.
+        release: the release that it is known of, as `RealServer.release` has it.
         verdicts: for each probe, the verdicts that it may have: several where a race decides.
         odds: for each probe with several verdicts, the reason, and how often each came.
     """
 
-    version: str
+    release: str
     verdicts: dict[str, tuple[str, ...]]
     odds: dict[str, str]
 
@@ -57,19 +57,14 @@ def _row(name: str, table: dict[str, Any]) -> ExpectedVerdicts:
     racy = {probe for probe, allowed in verdicts.items() if len(allowed) > 1}
     if racy != odds.keys():
         raise ValueError(f"{name}: {sorted(racy ^ odds.keys())} must have several verdicts and their odds, or neither")
-    return ExpectedVerdicts(version=table["version"], verdicts=verdicts, odds=odds)
+    return ExpectedVerdicts(release=table["release"], verdicts=verdicts, odds=odds)
 
 
-def release(version: str) -> str:
-    """Return the part of a version that a row names: corrections of a distribution do not make it stale."""
-    return ".".join(version.split(".")[:2])
-
-
-def stale(name: str, version: str, expected: ExpectedVerdicts | None, report: Report) -> str:
+def stale(name: str, release: str, expected: ExpectedVerdicts | None, report: Report) -> str:
     """Say what is wrong with a server's row, and what to do; empty if nothing is."""
     wrong = ["there is no row of it"] if expected is None else expected.differs(report)
-    if expected is not None and expected.version != release(version):
-        wrong.insert(0, f"the row is of version {expected.version}, and {version} is here")
+    if expected is not None and expected.release != release:
+        wrong.insert(0, f"the row is of release {expected.release}, and {release} is here")
     if not wrong:
         return ""
     return "\n".join(
@@ -80,14 +75,14 @@ def stale(name: str, version: str, expected: ExpectedVerdicts | None, report: Re
             "`make scoreboard`. If the verdict is wrong, mend src/bowout/check. If it is a race, allow each of its",
             "verdicts, and state the odds.",
             "",
-            as_toml(name, version, report, expected),
+            as_toml(name, release, report, expected),
         ]
     )
 
 
-def as_toml(name: str, version: str, report: Report, expected: ExpectedVerdicts | None = None) -> str:
+def as_toml(name: str, release: str, report: Report, expected: ExpectedVerdicts | None = None) -> str:
     """Write the row that a report makes; what was seen of racy cells before stays."""
-    lines = [f"[{json.dumps(name)}]", f"version = {json.dumps(release(version))}", "", f"[{json.dumps(name)}.verdicts]"]
+    lines = [f"[{json.dumps(name)}]", f"release = {json.dumps(release)}", "", f"[{json.dumps(name)}.verdicts]"]
     odds = []
     for finding in report.findings:
         allowed: tuple[str, ...] = (str(finding.verdict),)

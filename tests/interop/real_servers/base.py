@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -62,12 +63,11 @@ class RealServer:
         return self.stack.here if self.own is None else self.own
 
     @property
-    def options(self) -> list[str]:
-        """The options with which ``bowout check`` makes the same probes."""
-        words = ["--starttls", self.starttls] if self.starttls else []
-        words += ["--protocol", self.protocol] if self.protocol != "http" and not self.starttls else []
-        words += ["--large", self.large] if self.large else []
-        return [*words, "--intrusive"]
+    def release(self) -> str:
+        """The part of its version that its verdicts depend on: corrections of a distribution do not count."""
+        numbers = ".".join(self.version.split(".")[:2])
+        library = self.own is None and not self.stack.version
+        return f"{numbers} on CPython {sys.version_info[0]}.{sys.version_info[1]}" if library else numbers
 
     async def check(self, port: int, pace: Pace = USUAL) -> Report:
         """Make every probe."""
