@@ -66,7 +66,8 @@ class TextWriter:
         known = (report["address"], report["tls"], report["protocol"], report["starttls"] and "after STARTTLS")
         about = ", ".join(self._safe(part) for part in known if part and part != report["endpoint"])
         verdict = Verdict(report["verdict"])
-        times = f"{report['connections']} connections, {report['seconds']:.1f} s"
+        count = report["connections"]
+        times = f"{count} connection{'' if count == 1 else 's'}, {report['seconds']:.1f} s"
         return f"{self._safe(report['endpoint'])}: {self._colour(str(verdict), verdict)} ({about}; {times})"
 
     def _finding(self, finding: Data) -> list[str]:
