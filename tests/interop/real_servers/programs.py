@@ -75,14 +75,14 @@ def _tool(program: str, *arguments: str) -> Start:
     @contextmanager
     def start(home: Home, _shared: Path) -> Iterator[int]:
         path, (port,) = require_program(program), free_ports(1)
-        words = {"CERT": str(home.cert), "KEY": str(home.key), "PORT": str(port)}
-        with running(home, [port], path, *[words.get(word, word) for word in arguments]):
+        words = {"CERT": str(home.cert), "KEY": str(home.key)}
+        with running(home, [port], path, *[words.get(word, word.replace("PORT", str(port))) for word in arguments]):
             yield port
 
     return start
 
 
-_S_SERVER: Final = ("s_server", "-www", "-accept", "PORT", "-cert", "CERT", "-key", "KEY")
+_S_SERVER: Final = ("s_server", "-www", "-accept", "127.0.0.1:PORT", "-cert", "CERT", "-key", "KEY")
 _GNUTLS: Final = ("--http", "--x509certfile", "CERT", "--x509keyfile", "KEY", "-p", "PORT")
 
 SERVERS: Final = (

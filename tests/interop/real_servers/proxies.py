@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -87,8 +86,9 @@ def _proxy(program: str, text: str, command: Callable[[str, str], list[str]]) ->
         pem.touch(0o600)
         pem.write_bytes(home.key.read_bytes() + home.cert.read_bytes())
         with backend(home) as behind:
-            words = {"@PORT@": port, "@BEHIND@": behind, "@PEM@": pem}
-            filled = functools.reduce(lambda made, word: made.replace(word, str(words[word])), words, text)
+            filled = text
+            for word, value in (("@PORT@", port), ("@BEHIND@", behind), ("@PEM@", pem)):
+                filled = filled.replace(word, str(value))
             user = _user(pem) if program == "hitch" else None
             with running(home, [port], *command(path, home.write(f"{program}.conf", filled)), user=user):
                 yield port
