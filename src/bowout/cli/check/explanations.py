@@ -108,7 +108,7 @@ PROBE_TEXTS: Final[dict[str, Explanation]] = {
         why="Two sides that wait for each other keep a connection until a timer ends it.",
         rule="none: it is allowed",
         mend={
-            "stunnel": "TIMEOUTclose limits the wait for the client's close_notify.",
+            "stunnel": "TIMEOUTclose = 1 limits the wait for the client's close_notify to a second.",
             "uvicorn": "asyncio waits for 30 s (ssl_shutdown_timeout), which uvicorn does not set.",
             "any": "Send FIN right after close_notify, and go on reading for a moment.",
         },
