@@ -29,7 +29,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo quick test test-all lane sanitize memcheck lint format coverage gates dist bench costs load fuzz fuzz-lane mutation matrix changelog venv clean
+.PHONY: help demo quick test test-all lane sanitize memcheck lint format coverage gates dist bench costs load scoreboard fuzz fuzz-lane mutation matrix changelog venv clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 12
@@ -95,6 +95,9 @@ costs: $(VENV)/.installed-dev ## record the cost of operations as the baseline o
 
 load: $(VENV)/.installed-dev ## the cost of connections for a server, beside other servers: a minute; docs/load.md has the results
 	@$(PY) bench/load.py --quick $(ARGS)
+
+scoreboard: $(VENV)/.installed-test ## how real servers and clients end TLS: a quarter of an hour, into scoreboard/; docs/scoreboard.md
+	@$(PY) scripts/scoreboard.py $(ARGS)
 
 fuzz: $(VENV)/.installed-fuzz ## fuzz the engine for TIME seconds, or replay ARGS=FILE; docs/fuzzing.md
 	@PYTHONPATH=tests $(PY) -m fuzz.engine --time $(TIME) --seed $(SEED) $(ARGS)
