@@ -53,6 +53,9 @@ _AT_NIGHT: Final = re.compile(
     r"|-installed-asyncio-1\.2\]$"
 )
 
+#: Files whose tests run at night: the servers of test_verdicts.py in TLS 1.2, too, and idle.
+_FILES_AT_NIGHT: Final = ("interop/test_check.py",)
+
 #: Names of parameters that have a TLS version, and of those that have an event loop.
 _VERSIONS: Final = ("version", "tls")
 _LOOPS: Final = ("backend", "loop")
@@ -72,7 +75,7 @@ def markers_of(path: Path, name: str, parameters: Mapping[str, object]) -> Itera
     version = _first(parameters, _VERSIONS)
     if _matches(path, (_OTHER_LOOP,)):
         backend = "without readers"
-    if repeats(backend, version) or _AT_NIGHT.search(name):
+    if repeats(backend, version) or _AT_NIGHT.search(name) or _matches(path, _FILES_AT_NIGHT):
         yield "nightly"
     elif is_quick_file(path) and not _SLOW.search(name) and _is_usual(backend, version):
         yield "quick"
