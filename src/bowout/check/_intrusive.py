@@ -111,6 +111,9 @@ class _ScriptedProbe:
         else:
             if count:
                 self.tls.receive_data(bytes(self._scratch[:count]))
+                await (
+                    self._backend.checkpoint()
+                )  # A server that always has more must not keep the loop from its timers.
             else:
                 self.tls.receive_eof()
 

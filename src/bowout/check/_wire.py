@@ -183,6 +183,8 @@ class ProbeConnection:
                         result = "FIN"
                     elif count is None:
                         await self._transport.wait(read=True, write=False)
+                    else:
+                        await self._backend.checkpoint()  # As in `_receive`.
         return result
 
     # -- the end -------------------------------------------------------------------------------------------------
@@ -205,7 +207,9 @@ class ProbeConnection:
                 continue
             moved = self._send_some()
             room = min(self.tls.room, _CHUNK)
-            if not (self._receive_some(room) if room else False) and not moved:
+            if (self._receive_some(room) if room else False) or moved:
+                await self._backend.checkpoint()  # As in `_receive`.
+            else:
                 async with self._backend.move_on_at(self._backend.time() + self.tls.timeout):
                     await self._transport.wait(read=bool(room), write=bool(self.tls.data_to_send()))
         self._transport.close(deadline=self._backend.time())
@@ -237,6 +241,8 @@ class ProbeConnection:
     async def _receive(self) -> None:
         while not self._gone and not self._receive_some(_CHUNK):
             await self._transport.wait(read=True, write=False)
+        # If the server sends faster than we read, nothing waits: deadlines and signals need a turn of the loop.
+        await self._backend.checkpoint()
 
     def _receive_some(self, room: int) -> bool:
         """Receive what is there; tell whether that was something, or the end."""
