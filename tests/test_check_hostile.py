@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bowout import _backends
-from bowout.check._wire import ProbeConnection
+from bowout.check._wire import ProbeConnection, ServerEnd
 
 
 class _Bottomless:
@@ -33,6 +33,17 @@ class _Bottomless:
         return len(buffer)
 
 
+class _Chatty:
+    """A TLS connection whose buffer has a record for each reading, without an end."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+
+    def read(self) -> bytes:
+        self.reads += 1
+        return b"x"
+
+
 class _Deaf:
     """A TLS connection in which what comes never makes a record."""
 
@@ -52,5 +63,18 @@ def test_a_server_that_always_has_more_cannot_stop_the_loop(wait: str) -> None:
         with pytest.raises(asyncio.CancelledError):
             await getattr(connection, wait)(60)
         assert transport.turned
+
+    asyncio.run(main())
+
+
+def test_many_small_records_take_no_more_than_the_time() -> None:
+    async def main() -> None:
+        backend: Any = _backends.current()
+        chatty: Any = _Chatty()
+        transport: Any = None
+        connection = ProbeConnection(backend, transport, lambda *_: chatty)
+        backend.time = lambda: float(chatty.reads)
+        heard = await connection.read_to_end(100)
+        assert (heard.end, heard.answer.count) == (ServerEnd.SILENCE, 100)
 
     asyncio.run(main())

@@ -17,9 +17,14 @@ _STATUS: Final = re.compile(rb"HTTP/\d(?:\.\d)? (\d{3})")
 #: The length, of a number of digits that no real body exceeds.
 _LENGTH: Final = re.compile(rb"(?im)^content-length:[ \t]*(\d{1,18})[ \t]*\r?$")
 _CHUNKED: Final = re.compile(rb"(?im)^transfer-encoding:.*\bchunked[ \t]*\r?$")
+#: The empty line after a head; a lone LF counts, too (RFC 9112 section 2.2).
+_HEAD_END: Final = re.compile(rb"\r?\n\r?\n")
 _LAST_CHUNK: Final = re.compile(rb"(?:\A|\r\n)0+(?:;[^\r\n]*)?\r\n(?:[^\r\n]+\r\n)*\r\n\Z")
 #: Statuses without a body (RFC 9112 section 6.3).
 _BODILESS: Final = frozenset({204, 304})
+#: The first status that is final, and one below it that is: answers of others are followed by another (RFC 9110 15.2).
+_FINAL: Final = 200
+_SWITCHING: Final = 101
 #: Length of the head of a message of PostgreSQL: its type, and the length of the rest.
 _MESSAGE: Final = 5
 
@@ -64,19 +69,27 @@ class Completeness:
 
 
 def http(answer: Received) -> Completeness:
-    """Judge an answer of HTTP/1 (RFC 9112 section 6.3, 9.8)."""
-    started = _STATUS.match(answer.head)
-    if started is None:
-        return Completeness(complete=None)
-    status = int(started[1])
-    head, end, _ = answer.head.partition(b"\r\n\r\n")
-    if not end:
-        return Completeness(complete=False, status=status)
-    body = answer.count - len(head) - len(end)
+    """Judge an answer of HTTP/1 (RFC 9112 section 6.3, 9.8), and not those that only announce it, such as 103."""
+    rest, passed = answer.head, 0
+    while (started := _STATUS.match(rest)) is not None:
+        status = int(started[1])
+        end = _HEAD_END.search(rest)
+        if end is None:
+            # Of an overlong head nobody kept the end.
+            return Completeness(complete=None if answer.count > len(answer.head) else False, status=status)
+        passed += end.end()
+        if status >= _FINAL or status == _SWITCHING:
+            return _body(answer, rest[: end.start()], status, answer.count - passed)
+        rest = rest[end.end() :]
+    return Completeness(complete=False if passed and answer.count <= len(answer.head) else None)
+
+
+def _body(answer: Received, head: bytes, status: int, body: int) -> Completeness:
+    """Judge the answer whose head is `head`, and of whose body `body` bytes came."""
     if status in _BODILESS:
         return Completeness(complete=True, status=status)
     if _CHUNKED.search(head):
-        tail = answer.tail[-body:] if body < len(answer.tail) and body else answer.tail if body else b""
+        tail = answer.tail[-body:] if body else b""
         return Completeness(complete=_LAST_CHUNK.search(tail) is not None, status=status)
     lengths = set(_LENGTH.findall(head))
     if len(lengths) != 1:
@@ -87,11 +100,13 @@ def http(answer: Received) -> Completeness:
 
 
 def last_line(pattern: bytes) -> Callable[[Received], Completeness]:
-    """Make the measure of a dialogue of lines, whose last line matches `pattern`."""
+    """Make the measure of a dialogue of lines, whose last line matches `pattern`. A part of a line is never the end."""
     last = re.compile(rb"(?:\A|\n)" + pattern + rb"[^\r\n]*\r?\n\Z", re.IGNORECASE)
 
     def measure(answer: Received) -> Completeness:
-        return Completeness(complete=True if last.search(answer.tail) else None)
+        if last.search(answer.tail):
+            return Completeness(complete=True)
+        return Completeness(complete=False if answer.count and not answer.tail.endswith(b"\n") else None)
 
     return measure
 
@@ -115,6 +130,9 @@ def containing(expected: bytes | None) -> Callable[[Received], Completeness]:
     def measure(answer: Received) -> Completeness:
         if not expected:
             return Completeness(complete=None)
-        return Completeness(complete=expected in answer.head or expected in answer.tail)
+        if expected in answer.head or expected in answer.tail:
+            return Completeness(complete=True)
+        # What was not kept may have had it.
+        return Completeness(complete=None if answer.count > len(answer.head) else False)
 
     return measure

@@ -134,10 +134,6 @@ class ProbeConnection:
         self._transport.send_fin()
         self.tls.fin_sent()
 
-    async def read_line(self, timeout: float) -> Heard:
-        """Read until the server has sent a line; `end` is SILENCE if it has, or has not in time."""
-        return await self._read(timeout, lambda heard: b"\n" in heard.answer.tail)
-
     async def read_until(self, done: Callable[[Heard], bool], timeout: float) -> Heard:
         """Read until `done`, the server's end, or `timeout` seconds."""
         return await self._read(timeout, done)
@@ -150,7 +146,8 @@ class ProbeConnection:
         heard = heard or Heard()
         began = self._backend.time()
         async with self._backend.move_on_at(began + timeout):
-            while not done(heard):
+            # What is buffered is read without a turn of the loop: the time is looked at, too.
+            while not done(heard) and self._backend.time() < began + timeout:
                 try:
                     data = self.tls.read()
                 except (Truncated, Reset, AlertReceived, ProtocolViolation) as error:
