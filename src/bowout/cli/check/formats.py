@@ -183,6 +183,10 @@ def often(finding: Data) -> str:
     return f" ({finding['lost']} of {finding['runs']} runs lost bytes)" if finding["lost"] else ""
 
 
+#: Exit status of a plugin that knows nothing: wrong arguments, too, and failures of its own.
+NAGIOS_UNKNOWN: Final = 3
+
+
 class NagiosWriter(AllAtOnce):
     """The output of a plugin of Nagios: the summary first, then a line for each finding."""
 
@@ -201,6 +205,11 @@ class NagiosWriter(AllAtOnce):
         for report in reports:
             lines += [_plain(f"{report['endpoint']} {each['probe']} {sentence(each)}") for each in report["findings"]]
         return "\n".join(lines) + "\n"
+
+
+def nagios_error(message: str, hint: str | None) -> str:
+    """Return the output of a plugin that could do nothing: its exit status is `NAGIOS_UNKNOWN`."""
+    return f"TLS ENDING UNKNOWN - {_plain(message)}\n" + (f"hint: {_plain(hint)}\n" if hint else "")
 
 
 def _told(report: Data) -> str:
