@@ -365,6 +365,19 @@ def test_nothing_is_sent_to_a_server_that_does_not_greet_in_time(first: bytes) -
     assert not any(heard)
 
 
+def breaks_tls(act: Act) -> None:
+    act.handshake()
+    act.read_until(END)
+    act.send(ANSWER)
+    act.send_raw(b"\x17\x03\x03\x00\x30" + bytes(0x30))
+
+
+@pytest.mark.parametrize(("tls", "rule"), [("1.2", "RFC 5246 §7.2.1"), ("1.3", "RFC 8446 §6.1")])
+def test_the_version_is_known_after_a_fatal_error_too(tls: TLSVersion, rule: str) -> None:
+    found = play(breaks_tls, "reply-end", tls=tls)
+    assert (found.verdict, found.rule, found.facts["end"]) == (WARN, rule, "a record that breaks TLS")
+
+
 def greets_late(act: Act) -> None:
     act.handshake()
     act.silence(0.3)  # longer than a probe waits for silence

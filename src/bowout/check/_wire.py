@@ -67,6 +67,10 @@ class ProbeConnection:
         backend: the event loop.
         transport: the connection; it belongs to this object from now on.
         make: makes its TLS, with the loop's clock.
+
+    Attributes:
+        tls: the connection.
+        version: the version of TLS; None before the handshake. OpenSSL itself forgets it after a fatal error.
     """
 
     def __init__(
@@ -77,16 +81,12 @@ class ProbeConnection:
         self._scratch = memoryview(bytearray(_CHUNK))
         self._gone = False
         self.tls: SansIOConnection = make(backend, transport)
+        self.version: str | None = None
 
     @property
     def is_tls13(self) -> bool:
         """Whether TLS 1.3 was agreed on."""
         return self.version == "TLSv1.3"
-
-    @property
-    def version(self) -> str | None:
-        """The version of TLS."""
-        return self.tls.ssl_object.version()
 
     # -- the ways on ---------------------------------------------------------------------------------------------
 
@@ -105,6 +105,7 @@ class ProbeConnection:
                 with contextlib.suppress(OSError):
                     await self._flush()  # An alert may be queued.
                 raise
+            self.version = self.tls.ssl_object.version()
             await self._flush()
         if scope.expired:
             raise HandshakeTimeout(f"the handshake was not done within {timeout:g} s")
