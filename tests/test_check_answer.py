@@ -46,6 +46,18 @@ def received(data: bytes, piece: int = 7) -> Received:
         (CHUNKED + b"50\r\n\r\n", False, None),
         (CHUNKED, False, None),
         (HEAD + b"X: chunked\r\nContent-Length: 2\r\n\r\nab", True, 0),
+        (CHUNKED + b"3\r\nabc\r\n0\r\nX: " + b"y" * 9000 + b"\r\n\r\n", True, None),
+        (CHUNKED + b"3\r\nabc\r\n0\r\n\r\n\r\n", True, None),
+        # The data looks like the end, and is not.
+        (CHUNKED + b"50\r\nabc\r\n0\r\n\r\n", False, None),
+        (CHUNKED + b'5;a="' + b"y" * 9000 + b'"\r\nhello\r\n0\r\n\r\n', True, None),
+        (CHUNKED + b"5 \r\nhello\r\n0 \r\n\r\n", True, None),
+        (CHUNKED + b"3\r\nabcdef\r\n0\r\n\r\n", False, None),
+        (CHUNKED + b"g\r\n\r\n0\r\n\r\n", False, None),
+        (CHUNKED + b"-0\r\n\r\n", False, None),
+        (CHUNKED + b"f" * 5000 + b"\r\n0\r\n\r\n", False, None),
+        (b"HTTP/1.1 200 OK\nTransfer-Encoding: gzip, chunked\n\n3\nabc\n0\n\n", True, None),
+        (b"HTTP/1.1 103 Hm\r\nTransfer-Encoding: chunked\r\n\r\n" + HEAD + b"Content-Length: 1\r\n\r\na", True, 0),
         # Lone LFs, as of small devices, and answers before the final one.
         (b"HTTP/1.0 200 OK\nContent-Length: 5\n\nhello", True, 0),
         (EARLY + HEAD + b"Content-Length: 5\r\n\r\nhello", True, 0),

@@ -6,25 +6,22 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from bowout.check._chunked import Chunks, is_final
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 #: Number of bytes kept from the beginning of an answer: a head of HTTP is shorter.
 _HEAD: Final = 64 << 10
-#: Number of bytes kept from its end, where a chunked body or a dialogue shows that it is complete.
+#: Number of bytes kept from its end, where a dialogue shows that it is complete.
 _TAIL: Final = 4 << 10
 _STATUS: Final = re.compile(rb"HTTP/\d(?:\.\d)? (\d{3})")
 #: The length, of a number of digits that no real body exceeds.
 _LENGTH: Final = re.compile(rb"(?im)^content-length:[ \t]*(\d{1,18})[ \t]*\r?$")
-_CHUNKED: Final = re.compile(rb"(?im)^transfer-encoding:.*\bchunked[ \t]*\r?$")
 #: The empty line after a head; a lone LF counts, too (RFC 9112 section 2.2).
 _HEAD_END: Final = re.compile(rb"\r?\n\r?\n")
-_LAST_CHUNK: Final = re.compile(rb"(?:\A|\r\n)0+(?:;[^\r\n]*)?\r\n(?:[^\r\n]+\r\n)*\r\n\Z")
 #: Statuses without a body (RFC 9112 section 6.3).
 _BODILESS: Final = frozenset({204, 304})
-#: The first status that is final, and one below it that is: answers of others are followed by another (RFC 9110 15.2).
-_FINAL: Final = 200
-_SWITCHING: Final = 101
 #: Length of the head of a message of PostgreSQL: its type, and the length of the rest.
 _MESSAGE: Final = 5
 
@@ -36,12 +33,14 @@ class Received:
         count: number of all bytes.
         head: the first of them.
         tail: the last of them.
+        chunks: the place in it, if it is in the chunks of HTTP.
     """
 
     def __init__(self) -> None:
         self.count: int = 0
         self.head: bytes = b""
         self.tail: bytes = b""
+        self.chunks: Chunks = Chunks()
 
     def add(self, data: bytes) -> None:
         """Add the next bytes."""
@@ -49,6 +48,7 @@ class Received:
         if len(self.head) < _HEAD:
             self.head += data[: _HEAD - len(self.head)]
         self.tail = (self.tail + data)[-_TAIL:]
+        self.chunks.add(data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def http(answer: Received) -> Completeness:
             # Of an overlong head nobody kept the end.
             return Completeness(complete=None if answer.count > len(answer.head) else False, status=status)
         passed += end.end()
-        if status >= _FINAL or status == _SWITCHING:
+        if is_final(status):
             return _body(answer, rest[: end.start()], status, answer.count - passed)
         rest = rest[end.end() :]
     return Completeness(complete=False if passed and answer.count <= len(answer.head) else None)
@@ -88,9 +88,8 @@ def _body(answer: Received, head: bytes, status: int, body: int) -> Completeness
     """Judge the answer whose head is `head`, and of whose body `body` bytes came."""
     if status in _BODILESS:
         return Completeness(complete=True, status=status)
-    if _CHUNKED.search(head):
-        tail = answer.tail[-body:] if body else b""
-        return Completeness(complete=_LAST_CHUNK.search(tail) is not None, status=status)
+    if answer.chunks.chunked:
+        return Completeness(complete=answer.chunks.complete, status=status)
     lengths = set(_LENGTH.findall(head))
     if len(lengths) != 1:
         return Completeness(complete=None, status=status)
