@@ -173,6 +173,12 @@ def test_text_draws_only_the_ladders_of_bad_findings() -> None:
     assert "truncated" not in written("text", bad, ladders=False)
 
 
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_text_is_as_wide_as_its_terminal(width: int) -> None:
+    one = dataclasses.replace(report(found(Verdict.OK), found(Verdict.NOTE)), address="192.0.2.7:443", tls="TLSv1.3")
+    assert max(map(len, written("text", one, width=width).splitlines())) <= width
+
+
 def test_text_tells_one_cause_once() -> None:
     lost = report(*(found(Verdict.UNKNOWN, probe) for probe in POLITE))
     assert written("text", lost).count("so it was") == 1

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from bowout.check._chunked import Chunks, is_final
+from bowout.check._chunked import ChunkedAnswer, is_final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +40,7 @@ class Received:
         self.count: int = 0
         self.head: bytes = b""
         self.tail: bytes = b""
-        self.chunks: Chunks = Chunks()
+        self.chunks: ChunkedAnswer = ChunkedAnswer()
 
     def add(self, data: bytes) -> None:
         """Add the next bytes."""

@@ -35,7 +35,7 @@ class _Place(enum.Enum):
     NONE = enum.auto()
 
 
-class Chunks:
+class ChunkedAnswer:
     """The place in an answer.
 
     Attributes:
