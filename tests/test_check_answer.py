@@ -12,6 +12,7 @@ from bowout.check._answer import Completeness, Received, containing, http, last_
 from bowout.check._protocols import conversation
 
 HEAD: Final = b"HTTP/1.1 200 OK\r\n"
+EARLY: Final = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
 CHUNKED: Final = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
@@ -45,6 +46,27 @@ def received(data: bytes, piece: int = 7) -> Received:
         (CHUNKED + b"50\r\n\r\n", False, None),
         (CHUNKED, False, None),
         (HEAD + b"X: chunked\r\nContent-Length: 2\r\n\r\nab", True, 0),
+        (CHUNKED + b"3\r\nabc\r\n0\r\nX: " + b"y" * 9000 + b"\r\n\r\n", True, None),
+        (CHUNKED + b"3\r\nabc\r\n0\r\n\r\n\r\n", True, None),
+        # The data looks like the end, and is not.
+        (CHUNKED + b"50\r\nabc\r\n0\r\n\r\n", False, None),
+        (CHUNKED + b'5;a="' + b"y" * 9000 + b'"\r\nhello\r\n0\r\n\r\n', True, None),
+        (CHUNKED + b"5 \r\nhello\r\n0 \r\n\r\n", True, None),
+        (CHUNKED + b"3\r\nabcdef\r\n0\r\n\r\n", False, None),
+        (CHUNKED + b"g\r\n\r\n0\r\n\r\n", False, None),
+        (CHUNKED + b"-0\r\n\r\n", False, None),
+        (CHUNKED + b"f" * 5000 + b"\r\n0\r\n\r\n", False, None),
+        (b"HTTP/1.1 200 OK\nTransfer-Encoding: gzip, chunked\n\n3\nabc\n0\n\n", True, None),
+        (b"HTTP/1.1 103 Hm\r\nTransfer-Encoding: chunked\r\n\r\n" + HEAD + b"Content-Length: 1\r\n\r\na", True, 0),
+        # Lone LFs, as of small devices, and answers before the final one.
+        (b"HTTP/1.0 200 OK\nContent-Length: 5\n\nhello", True, 0),
+        (EARLY + HEAD + b"Content-Length: 5\r\n\r\nhello", True, 0),
+        (EARLY + EARLY + HEAD + b"Content-Length: 5\r\n\r\nhel", False, 2),
+        (EARLY + HEAD + b"\r\nuntil the end", None, None),
+        (EARLY + CHUNKED + b"0\r\n\r\n", True, None),
+        (EARLY, False, None),
+        (EARLY + b"HTT", False, None),
+        (b"HTTP/1.1 101 Switching Protocols\r\n\r\n\x81", None, None),
         (b"", None, None),
         (b"220 mail.example.org\r\n", None, None),
     ],
@@ -69,6 +91,10 @@ def test_a_large_body_is_counted_and_not_kept() -> None:
         ("smtp", b"221 2.0.0 Bye\r\n", True),
         ("smtp", b"500-no\r\n500 no\r\n", True),
         ("smtp", b"221-bye\r\n", None),
+        ("smtp", b"221\r\n", True),
+        ("smtp", b"221 2.0", False),
+        ("imap", b"* BYE now\r\na OK", False),
+        ("redis", b"", None),
         ("imap", b"* BYE now\r\na OK done\r\n", True),
         ("imap", b"* BYE now\r\n", None),
         ("pop3", b"+OK bye\r\n", True),
@@ -97,6 +123,12 @@ def test_an_expected_text_makes_an_answer_complete() -> None:
     assert containing(b"BYE")(received(b"so BYE then")).complete is True
     assert containing(b"BYE")(received(b"so BY")).complete is False
     assert containing(None)(received(b"so BYE then")).complete is None
+
+
+def test_what_was_not_kept_is_not_known() -> None:
+    assert http(received(HEAD + b"x: y\r\n" * 20_000, 5000)).complete is None
+    middle = received(bytes(1 << 17) + b"BYE" + bytes(1 << 17), 5000)
+    assert containing(b"BYE")(middle).complete is None
 
 
 @given(st.binary(max_size=200), st.integers(1, 20))

@@ -97,6 +97,37 @@ def test_nagios_has_its_own_statuses() -> None:
     assert done.out.startswith(b"TLS ENDING FAIL - localhost:")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--format", "nagios"],
+        ["", "--format=nagios"],
+        ["localhost:99999", "--format", "nagios"],
+        ["localhost|443", "--format", "nagios", "--nonsense"],
+        ["localhost", "--format", "json", "--idle", "nan", "--format", "nagios"],
+        ["localhost", "--format", "nagios", "--protocol", "n\x1b[2J|"],
+        ["localhost", "--format", "nagios", "--out", "/"],
+    ],
+)
+def test_a_usage_error_of_a_plugin_is_unknown_on_stdout(words: list[str]) -> None:
+    done = bowout("check", *words)
+    assert (done.status, done.err) == (3, "")
+    assert done.out.startswith(b"TLS ENDING UNKNOWN - ")
+    assert b"|" not in done.out
+    assert all(line.isprintable() for line in done.out.decode().splitlines())
+
+
+@pytest.mark.parametrize("words", [["--format", "json"], ["--format", "nagios", "--format", "json"]])
+def test_a_usage_error_is_one_in_any_other_format(words: list[str]) -> None:
+    done = bowout("check", "localhost:0", *words)
+    assert (done.status, done.out) == (2, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_plugin_that_cannot_write_its_report_knows_nothing() -> None:
+    assert bowout("check", closed_port(), "--format", "nagios", "--out", "/dev/full").status == 3
+
+
 def test_out_is_a_file(tmp_path: Path) -> None:
     path = tmp_path / "report.csv"
     with Peer(bad, connections=None) as peer:

@@ -14,7 +14,7 @@ import pytest
 from bowout.check import Finding, Report, Verdict
 from bowout.check._probes import POLITE
 from bowout.cli.check.explanations import PROBE_TEXTS, VERDICT_TEXTS
-from bowout.cli.check.formats import FORMATS, Style, cell
+from bowout.cli.check.formats import FORMATS, Style
 from bowout.cli.check.session import AT_OR_ABOVE, nagios_status, status_of
 from bowout.ending import Ending, How, Inbound, Outbound, Side
 from test_check_model import FULL
@@ -86,15 +86,6 @@ def test_csv_has_a_row_for_each_finding_and_no_formula() -> None:
     assert rows[0][:2] == ["endpoint", "address"]
     assert rows[1][5:7] == ["reply-end", "OK"]
     assert all(value.isprintable() and not value.startswith(("=", "+", "-", "@")) for row in rows for value in row)
-
-
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\t=1", "\r=1"])
-def test_a_cell_is_no_formula(text: str) -> None:
-    assert not cell(text).startswith(("=", "+", "-", "@", "\t", "\r"))
-
-
-def test_a_number_in_a_cell_stays_one() -> None:
-    assert (cell(-1), cell(1.5), cell(None)) == ("-1", "1.5", "")
 
 
 def test_junit_tells_failures_errors_and_skips_apart() -> None:
@@ -180,6 +171,12 @@ def test_text_draws_only_the_ladders_of_bad_findings() -> None:
     bad = report(found(Verdict.OK, ending=ENDING), found(Verdict.WARN, ending=ENDING))
     assert written("text", bad).count("truncated") == 1
     assert "truncated" not in written("text", bad, ladders=False)
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_text_is_as_wide_as_its_terminal(width: int) -> None:
+    one = dataclasses.replace(report(found(Verdict.OK), found(Verdict.NOTE)), address="192.0.2.7:443", tls="TLSv1.3")
+    assert max(map(len, written("text", one, width=width).splitlines())) <= width
 
 
 def test_text_tells_one_cause_once() -> None:

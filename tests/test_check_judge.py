@@ -23,6 +23,8 @@ BIG: Final = Completeness(complete=True, missing=0, declared=LARGE, status=200)
 BIG_PART: Final = Completeness(complete=False, missing=5, declared=LARGE, status=200)
 CHUNKS: Final = Completeness(complete=True, status=200)
 FEW_CHUNKS: Final = Completeness(complete=False, status=200)
+OTHER: Final = Completeness(complete=None, status=429)
+OTHER_PART: Final = Completeness(complete=False, missing=60, declared=100, status=429)
 REFUSED: Final = Completeness(complete=True, missing=0, declared=0, status=400)
 
 Row = tuple[str, dict[str, Any], Verdict]
@@ -72,6 +74,20 @@ NOTIFIED: Final[list[Row]] = [
     ("answers", {"end": FIN, "early": True, "received": 9, "delimited": False}, FAIL),
     ("half-close", {"received": 140, "answer": WHOLE, "expected": 140, "end": CN}, OK),
     ("half-close", {"received": 140, "answer": WHOLE, "expected": 140, "end": FIN}, WARN),
+    # Another answer than before, such as a 429, is judged by itself.
+    ("half-close", {"received": 60, "answer": REFUSED, "status": 200, "expected": 900, "end": CN}, NOTE),
+    ("half-close", {"received": 60, "answer": OTHER, "status": 200, "expected": 900, "end": CN}, NOTE),
+    ("half-close", {"received": 60, "answer": OTHER, "status": 200, "expected": 900, "end": FIN}, FAIL),
+    ("half-close", {"received": 60, "answer": OTHER_PART, "status": 200, "expected": 900, "end": CN}, LOSS),
+    ("half-close", {"received": 60, "answer": OTHER, "status": 429, "expected": 900, "end": CN}, LOSS),
+    ("half-close", {"received": 0, "status": 200, "expected": 900, "end": CN}, LOSS),
+    # An answer that was cut, or lasts until the end, was never idle.
+    ("idle", {"received": 80, "answer": PART, "end": CN}, LOSS),
+    ("idle", {"received": 80, "answer": PART, "end": FIN}, LOSS),
+    ("idle", {"received": 80, "answer": PART, "end": SILENCE}, UNKNOWN),
+    ("idle", {"received": 80, "answer": PART, "end": SILENCE, "asked": False}, OK),
+    ("idle", {"received": 80, "answer": ENDLESS, "end": FIN}, FAIL),
+    ("idle", {"received": 80, "answer": ENDLESS, "end": CN}, OK),
     ("half-close", {"received": 140, "answer": WHOLE, "expected": 140, "end": SILENCE}, NOTE),
     ("half-close", {"received": 140, "answer": WHOLE, "expected": 140, "end": SILENCE, "tls13": False}, WARN),
     # The ending is clean, and the data is lost.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 import ssl
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 import pytest
@@ -320,10 +322,13 @@ def test_a_server_that_waits_for_the_rest_of_a_handshake_is_noted() -> None:
 # -- other protocols ---------------------------------------------------------------------------------------------------
 
 
-def test_nothing_is_sent_before_the_greeting() -> None:
+@pytest.mark.parametrize("first", [b"", b"220-wait for the next line\r\n"])
+def test_nothing_is_sent_before_the_last_line_of_the_greeting(first: bytes) -> None:
     early: list[bytes] = []
 
     async def greets(stream: bowout.Stream) -> None:
+        if first:
+            await stream.send(first)
         try:
             async with asyncio.timeout(0.1):
                 early.append(await stream.receive())
@@ -339,6 +344,85 @@ def test_nothing_is_sent_before_the_greeting() -> None:
     found = asyncio.run(main())
     assert (found.verdict, found.facts["received"], found.facts["complete"]) == (OK, len(b"221 bye\r\n"), True)
     assert early == []
+
+
+@pytest.mark.parametrize("first", [b"", b"220-wait for the next line\r\n"])
+def test_nothing_is_sent_to_a_server_that_does_not_greet_in_time(first: bytes) -> None:
+    heard: list[bytes] = []
+
+    async def waits(stream: bowout.Stream) -> None:
+        if first:
+            await stream.send(first)
+        with contextlib.suppress(bowout.BowoutError):
+            heard.append(await stream.receive())
+
+    async def main() -> None:
+        async with serve(waits, context=server_context(default_ca())) as server:
+            with pytest.raises(TimeoutError, match="no greeting within"):
+                await probe("reply-end", prepared(server.port, ours(), protocol="smtp", pace=BRISK))
+
+    asyncio.run(main())
+    assert not any(heard)
+
+
+def breaks_tls(act: Act) -> None:
+    act.handshake()
+    act.read_until(END)
+    act.send(ANSWER)
+    act.send_raw(b"\x17\x03\x03\x00\x30" + bytes(0x30))
+
+
+@pytest.mark.parametrize(("tls", "rule"), [("1.2", "RFC 5246 §7.2.1"), ("1.3", "RFC 8446 §6.1")])
+def test_the_version_is_known_after_a_fatal_error_too(tls: TLSVersion, rule: str) -> None:
+    found = play(breaks_tls, "reply-end", tls=tls)
+    assert (found.verdict, found.rule, found.facts["end"]) == (WARN, rule, "a record that breaks TLS")
+
+
+def greets_late(act: Act) -> None:
+    act.handshake()
+    act.silence(0.3)  # longer than a probe waits for silence
+    act.send(b"220 hello\r\n")
+    act.wait_for("alert")
+    act.fin()
+
+
+def test_a_late_greeting_is_no_answer_to_our_alert() -> None:
+    assert play(greets_late, "fatal-alert", protocol="smtp").verdict is OK
+
+
+def goes_first(act: Act) -> None:
+    act.handshake()
+    act.close_notify()
+    act.fin()
+
+
+@pytest.mark.parametrize("name", ["bad-record", "fatal-alert"])
+def test_a_server_that_has_ended_before_us_says_nothing_about_our_records(name: str) -> None:
+    assert play(goes_first, name, pace=replace(PATIENT, settle=60.0)).verdict is Verdict.SKIPPED
+
+
+def closes_after_its_answer(act: Act) -> None:
+    act.handshake()
+    act.read_until(END)
+    act.send(b"HTTP/1.0 200 OK\r\n\r\nhello")
+    act.fin()
+
+
+def test_an_answer_without_a_length_that_a_bare_fin_ends_was_never_idle() -> None:
+    assert play(closes_after_its_answer, "idle", idle=60.0).verdict is Verdict.FAIL
+
+
+def times_out(act: Act) -> None:
+    act.handshake()
+    act.read_until(END)
+    act.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
+    act.silence(0.1)
+    act.send(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
+    act.close_notify()
+
+
+def test_a_408_after_an_answer_is_no_part_of_it() -> None:
+    assert play(times_out, "idle", idle=60.0).verdict is OK
 
 
 def starts_tls(opening: Opening) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bowout._text import clip, clock, columns, escape, flow, size, step, wrap
+from bowout._text import cell, clip, clock, columns, escape, flow, size, step, wrap
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
 
@@ -97,3 +97,15 @@ def test_a_time_and_a_size_are_short(seconds: float, count: int) -> None:
 @given(st.floats(0, 1, exclude_max=True))
 def test_a_step_of_less_than_a_second_is_short(seconds: float) -> None:
     assert len(step(seconds)) <= 8
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["=1+1", "+1", "-1", "@x", "\t=1", "\r=1", "\n=1", "  =1", "＝1", "＋1", "－1", "＠x"],  # noqa: RUF001
+)
+def test_a_cell_is_no_formula(text: str) -> None:
+    assert cell(text) == f"'{escape(text)}"
+
+
+def test_a_cell_keeps_numbers_and_escapes_text() -> None:
+    assert (cell(-1), cell(1.5), cell(None), cell("a=b\x1b")) == ("-1", "1.5", "", "a=b\\x1b")

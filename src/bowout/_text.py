@@ -19,6 +19,9 @@ _INVISIBLE: Final = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
 
+#: First characters by which a spreadsheet takes a cell for a formula.
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001  (Excel takes both)
+
 #: Number of bytes below which a size is shown exactly: it is short enough.
 _EXACT_BELOW: Final = 100_000
 _UNITS: Final = ("KiB", "MiB", "GiB", "TiB", "PiB")
@@ -64,6 +67,20 @@ def _is_plain(char: str, *, ascii_only: bool) -> bool:
 
 def _code(char: str) -> str:
     return char.encode("unicode_escape").decode("ascii")
+
+
+def cell(value: object) -> str:
+    """Return `value` as a cell of CSV that no spreadsheet takes for a formula, and that no byte of a peer leaves.
+
+        >>> cell("=1+1"), cell(-1), cell(None)
+        ("'=1+1", '-1', '')
+
+    A number stays one, and None is an empty cell. The commas and quotation marks are the CSV writer's task.
+    """
+    if isinstance(value, int | float):
+        return str(value)
+    text = "" if value is None else str(value)
+    return f"'{escape(text)}" if text.lstrip(" ").startswith(_FORMULA) else escape(text)
 
 
 # -- sizes and times ---------------------------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 _CHUNK: Final = 1 << 16
 #: Length, in bytes, of a record that decrypts to nothing.
 _BAD_LENGTH: Final = 48
+_ENDED: Final = "the server ended the connection before anything was sent"
 
 
 class _ScriptedProbe:
@@ -92,11 +93,16 @@ class _ScriptedProbe:
                 else:
                     rest = rest[count:]
 
-    async def read_to_end(self, timeout: float) -> float:
-        """Read until the server has ended the connection, for `timeout` seconds at most; return the time it took."""
+    async def read_to_end(self, timeout: float, *, until_data: bool = False) -> float:
+        """Read until the server has ended the connection, for `timeout` seconds at most; return the time it took.
+
+        Args:
+            timeout: the longest time, in seconds.
+            until_data: stop at the first data, too.
+        """
         began = self._backend.time()
         async with self._backend.move_on_at(began + timeout):
-            while not self._ended:
+            while not self._ended and not (until_data and self.received):
                 if not self.tls.read_record():
                     await self._receive()
                 self._look()
@@ -111,6 +117,9 @@ class _ScriptedProbe:
         else:
             if count:
                 self.tls.receive_data(bytes(self._scratch[:count]))
+                await (
+                    self._backend.checkpoint()
+                )  # A server that always has more must not keep the loop from its timers.
             else:
                 self.tls.receive_eof()
 
@@ -131,17 +140,24 @@ class _ScriptedProbe:
                 case _:
                     pass
 
-    def forget(self) -> None:
-        """Forget the data that came so far: it is no answer to what the probe sends next."""
+    async def settle(self, check: Check) -> bool:
+        """Wait until the server is silent, after its greeting; return whether it has not ended the connection.
+
+        The data that came so far is forgotten: it is no answer to what the probe sends next.
+        """
+        if check.talk.greeting is not None:
+            await self.read_to_end(check.pace.connection, until_data=True)
+        await self.read_to_end(check.pace.settle)
         self.received = 0
+        return self.end is None
 
 
 async def bad_record(check: Check) -> list[Run]:
     """Send a record that cannot be decrypted."""
     async with _connection(check) as probe:
         await probe.handshake(None, check.pace.opening)
-        await probe.read_to_end(check.pace.settle)
-        probe.forget()
+        if not await probe.settle(check):
+            return [Run(skipped=_ENDED)]
         probe.tls.queue(record_header(APPLICATION_DATA, _BAD_LENGTH) + os.urandom(_BAD_LENGTH))
         return [await _result(check, probe)]
 
@@ -150,8 +166,8 @@ async def fatal_alert(check: Check) -> list[Run]:
     """Send a fatal alert."""
     async with _connection(check) as probe:
         await probe.handshake(None, check.pace.opening)
-        await probe.read_to_end(check.pace.settle)
-        probe.forget()
+        if not await probe.settle(check):
+            return [Run(skipped=_ENDED)]
         probe.tls.queue(probe.tls.seal(ALERT, bytes([FATAL, ALERT_CODES["internal_error"]])))
         return [await _result(check, probe)]
 

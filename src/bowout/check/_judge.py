@@ -185,6 +185,8 @@ def _ended_by_itself(run: Run) -> Judged:
 
 
 def _half_close(run: Run) -> Judged:
+    if run.status is not None and run.answer.status not in {None, run.status} and not run.cut:
+        return _another(run, "answer")
     if run.end is ServerEnd.SILENCE:
         return _half_open(run)
     if _is_less(run):
@@ -247,7 +249,11 @@ def _bare_fin(run: Run) -> Judged:
 
 def _idle(run: Run) -> Judged:
     if run.end is ServerEnd.SILENCE:
+        if run.asked and run.answer.complete is False:
+            return _unended(run, "answer")
         return Judged(Verdict.OK, f"it kept the idle connection for {run.seconds:.1f} s", run.rule)
+    if run.asked and run.answer.status is not None and not run.answer.complete:
+        return _answered(run)  # It was never idle: the answer lasts until the end, or is cut.
     after = f"after {run.seconds:.1f} s"
     if run.end is ServerEnd.CLOSE_NOTIFY:
         return Judged(Verdict.OK, f"it ended the idle connection {after}, with close_notify", run.rule)
@@ -271,7 +277,7 @@ def _in_flight(run: Run) -> Judged:
 
 def _unread_input(run: Run) -> Judged:
     if run.answer.status is not None and run.status is not None and run.answer.status != run.status:
-        return _refused_input(run)
+        return _another(run, "refusal")
     if reason := _too_small(run):
         return Judged(Verdict.SKIPPED, reason)
     if run.end is ServerEnd.SILENCE:
@@ -284,9 +290,9 @@ def _unread_input(run: Run) -> Judged:
     return Judged(Verdict.WARN, f"the whole answer, with requests of ours unread, then {run.ended}", run.rule)
 
 
-def _refused_input(run: Run) -> Judged:
-    """Judge another answer than the first one: the server refused the requests that nobody had to read."""
-    judged = _answered(run, f"refusal ({run.answer.status})")
+def _another(run: Run, what: str) -> Judged:
+    """Judge another answer than the first one by itself: too many requests, or some that nobody had to read."""
+    judged = _answered(run, f"{what} ({run.answer.status})")
     verdict = Verdict.NOTE if judged.verdict is Verdict.OK else judged.verdict
     return Judged(verdict, f"it answered {run.answer.status} and not {run.status}: {judged.says}", judged.rule)
 

@@ -82,10 +82,18 @@ class Check:
         """Open a connection, and hear the greeting of a server that speaks first.
 
         The greeting is not a part of the answer; an end instead of it shows in the next read.
+
+        Raises:
+            TimeoutError: it did not come. Nothing may be sent before it: a mail server takes that for an attack.
         """
         connection = await self.opener.open()
-        if self.talk.greets:
-            await connection.read_line(self.pace.connection)
+        greeting = self.talk.greeting
+        if greeting is not None:
+            heard = await connection.read_until(
+                lambda now: greeting.search(now.answer.tail) is not None, self.pace.connection
+            )
+            if heard.end is ServerEnd.SILENCE and greeting.search(heard.answer.tail) is None:
+                raise TimeoutError(f"no greeting within {heard.seconds:.1f} s")
         return connection
 
 
@@ -126,7 +134,7 @@ async def half_close(check: Check) -> list[Run]:
         await connection.send(check.talk.request, eof=True, timeout=check.pace.connection)
         heard = await connection.read_to_end(check.pace.connection)
         ending = await connection.close(check.pace.close)
-        runs.append(check.run(connection, heard, ending, expected=expected))
+        runs.append(check.run(connection, heard, ending, expected=expected, status=baseline.answer.status))
         if heard.end is ServerEnd.SILENCE:
             break  # Another wait would tell nothing new, and keep a connection of the server busy.
     return runs
@@ -176,9 +184,14 @@ async def idle(check: Check) -> list[Run]:
         heard = await connection.read_until(
             lambda now: check.talk.measure(now.answer).complete is True, check.pace.connection
         )
+    answer = check.talk.measure(heard.answer)
     if heard.end is ServerEnd.SILENCE:
         heard = await connection.read_to_end(check.idle, heard)
-    return [check.run(connection, heard, await connection.close(check.pace.close))]
+    if not answer.complete:
+        answer = check.talk.measure(heard.answer)
+    # What follows a complete answer, such as a 408, is no part of it.
+    ending = await connection.close(check.pace.close)
+    return [check.run(connection, heard, ending, answer=answer, asked=bool(check.talk.lasting))]
 
 
 async def in_flight(check: Check) -> list[Run]:

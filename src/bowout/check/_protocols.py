@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -38,7 +39,7 @@ class Speech:
         protocol: the name of the protocol.
         request: a request after whose answer the server ends the connection; empty to send nothing.
         measure: judges whether an answer is complete.
-        greets: whether the server speaks first, and has to be heard before anything is sent.
+        greeting: the last line with which a server that speaks first lets us speak; None if it does not.
         lasting: a request after whose answer the connection stays open; empty if there is none.
         bad: a request that the server has to refuse; empty if there is no harmless one.
         get: makes a request for a path; None if the protocol has no paths. Its flag: the server is to end.
@@ -47,7 +48,7 @@ class Speech:
     protocol: ProtocolName
     request: bytes
     measure: Callable[[Received], Completeness]
-    greets: bool = False
+    greeting: re.Pattern[bytes] | None = None
     lasting: bytes = b""
     bad: bytes = b""
     get: Callable[[str, bool], bytes] | None = None
@@ -88,15 +89,18 @@ def conversation(
         return Speech(protocol, startup + b"X\0\0\0\4", _answer.messages)
     if protocol == "redis":
         return Speech(protocol, b"PING\r\nQUIT\r\n", _answer.last_line(rb"\+OK"))
-    request, last = _LINES[protocol]
-    return Speech(protocol, request, _answer.last_line(last), greets=starttls is None)
+    request, last, greeting = _LINES[protocol]
+    return Speech(protocol, request, _answer.last_line(last), greeting=greeting if starttls is None else None)
 
 
-#: A request that ends the connection, and the last line of its answer.
+_A_LINE: Final = re.compile(rb"\n")
+_REPLY: Final = rb"\d{3}(?: |(?=\r?\n))"
+#: A request that ends the connection, the last line of its answer, and that of the greeting.
 _LINES: Final = {
-    "smtp": (b"QUIT\r\n", rb"\d{3} "),
-    "imap": (b"a LOGOUT\r\n", rb"a (?:OK|NO|BAD)\b"),
-    "pop3": (b"QUIT\r\n", rb"(?:\+OK|-ERR)"),
+    # Some servers greet in several lines, and refuse clients that speak before the last one.
+    "smtp": (b"QUIT\r\n", _REPLY, re.compile(rb"(?:\A|\n)" + _REPLY + rb"[^\n]*\n")),
+    "imap": (b"a LOGOUT\r\n", rb"a (?:OK|NO|BAD)\b", _A_LINE),
+    "pop3": (b"QUIT\r\n", rb"(?:\+OK|-ERR)", _A_LINE),
 }
 
 

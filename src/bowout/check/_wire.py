@@ -67,6 +67,10 @@ class ProbeConnection:
         backend: the event loop.
         transport: the connection; it belongs to this object from now on.
         make: makes its TLS, with the loop's clock.
+
+    Attributes:
+        tls: the connection.
+        version: the version of TLS; None before the handshake. OpenSSL itself forgets it after a fatal error.
     """
 
     def __init__(
@@ -77,16 +81,12 @@ class ProbeConnection:
         self._scratch = memoryview(bytearray(_CHUNK))
         self._gone = False
         self.tls: SansIOConnection = make(backend, transport)
+        self.version: str | None = None
 
     @property
     def is_tls13(self) -> bool:
         """Whether TLS 1.3 was agreed on."""
         return self.version == "TLSv1.3"
-
-    @property
-    def version(self) -> str | None:
-        """The version of TLS."""
-        return self.tls.ssl_object.version()
 
     # -- the ways on ---------------------------------------------------------------------------------------------
 
@@ -105,6 +105,7 @@ class ProbeConnection:
                 with contextlib.suppress(OSError):
                     await self._flush()  # An alert may be queued.
                 raise
+            self.version = self.tls.ssl_object.version()
             await self._flush()
         if scope.expired:
             raise HandshakeTimeout(f"the handshake was not done within {timeout:g} s")
@@ -134,10 +135,6 @@ class ProbeConnection:
         self._transport.send_fin()
         self.tls.fin_sent()
 
-    async def read_line(self, timeout: float) -> Heard:
-        """Read until the server has sent a line; `end` is SILENCE if it has, or has not in time."""
-        return await self._read(timeout, lambda heard: b"\n" in heard.answer.tail)
-
     async def read_until(self, done: Callable[[Heard], bool], timeout: float) -> Heard:
         """Read until `done`, the server's end, or `timeout` seconds."""
         return await self._read(timeout, done)
@@ -150,7 +147,8 @@ class ProbeConnection:
         heard = heard or Heard()
         began = self._backend.time()
         async with self._backend.move_on_at(began + timeout):
-            while not done(heard):
+            # What is buffered is read without a turn of the loop: the time is looked at, too.
+            while not done(heard) and self._backend.time() < began + timeout:
                 try:
                     data = self.tls.read()
                 except (Truncated, Reset, AlertReceived, ProtocolViolation) as error:
@@ -183,6 +181,8 @@ class ProbeConnection:
                         result = "FIN"
                     elif count is None:
                         await self._transport.wait(read=True, write=False)
+                    else:
+                        await self._backend.checkpoint()  # As in `_receive`.
         return result
 
     # -- the end -------------------------------------------------------------------------------------------------
@@ -205,7 +205,9 @@ class ProbeConnection:
                 continue
             moved = self._send_some()
             room = min(self.tls.room, _CHUNK)
-            if not (self._receive_some(room) if room else False) and not moved:
+            if (self._receive_some(room) if room else False) or moved:
+                await self._backend.checkpoint()  # As in `_receive`.
+            else:
                 async with self._backend.move_on_at(self._backend.time() + self.tls.timeout):
                     await self._transport.wait(read=bool(room), write=bool(self.tls.data_to_send()))
         self._transport.close(deadline=self._backend.time())
@@ -237,6 +239,8 @@ class ProbeConnection:
     async def _receive(self) -> None:
         while not self._gone and not self._receive_some(_CHUNK):
             await self._transport.wait(read=True, write=False)
+        # If the server sends faster than we read, nothing waits: deadlines and signals need a turn of the loop.
+        await self._backend.checkpoint()
 
     def _receive_some(self, room: int) -> bool:
         """Receive what is there; tell whether that was something, or the end."""

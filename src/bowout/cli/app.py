@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 import sys
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import typer
 
 from bowout.cli import version as about
 from bowout.cli.check.command import CHECK_STATUSES, check
+from bowout.cli.check.formats import NAGIOS_UNKNOWN, nagios_error
 from bowout.cli.connect.command import connect
 from bowout.cli.console import output
 from bowout.cli.demo.command import demo
@@ -122,8 +124,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         result: Any = app(with_values(arguments), prog_name="bowout", standalone_mode=False)
     except UsageError as error:
-        output.error(str(error), error.hint)
-        return output.USAGE
+        return _refuse(str(error), error.hint, arguments)
     except FleetError as error:
         output.error(str(error), error.hint)
         return output.HERE
@@ -133,13 +134,34 @@ def run(arguments: Sequence[str]) -> int:
         # The base of typer's own usage errors has had several names and places.
         if not hasattr(error, "format_message"):
             raise
-        if text := error.format_message():
-            output.error(_plain(text), _hint(text, arguments))
-        return output.USAGE
+        text = error.format_message()
+        return _refuse(_plain(text), _hint(text, arguments), arguments) if text else output.USAGE
     if not isinstance(result, _Status) and result == output.INTERRUPTED:
         raise KeyboardInterrupt
     sys.stdout.flush()  # A write error must be found here, not at the interpreter's exit.
     return result.number if isinstance(result, _Status) else int(result or 0)
+
+
+def _refuse(message: str, hint: str | None, arguments: Sequence[str]) -> int:
+    """Report a usage error; return the exit status. A plugin of Nagios reports on stdout, and has a status for it."""
+    if not _is_plugin(arguments):
+        output.error(message, hint)
+        return output.USAGE
+    sys.stdout.write(nagios_error(message, hint))
+    sys.stdout.flush()
+    return NAGIOS_UNKNOWN
+
+
+def _is_plugin(arguments: Sequence[str]) -> bool:
+    """Tell whether these arguments, which may be wrong, are those of ``bowout check --format nagios``."""
+    if list(arguments[:1]) != ["check"]:
+        return False
+    forms = [
+        following if word == "--format" else word.removeprefix("--format=")
+        for word, following in itertools.pairwise([*arguments, ""])
+        if word == "--format" or word.startswith("--format=")
+    ]
+    return forms[-1:] == ["nagios"]
 
 
 def _plain(text: str) -> str:

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from bowout._text import escape
+from bowout._text import cell
 from bowout.fleet._errors import FleetError
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ COLUMNS: Final = {
 }
 #: Rows of one group of Parquet.
 _GROUP: Final = 10_000
-#: First characters by which a spreadsheet takes a cell for a formula.
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001  (Excel takes both)
 
 
 def write_json_lines(reports: Iterable[Mapping[str, Any]], path: Path) -> None:
@@ -48,7 +46,7 @@ def write_csv(reports: Iterable[Mapping[str, Any]], path: Path) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
-        writer.writerows([safe_cell(value) for value in row.values()] for row in _findings(reports))
+        writer.writerows([cell(value) for value in row.values()] for row in _findings(reports))
 
 
 def write_parquet(reports: Iterable[Mapping[str, Any]], path: Path) -> None:
@@ -96,14 +94,6 @@ def export(reports: Iterable[Mapping[str, Any]], path: Path) -> None:
         raise FleetError(
             f"cannot write '{path}': {error.strerror or error}", "the store is unchanged: export it elsewhere"
         ) from error
-
-
-def safe_cell(value: object) -> object:
-    """Return `value` as a cell that no spreadsheet takes for a formula, and that no byte of a server leaves."""
-    if not isinstance(value, str):
-        return value
-    text = escape(value)
-    return f"'{text}" if value.lstrip(" ").startswith(_FORMULA) else text
 
 
 def _findings(reports: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -53,7 +53,7 @@ CHECK_STATUSES: Final = (
     " 10  a verdict is that of --fail-on, or worse",
     "130  interrupted by Ctrl-C before it was done",
     "With --format nagios: 0 OK, 1 WARN, 2 FAIL or DATA-LOSS,",
-    "     3 UNKNOWN",
+    "     3 UNKNOWN, wrong options, and failures here",
 )
 
 _TEXT: Final = _Format("text")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
 from xml.etree import ElementTree as ET
 
-from bowout._text import escape
+from bowout._text import cell, escape
 from bowout.check import Verdict
 from bowout.cli.check.text import TextWriter
 from bowout.cli.console import output
@@ -100,8 +100,6 @@ class JsonLinesWriter(OneByOne):
 #: Columns of the table: those of the endpoint, and those of the finding.
 _ENDPOINT: Final = ("endpoint", "address", "starttls", "protocol", "tls")
 _FINDING: Final = ("probe", "verdict", "says", "rule", "runs", "lost", "seconds")
-#: The first characters by which a spreadsheet takes a cell for a formula.
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 class CsvWriter(OneByOne):
@@ -119,14 +117,6 @@ class CsvWriter(OneByOne):
         text = io.StringIO(newline="")
         csv.writer(text, lineterminator="\r\n").writerows([cell(value) for value in row] for row in rows)
         return text.getvalue()
-
-
-def cell(value: object) -> str:
-    """Return `value` as a cell that no spreadsheet takes for a formula."""
-    if isinstance(value, int | float):
-        return str(value)
-    text = "" if value is None else escape(str(value))
-    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 class JUnitWriter(AllAtOnce):
@@ -193,6 +183,10 @@ def often(finding: Data) -> str:
     return f" ({finding['lost']} of {finding['runs']} runs lost bytes)" if finding["lost"] else ""
 
 
+#: Exit status of a plugin that knows nothing: wrong arguments, too, and failures of its own.
+NAGIOS_UNKNOWN: Final = 3
+
+
 class NagiosWriter(AllAtOnce):
     """The output of a plugin of Nagios: the summary first, then a line for each finding."""
 
@@ -211,6 +205,11 @@ class NagiosWriter(AllAtOnce):
         for report in reports:
             lines += [_plain(f"{report['endpoint']} {each['probe']} {sentence(each)}") for each in report["findings"]]
         return "\n".join(lines) + "\n"
+
+
+def nagios_error(message: str, hint: str | None) -> str:
+    """Return the output of a plugin that could do nothing: its exit status is `NAGIOS_UNKNOWN`."""
+    return f"TLS ENDING UNKNOWN - {_plain(message)}\n" + (f"hint: {_plain(hint)}\n" if hint else "")
 
 
 def _told(report: Data) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from bowout._text import clip, escape
 from bowout.check import Verdict
 from bowout.check import check as check_endpoint
-from bowout.cli.check.formats import FORMATS, Style
+from bowout.cli.check.formats import FORMATS, NAGIOS_UNKNOWN, Style
 from bowout.cli.console import output
 from bowout.cli.console.signals import LeaveSignals
 from bowout.cli.shared.usage import UsageError
@@ -43,10 +43,10 @@ _NAGIOS: Final = {
     Verdict.WARN: 1,
     Verdict.FAIL: 2,
     Verdict.DATA_LOSS: 2,
-    Verdict.UNKNOWN: 3,
+    Verdict.UNKNOWN: NAGIOS_UNKNOWN,
 }
 #: Order of badness of these statuses: unknown is better than a known fault.
-_NAGIOS_ORDER: Final = (0, 3, 1, 2)
+_NAGIOS_ORDER: Final = (0, NAGIOS_UNKNOWN, 1, 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +101,7 @@ async def _run(plan: CheckPlan, file: ReportFile, signals: LeaveSignals) -> int:
     file.write(writer.all([each.to_dict() for each in reports]))
     _hint(reports, plan)
     if file.failed:
-        return output.HERE
+        return NAGIOS_UNKNOWN if plan.form == "nagios" else output.HERE
     return nagios_status(reports) if plan.form == "nagios" else status_of(reports, plan.fail_on)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from bowout._text import escape, wrap
+from bowout._text import columns, escape, wrap
 from bowout.check import Verdict
 from bowout.ending import Ending
 from bowout.ladder import render_text
@@ -44,7 +44,7 @@ class TextWriter:
 
     def one(self, report: Data) -> str:
         """Return the report of one endpoint."""
-        lines = [self._head(report)]
+        lines = self._head(report)
         findings = report["findings"]
         said = {(each["verdict"], each["says"]) for each in findings}
         if len(findings) > 1 and len(said) == 1 and said.pop()[0] == str(Verdict.UNKNOWN):
@@ -62,13 +62,17 @@ class TextWriter:
         told = ", ".join(f"{counts[each]} {each}" for each in sorted(counts, reverse=True))
         return f"{len(reports)} endpoints: {told}\n"
 
-    def _head(self, report: Data) -> str:
+    def _head(self, report: Data) -> list[str]:
         known = (report["address"], report["tls"], report["protocol"], report["starttls"] and "after STARTTLS")
         about = ", ".join(self._safe(part) for part in known if part and part != report["endpoint"])
         verdict = Verdict(report["verdict"])
         count = report["connections"]
         times = f"{count} connection{'' if count == 1 else 's'}, {report['seconds']:.1f} s"
-        return f"{self._safe(report['endpoint'])}: {self._colour(str(verdict), verdict)} ({about}; {times})"
+        endpoint, told = self._safe(report["endpoint"]), f"({about}; {times})"
+        head = f"{endpoint}: {self._colour(str(verdict), verdict)}"
+        if columns(f"{endpoint}: {verdict} {told}") <= self._style.width:
+            return [f"{head} {told}"]
+        return [head, *(f"  {line}" for line in wrap(told, self._style.width - 2))]
 
     def _finding(self, finding: Data) -> list[str]:
         verdict = Verdict(finding["verdict"])
