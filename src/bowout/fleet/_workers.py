@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bowout.fleet._errors import FleetError
 from bowout.fleet._prober import ProbeFactory, Prober
+from bowout.fleet._process import collecting_less
 from bowout.fleet._rows import slim
 from bowout.fleet._run import GATHERING
 
@@ -215,7 +216,8 @@ def _work(pipe: Connection, factory: ProbeFactory, limits: Limits) -> None:
     except Exception as error:  # noqa: BLE001  (the parent reports it)
         pipe.send(f"{type(error).__name__}: {error}")
         return
-    asyncio.run(_serve(pipe, probe, limits))
+    with collecting_less():
+        asyncio.run(_serve(pipe, probe, limits))
 
 
 async def _serve(pipe: Connection, probe: Any, limits: Limits) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from bowout.check import check
 from bowout.cli.shared.tls_options import Trust
 from bowout.errors import ConnectError, ConnectRefused, ConnectTimeout
+from bowout.fleet import stored_report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,7 +49,7 @@ class CheckFactory:
                 context=context,
                 connect=partial(connect_to, endpoint),
             )
-            return report.to_dict()
+            return stored_report(endpoint, report)
 
         return probe
 

@@ -28,6 +28,7 @@ from bowout.fleet import (
     read_lines,
     run,
 )
+from bowout.fleet._process import collecting_less
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -142,7 +143,8 @@ def go_on(path: str, settings: FleetSettings, placement: Placement) -> int:
         progress = ProgressLine()
         work = run(store, runner, limits, exclusions=exclusions, on_progress=progress)
         try:
-            _loop(placement)(_until_signal(work, signals))
+            with collecting_less():
+                _loop(placement)(_until_signal(work, signals))
         finally:
             progress.end()
         counts = store.counts()
