@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -39,13 +40,14 @@ class HereRunner:
     async def run_pass(self, feed: Feed, writer: ResultWriter) -> None:
         """Probe all targets of `feed`, and deliver and flush each report."""
         async with Prober(self._probe, self._limits, writer.deliver) as prober:
+            feed.on_lookup = prober.wake
             while True:
                 prober.add(feed.next(prober.room))
-                if not prober.idle:
+                if not prober.idle or feed.pending:
                     await prober.progress()
-                    await asyncio.sleep(GATHERING)
                 elif feed.exhausted:
                     return
+                await asyncio.sleep(GATHERING)
                 writer.flush()
 
 
@@ -78,10 +80,8 @@ async def run(
     try:
         while (when := store.next_attempt()) is not None:
             await asyncio.sleep(min(max(when - time.time(), 0), LOOK_EVERY))
-            feed = Feed(store, writer, exclusions or Exclusions())
-            await feed.resolve()
-            writer.flush()
-            await runner.run_pass(feed, writer)
+            with contextlib.closing(Feed(store, writer, exclusions or Exclusions())) as feed:
+                await runner.run_pass(feed, writer)
             writer.flush()
     except asyncio.CancelledError:
         writer.flush()

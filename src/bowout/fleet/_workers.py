@@ -60,6 +60,7 @@ class WorkersRunner:
                 stack.enter_context(contextlib.closing(_Worker(self._factory, self._limits, changed)))
                 for _ in range(self._number)
             ]
+            feed.on_lookup = changed.set
             while True:
                 for endpoint in feed.next(self._room(workers)):
                     workers[worker_of(endpoint.network, self._number)].add(endpoint)
@@ -67,7 +68,8 @@ class WorkersRunner:
                     return
                 for worker in workers:
                     worker.send()
-                await changed.wait()
+                if feed.pending or not all(worker.idle for worker in workers):
+                    await changed.wait()
                 await asyncio.sleep(GATHERING)
                 changed.clear()
                 reported, died = _collect(workers, writer)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bowout import StartTLSName
+    from bowout.check import ProtocolName
     from bowout.fleet import Endpoint, Probe
 
 #: Seconds in which an address has to take a connection.
@@ -32,6 +33,7 @@ class CheckFactory:
     cert: str | None = None
     key: str | None = None
     tls: str | None = None
+    protocol: str | None = None
 
     def __call__(self) -> Probe:
         """Return the probe; its context serves all of its checks.
@@ -45,6 +47,9 @@ class CheckFactory:
             report = await check(
                 endpoint.host,
                 endpoint.port,
+                protocol=cast(
+                    "ProtocolName | None", endpoint.protocol or (self.protocol if not endpoint.starttls else None)
+                ),
                 starttls=cast("StartTLSName | None", endpoint.starttls),
                 context=context,
                 connect=partial(connect_to, endpoint),

@@ -53,6 +53,7 @@ class FleetSettings:
     cert: str | None = None
     key: str | None = None
     tls: str | None = None
+    protocol: str | None = None
     rate: float = 100.0
     per_host: int = 2
     per_network: int = 2
@@ -80,7 +81,7 @@ class FleetSettings:
 
     def factory(self) -> CheckFactory:
         """Return what makes the probe, here or in another process."""
-        return CheckFactory(self.cafile, self.insecure, self.cert, self.key, self.tls)
+        return CheckFactory(self.cafile, self.insecure, self.cert, self.key, self.tls, self.protocol)
 
     def exclusions(self) -> Exclusions:
         """Read the file of ``--exclude``.
