@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import signal
 import socket
 import sqlite3
@@ -245,6 +246,41 @@ def test_diff_tells_what_changed_and_its_status_does(tmp_path: Path, capsys: pyt
     assert "10.0.0.1:443  answers: WARN -> FAIL" in lines
     assert "10.0.0.2:443  endpoint: not there -> OK" in lines
     assert run(["fleet", "diff", a, str(tmp_path / "c.db")]) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
+def test_exclusions_from_a_pipe_are_refused_since_the_second_reading_would_find_none(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    words = ("--store", str(tmp_path / "run.db"), "--exclude", str(tmp_path / "pipe"))
+    done = bowout("fleet", "run", "-", *words, stdin=b"127.0.0.1:1\n")
+    assert done.status == 2
+    assert "is a pipe, and is read more than once" in done.err
+    assert not (tmp_path / "run.db").exists()
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_diff_of_a_store_on_postgresql_says_what_to_do(
+    tmp_path: Path, place: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished(tmp_path / "a.db", "OK")
+    names = [str(tmp_path / "a.db")] * 2
+    names[place] = "postgresql://nobody@127.0.0.1:1/nowhere"
+    assert run(["fleet", "diff", *names]) == 2
+    err = capsys.readouterr().err
+    assert "diff compares files of SQLite" in err
+    assert "hint: bowout fleet export FILE.csv --store NAME" in err
+
+
+def test_lines_that_are_no_utf_8_are_told_by_their_number(tmp_path: Path) -> None:
+    (tmp_path / "all").write_bytes(b"\xef\xbb\xbf0.0.0.0/0\r\n")
+    lines = b"\xef\xbb\xbf10.0.0.1\r\n\xff\xfe\x1b[2J\r\n10.0.0.2 protocol=redis\r\n10.0.0.1\r\n"
+    (tmp_path / "targets").write_bytes(lines)
+    for number, name in enumerate(("-", str(tmp_path / "targets"))):
+        words = ("run", name, "--store", str(tmp_path / f"{number}.db"), "--exclude", str(tmp_path / "all"))
+        done = bowout("fleet", *words, stdin=lines)
+        assert (done.status, done.last) == (0, "2 endpoints: 2 SKIPPED"), done.err
+        assert "note: line 2: " in done.err
+        assert "\x1b" not in done.err
 
 
 def test_a_store_of_another_version_is_an_error_and_not_a_traceback(tmp_path: Path) -> None:

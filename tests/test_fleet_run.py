@@ -112,6 +112,15 @@ def test_what_is_unknown_is_tried_again_once(tmp_path: Path) -> None:
     assert finding["facts"] == {"error": "ConnectionRefusedError"}
 
 
+def test_a_clock_that_is_set_back_does_not_put_off_what_waits(tmp_path: Path) -> None:
+    path = tmp_path / "run.db"
+    fill(path, 3)
+    with Store(path, write=True) as store:
+        targets = store.waiting(-1, 3, now=1e12)
+        store.record([], retry_at={each.id: 4e9 for each in targets})  # in the year 2096
+    assert complete(path, nothing())["verdicts"] == {"OK": 3}
+
+
 def test_a_probe_that_hangs_is_unknown(tmp_path: Path) -> None:
     fill(tmp_path / "run.db", 1)
 

@@ -54,6 +54,9 @@ class ResultWriter:
         store: where they go.
         retry_after: seconds before the second attempt.
         on_progress: called at most once a second.
+
+    Attributes:
+        delivered: the number of reports that were taken.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class ResultWriter:
         self._finished: list[Finished] = []
         self._retries: dict[int, float] = {}
         self._moved: list[Endpoint] = []
+        self.delivered: int = 0
         counts = store.counts()
         self._targets, self._done = counts["targets"], counts["finished"]
         self._told = time.monotonic()
@@ -70,6 +74,7 @@ class ResultWriter:
 
     def deliver(self, endpoint: Endpoint, report: Mapping[str, Any]) -> None:
         """Take the report of `endpoint`; it is finished at the next `flush`."""
+        self.delivered += 1
         unknown = report["verdict"] == str(Verdict.UNKNOWN)
         following = endpoint.at_next() if unknown and _refused(report) else None
         if following is not None:
@@ -120,14 +125,22 @@ class Feed:
 
     Endpoints that are excluded become SKIPPED on the way: they are in the store, and nothing was sent to them.
 
+    Args:
+        store: where they are.
+        writer: takes the reports of what is not probed.
+        exclusions: what to leave alone.
+        now: the time, in Unix time: targets that are to be tried later are left out; None for the clock's.
+
     Attributes:
         pending: the number of lookups that are under way.
         on_lookup: called in the loop when one of them is done, so that `next` may have more.
     """
 
-    def __init__(self, store: FleetStore, writer: ResultWriter, exclusions: Exclusions) -> None:
+    def __init__(
+        self, store: FleetStore, writer: ResultWriter, exclusions: Exclusions, *, now: float | None = None
+    ) -> None:
         self._store, self._writer, self._exclusions = store, writer, exclusions
-        self._now = time.time()
+        self._now = time.time() if now is None else now
         self._after = -1
         self._read_all = False
         self._ready: deque[Endpoint] = deque()

@@ -79,10 +79,18 @@ async def run(
     writer = ResultWriter(store, retry_after=limits.retry_after, on_progress=on_progress)
     try:
         while (when := store.next_attempt()) is not None:
-            await asyncio.sleep(min(max(when - time.time(), 0), LOOK_EVERY))
-            with contextlib.closing(Feed(store, writer, exclusions or Exclusions())) as feed:
+            wait = when - time.time()
+            if 0 < wait <= limits.retry_after:
+                await asyncio.sleep(min(wait, LOOK_EVERY))
+                continue
+            # A longer wait means that the clock was set back meanwhile: the retry is due.
+            now = max(when, time.time())
+            before = writer.delivered
+            with contextlib.closing(Feed(store, writer, exclusions or Exclusions(), now=now)) as feed:
                 await runner.run_pass(feed, writer)
             writer.flush()
+            if writer.delivered == before:
+                await asyncio.sleep(LOOK_EVERY)  # Other runners have all of it.
     except asyncio.CancelledError:
         writer.flush()
         raise

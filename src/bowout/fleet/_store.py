@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import os
 import platform
 import random
 import sqlite3
@@ -58,10 +59,10 @@ class Store:
         exists = self._path.exists()
         if not exists and not create:
             raise StoreError(f"there is no store '{path}'", "make one: bowout fleet run TARGETS --store FILE")
-        with self._explained(), contextlib.ExitStack() as stack:
+        with self._explained("nothing in it was changed"), contextlib.ExitStack() as stack:
             if write:
                 stack.enter_context(self._locked())
-            uri = f"{self._path.absolute().as_uri()}?mode={'rwc' if write and create else 'rw' if write else 'ro'}"
+            uri = _to_write(self._path, create=create) if write else _to_read(self._path)
             self._db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY)
             stack.callback(self._db.close)
             self._prepare(write=write, new=not exists or not self._path.stat().st_size)
@@ -119,8 +120,8 @@ class Store:
         self._open.close()
 
     @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Turn errors of SQLite and of the disk into errors that say what is kept and how to go on."""
+    def _explained(self, hint: str = "") -> Iterator[None]:
+        """Turn errors of SQLite and of the disk into errors that say what is kept and how to go on, or `hint`."""
         try:
             yield
         except (sqlite3.Error, OSError) as error:
@@ -133,7 +134,7 @@ class Store:
             reason = getattr(error, "strerror", None) or error
             raise StoreError(
                 f"cannot use the store '{self._path}': {reason}",
-                "what was finished is kept; mend the cause, then: bowout fleet resume --store " + str(self._path),
+                hint or f"what was finished is kept; mend the cause, then: bowout fleet resume --store {self._path}",
             ) from error
 
     @contextlib.contextmanager
@@ -356,12 +357,23 @@ class Store:
         Only endpoints that at least one of them has finished count; a verdict that a store lacks is None.
         """
         with self._explained():
-            self._db.execute("ATTACH ? AS other", (f"{other.absolute().as_uri()}?mode=ro",))
+            self._db.execute("ATTACH ? AS other", (_to_read(other),))
             try:
                 for host, port, starttls, protocol, probe, here, there in self._db.execute(_DIFFERENCES):
                     yield Endpoint(host, port, starttls or None, protocol=protocol or None), probe, here, there
             finally:
                 self._db.execute("DETACH other")
+
+
+def _to_write(path: Path, *, create: bool) -> str:
+    return f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
+
+
+def _to_read(path: Path) -> str:
+    """Return the URI to read a store, also from a medium on which SQLite cannot make its files beside it."""
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    alone = not path.with_name(path.name + "-wal").exists()  # Then nobody writes, and all of it is in the file.
+    return uri + "&immutable=1" if alone and not os.access(path.absolute().parent, os.W_OK) else uri
 
 
 def _lacking(here: str, there: str, columns: str, condition: str) -> str:

@@ -148,6 +148,8 @@ def parse_endpoint(text: str) -> Endpoint:
         raise ValueError(f"'{starttls[:_SHOWN]}' is not a protocol of STARTTLS: {', '.join(sorted(STARTTLS))}")
     host, port = _split(where)
     try:
+        if "=" in host:
+            raise ValueError
         name = ascii_name(checked_server_hostname(host)).lower()
     except (ValueError, UnicodeError):
         raise ValueError(f"'{where[:_SHOWN]}' is not a valid host or HOST:PORT") from None

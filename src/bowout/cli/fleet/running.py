@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
+import stat
 import sys
 import time
 from dataclasses import asdict, dataclass, fields, replace
@@ -92,6 +93,10 @@ class FleetSettings:
         if self.exclude is None:
             return Exclusions()
         try:
+            if stat.S_ISFIFO(Path(self.exclude).stat().st_mode):
+                raise UsageError(
+                    f"--exclude: '{self.exclude}' is a pipe, and is read more than once", "write it to a file first"
+                )
             with Path(self.exclude).open(encoding="utf-8") as file:
                 return Exclusions(read_lines(file))
         except OSError as error:
@@ -191,7 +196,7 @@ class ProgressLine:
 
     def __call__(self, progress: FleetProgress) -> None:
         """Show `progress`."""
-        rest = f", {clock(progress.remaining)} left" if progress.remaining is not None else ""
+        rest = f", {clock(progress.remaining)} left" if progress.remaining else ""
         text = f"{progress.finished:,} of {progress.targets:,} endpoints, {progress.rate:,.1f} a second{rest}"
         if self._terminal:
             sys.stderr.write(f"\r{text[: output.width(sys.stderr) - 1]}\x1b[K")
