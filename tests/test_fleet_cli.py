@@ -11,9 +11,11 @@ import socket
 import sqlite3
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bowout.check import Finding, Report, Verdict
 from bowout.cli.app import run
 from bowout.cli.fleet.running import ProgressLine
 from bowout.fleet import FleetProgress, Store, parse_endpoint
@@ -51,6 +53,20 @@ def test_a_run_from_stdin_to_its_reports(tmp_path: Path, options: tuple[str, ...
     (first,) = json.loads(bowout("fleet", "report", "--format", "json", "--store", store).out)["reports"]
     assert [each["probe"] for each in first["findings"]][:2] == ["reply-end", "answers"]
     assert first["connections"] <= 8
+
+
+def test_each_line_is_probed_in_its_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoken: dict[str, str | None] = {}
+
+    async def check(host: str, port: int, **options: Any) -> Report:
+        spoken[host] = options["protocol"]
+        return Report(endpoint=f"{host}:{port}", findings=(Finding(probe="reply-end", verdict=Verdict.OK, says=""),))
+
+    monkeypatch.setattr("bowout.cli.fleet.checking.check", check)
+    (tmp_path / "targets").write_text("10.0.0.1\n10.0.1.1 protocol=redis\n10.0.2.1 lmtp\n", encoding="ascii")
+    words = ("run", str(tmp_path / "targets"), "--store", str(tmp_path / "run.db"), "--protocol", "postgres")
+    assert run(["fleet", *words]) == 0
+    assert spoken == {"10.0.0.1": "postgres", "10.0.1.1": "redis", "10.0.2.1": None}
 
 
 def test_what_a_run_cannot_begin_with(tmp_path: Path) -> None:

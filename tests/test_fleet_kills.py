@@ -26,8 +26,10 @@ from unittest import mock
 from bowout.cli.app import run
 from bowout.cli.fleet.running import FleetSettings
 from helpers.fleets import UNLIMITED, slowly
-sys.stderr.write("begun\\n")
-with mock.patch.object(FleetSettings, "factory", lambda _: slowly), \\
+def factory(settings):
+    sys.stderr.write("begun\\n")
+    return slowly
+with mock.patch.object(FleetSettings, "factory", factory), \\
      mock.patch.object(FleetSettings, "limits", lambda _: UNLIMITED):
     sys.exit(run(["fleet", "resume", "--yes", "--store", *sys.argv[1:]]))
 """
