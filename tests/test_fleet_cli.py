@@ -5,14 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import signal
 import socket
 import sqlite3
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bowout.check import Finding, Report, Verdict
 from bowout.cli.app import run
 from bowout.cli.fleet.running import ProgressLine
 from bowout.fleet import FleetProgress, Store, parse_endpoint
@@ -41,12 +44,29 @@ def test_a_run_from_stdin_to_its_reports(tmp_path: Path, options: tuple[str, ...
         )  # fmt: skip
         server.stop()
     assert done.status == 0, done.err
-    assert "note: line 5: 'not an endpoint at all' has more than HOST[:PORT] [STARTTLS]: left out" in done.err
+    assert (
+        "note: line 5: 'not an endpoint at all' has more than HOST[:PORT] [STARTTLS] [protocol=NAME]: left out"
+        in done.err
+    )
     assert done.last == "1 endpoint: 1 OK"
     assert done.out == b""
     (first,) = json.loads(bowout("fleet", "report", "--format", "json", "--store", store).out)["reports"]
     assert [each["probe"] for each in first["findings"]][:2] == ["reply-end", "answers"]
     assert first["connections"] <= 8
+
+
+def test_each_line_is_probed_in_its_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoken: dict[str, str | None] = {}
+
+    async def check(host: str, port: int, **options: Any) -> Report:
+        spoken[host] = options["protocol"]
+        return Report(endpoint=f"{host}:{port}", findings=(Finding(probe="reply-end", verdict=Verdict.OK, says=""),))
+
+    monkeypatch.setattr("bowout.cli.fleet.checking.check", check)
+    (tmp_path / "targets").write_text("10.0.0.1\n10.0.1.1 protocol=redis\n10.0.2.1 lmtp\n", encoding="ascii")
+    words = ("run", str(tmp_path / "targets"), "--store", str(tmp_path / "run.db"), "--protocol", "postgres")
+    assert run(["fleet", *words]) == 0
+    assert spoken == {"10.0.0.1": "postgres", "10.0.1.1": "redis", "10.0.2.1": None}
 
 
 def test_what_a_run_cannot_begin_with(tmp_path: Path) -> None:
@@ -244,16 +264,51 @@ def test_diff_tells_what_changed_and_its_status_does(tmp_path: Path, capsys: pyt
     assert run(["fleet", "diff", a, str(tmp_path / "c.db")]) == 1
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
+def test_exclusions_from_a_pipe_are_refused_since_the_second_reading_would_find_none(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    words = ("--store", str(tmp_path / "run.db"), "--exclude", str(tmp_path / "pipe"))
+    done = bowout("fleet", "run", "-", *words, stdin=b"127.0.0.1:1\n")
+    assert done.status == 2
+    assert "is a pipe, and is read more than once" in done.err
+    assert not (tmp_path / "run.db").exists()
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_diff_of_a_store_on_postgresql_says_what_to_do(
+    tmp_path: Path, place: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished(tmp_path / "a.db", "OK")
+    names = [str(tmp_path / "a.db")] * 2
+    names[place] = "postgresql://nobody@127.0.0.1:1/nowhere"
+    assert run(["fleet", "diff", *names]) == 2
+    err = capsys.readouterr().err
+    assert "diff compares files of SQLite" in err
+    assert "hint: bowout fleet export FILE.csv --store NAME" in err
+
+
+def test_lines_that_are_no_utf_8_are_told_by_their_number(tmp_path: Path) -> None:
+    (tmp_path / "all").write_bytes(b"\xef\xbb\xbf0.0.0.0/0\r\n")
+    lines = b"\xef\xbb\xbf10.0.0.1\r\n\xff\xfe\x1b[2J\r\n10.0.0.2 protocol=redis\r\n10.0.0.1\r\n"
+    (tmp_path / "targets").write_bytes(lines)
+    for number, name in enumerate(("-", str(tmp_path / "targets"))):
+        words = ("run", name, "--store", str(tmp_path / f"{number}.db"), "--exclude", str(tmp_path / "all"))
+        done = bowout("fleet", *words, stdin=lines)
+        assert (done.status, done.last) == (0, "2 endpoints: 2 SKIPPED"), done.err
+        assert "note: line 2: " in done.err
+        assert "\x1b" not in done.err
+
+
 def test_a_store_of_another_version_is_an_error_and_not_a_traceback(tmp_path: Path) -> None:
     path = tmp_path / "run.db"
     fill(path, 1)
     other = sqlite3.connect(path)
-    other.execute("PRAGMA user_version = 2")
+    other.execute("PRAGMA user_version = 99")
     other.close()
     for words in (["status"], ["report"], ["resume"], ["export", "x.csv"]):
         done = bowout("fleet", *words, "--store", str(path))
         assert done.status == 1
-        assert "is a store of version 2" in done.err
+        assert "is a store of version 99" in done.err
         assert "hint: nothing in it was changed" in done.err
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
 import sys
 from collections import defaultdict
 from multiprocessing import resource_tracker
@@ -11,10 +13,13 @@ from typing import Any
 
 import pytest
 
+from bowout.cli.app import run as command
 from bowout.fleet import DaskRunner, Exclusions, Feed, FleetError, ResultWriter, Store, parse_endpoint, run
 from bowout.fleet._dask import LARGEST_SHARD, SHARD, shards_of
+from helpers.commands import bowout, ca_file, environment
 from helpers.fleets import UNLIMITED, fill, killing_once, of_its_process
 from helpers.peers import require_module
+from helpers.serving import serving
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="distributed is tested on Linux only")
 
@@ -121,3 +126,48 @@ def test_a_cluster_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest
         with pytest.raises(FleetError, match="no cluster of Dask") as caught:
             asyncio.run(run(store, runner, UNLIMITED))
     assert "kept" in caught.value.hint
+
+
+_CLUSTER = """
+import sys
+from distributed import LocalCluster
+if __name__ == "__main__":
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster:
+        print(cluster.scheduler_address, flush=True)
+        sys.stdin.read()
+"""
+
+
+def test_the_option_of_the_command_line_probes_real_servers_on_a_cluster(tmp_path: Path) -> None:
+    require_module("distributed", "bowout[dask]")
+    (tmp_path / "cluster.py").write_text(_CLUSTER, encoding="utf-8")
+    store, paths = str(tmp_path / "run.db"), environment(PYTHONPATH=os.pathsep.join(sys.path))
+    with (
+        serving("--www", str(tmp_path)) as server,
+        subprocess.Popen(
+            [sys.executable, str(tmp_path / "cluster.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=paths
+        ) as cluster,
+    ):
+        assert cluster.stdout is not None
+        scheduler = cluster.stdout.readline().decode().strip()
+        lines = f"{server.address}\nlocalhost:{server.address.rpartition(':')[2]}\n"
+        words = ("fleet", "run", "-", "--store", store, "--cafile", ca_file(), "--dask", scheduler)
+        done = bowout(*words, stdin=lines.encode(), env=paths)
+        cluster.communicate()
+        server.stop()
+    assert done.status == 0, done.err
+    assert done.last == "2 endpoints: 2 OK"
+    with Store(store) as opened:
+        assert {each["endpoint"].partition(":")[0] for each in opened.reports()} == {"127.0.0.1", "localhost"}
+
+
+def test_the_option_with_a_cluster_that_is_not_there_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    require_module("distributed", "bowout[dask]")
+    fill(tmp_path / "run.db", 1)
+    monkeypatch.setattr("bowout.fleet._dask._PATIENCE", 0.5)
+    assert command(["fleet", "resume", "--store", str(tmp_path / "run.db"), "--dask", "tcp://127.0.0.1:1"]) == 1
+    err = capsys.readouterr().err
+    assert "error: no cluster of Dask at 'tcp://127.0.0.1:1'" in err
+    assert "hint: what was finished is kept" in err

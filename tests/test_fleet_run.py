@@ -15,7 +15,18 @@ from typing import Any
 
 import pytest
 
-from bowout.fleet import Endpoint, Exclusions, FleetProgress, HereRunner, Limits, Probe, Store, StoreError, run
+from bowout.fleet import (
+    Endpoint,
+    Exclusions,
+    FleetProgress,
+    HereRunner,
+    Limits,
+    Probe,
+    Store,
+    StoreError,
+    parse_endpoint,
+    run,
+)
 from helpers.fleets import UNLIMITED, a_report, fill, made_up, nothing
 from helpers.peers import ROOT
 from helpers.wire import PATIENCE
@@ -101,6 +112,15 @@ def test_what_is_unknown_is_tried_again_once(tmp_path: Path) -> None:
     assert finding["facts"] == {"error": "ConnectionRefusedError"}
 
 
+def test_a_clock_that_is_set_back_does_not_put_off_what_waits(tmp_path: Path) -> None:
+    path = tmp_path / "run.db"
+    fill(path, 3)
+    with Store(path, write=True) as store:
+        targets = store.waiting(-1, 3, now=1e12)
+        store.record([], retry_at={each.id: 4e9 for each in targets})  # in the year 2096
+    assert complete(path, nothing())["verdicts"] == {"OK": 3}
+
+
 def test_a_probe_that_hangs_is_unknown(tmp_path: Path) -> None:
     fill(tmp_path / "run.db", 1)
 
@@ -148,6 +168,97 @@ def test_a_name_that_has_no_address_is_a_row(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(socket, "getaddrinfo", lookup)
     assert complete(path, nothing())["verdicts"] == {"UNKNOWN": 1}
     assert asked == ["nowhere.example"] * 2
+
+
+def named(path: Path, *names: str) -> None:
+    with Store(path, write=True, create=True) as store:
+        store.add(map(parse_endpoint, names))
+
+
+def resolving(monkeypatch: pytest.MonkeyPatch, addresses: Mapping[str, list[str]]) -> None:
+    def lookup(host: str, port: int, **_: Any) -> list[Any]:
+        return [(0, socket.SOCK_STREAM, 6, "", (each, port)) for each in addresses[host]]
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+
+
+def refused(endpoint: Endpoint) -> Mapping[str, Any]:
+    report = a_report(endpoint, "UNKNOWN")
+    report["findings"][0]["facts"] = {"error": "ConnectRefused"}
+    return report
+
+
+def test_probes_begin_before_the_last_name_is_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"n{number}.example" for number in range(5000)]
+    named(tmp_path / "run.db", *names)
+    asked: set[str] = set()
+    asked_before: list[int] = []
+
+    def lookup(host: str, port: int, **_: Any) -> list[Any]:
+        asked.add(host)
+        number = int(host[1:].partition(".")[0])
+        return [(0, socket.SOCK_STREAM, 6, "", (f"10.0.{number >> 8}.{number & 255}", port))]
+
+    async def probe(endpoint: Endpoint) -> Mapping[str, Any]:
+        asked_before.append(len(asked))
+        return a_report(endpoint)
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    counts = complete(tmp_path / "run.db", probe)
+    assert counts["verdicts"] == {"OK": 5000}
+    assert len(asked_before) == 5000
+    assert asked_before[0] <= 2000
+
+
+def test_an_address_that_refuses_gives_way_to_the_next_within_its_own_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named(tmp_path / "run.db", "two.example", "many.example")
+    resolving(
+        monkeypatch,
+        {
+            "two.example": ["2001:db8::1", "2001:db8::1", "192.0.2.1"],
+            "many.example": ["2001:db8::2", "2001:db8::3", "2001:db8::4", "2001:db8::5", "192.0.2.2"],
+        },
+    )
+    tried: dict[str, list[tuple[str | None, str]]] = {"two.example": [], "many.example": []}
+
+    async def probe(endpoint: Endpoint) -> Mapping[str, Any]:
+        tried[endpoint.host].append((endpoint.address, endpoint.network))
+        return a_report(endpoint) if endpoint.address == "192.0.2.1" else refused(endpoint)
+
+    counts = complete(tmp_path / "run.db", probe)
+    assert counts["verdicts"] == {"OK": 1, "UNKNOWN": 1}
+    assert tried["two.example"] == [("2001:db8::1", "2001:db8::/48"), ("192.0.2.1", "192.0.2.0/24")]
+    once = ["2001:db8::2", "192.0.2.2", "2001:db8::3"]
+    assert [address for address, _ in tried["many.example"]] == [*once, *once]
+
+
+def test_an_excluded_address_is_not_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named(tmp_path / "run.db", "two.example")
+    resolving(monkeypatch, {"two.example": ["2001:db8::1", "192.0.2.1"]})
+    tried: list[str | None] = []
+
+    async def probe(endpoint: Endpoint) -> Mapping[str, Any]:
+        tried.append(endpoint.address)
+        return refused(endpoint)
+
+    counts = complete(tmp_path / "run.db", probe, exclusions=Exclusions([(1, "192.0.2.0/24")]))
+    assert counts["verdicts"] == {"UNKNOWN": 1}
+    assert tried == ["2001:db8::1", "2001:db8::1"]
+
+
+def test_only_what_refuses_gives_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named(tmp_path / "run.db", "two.example")
+    resolving(monkeypatch, {"two.example": ["2001:db8::1", "192.0.2.1"]})
+    tried: list[str | None] = []
+
+    async def probe(endpoint: Endpoint) -> Mapping[str, Any]:
+        tried.append(endpoint.address)
+        return a_report(endpoint, "FAIL")
+
+    assert complete(tmp_path / "run.db", probe)["verdicts"] == {"FAIL": 1}
+    assert tried == ["2001:db8::1"]
 
 
 def test_the_limits_hold_while_it_runs(tmp_path: Path) -> None:

@@ -192,3 +192,13 @@ def test_text_that_is_no_unicode_is_stored_escaped(tmp_path: Path) -> None:
         report["findings"][0]["says"] = "half \ud800"
         store.record([(endpoint, report)])
         assert next(store.reports())["findings"][0]["says"] == "half \\ud800"
+
+
+def test_a_store_on_a_medium_that_cannot_be_written_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    finish(tmp_path / "a.db", {"same": "OK", "worse": "OK"})
+    finish(tmp_path / "b.db", {"same": "OK", "worse": "FAIL"})
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with Store(tmp_path / "a.db") as store:
+        assert store.counts()["finished"] == 2
+        assert [where.host for where, *_ in store.differences(tmp_path / "b.db")] == ["worse"] * 2
+        assert not (tmp_path / "a.db-shm").exists()

@@ -31,13 +31,40 @@ def test_an_endpoint_of_a_line(text: str, host: str, port: int, starttls: str | 
     "text",
     [
         "https://example.org/", "a:b", "a:0", "a:65536", "a:\u0661",
-        ":443", "a b c", "a nope", "[::1", "[::1]443", "[a]:1",
+        ":443", "a b c", "a nope", "a protocol=", "a protocol=raw", "a protocol=http smtp", "protocol=http",
+        "[::1", "[::1]443", "[a]:1",
         "a..b", "1:2:3", "a/b", "a\x1b[2J", "x" * 300, "a:" + "9" * 5000, "user@host",
     ],
 )  # fmt: skip
 def test_a_line_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"not|more than"):
         parse_endpoint(text)
+
+
+@pytest.mark.parametrize("name", ["http", "smtp", "imap", "pop3", "postgres", "redis"])
+def test_a_line_may_have_a_protocol(name: str) -> None:
+    parsed = parse_endpoint(f"a.example:1 protocol={name.upper()}")
+    assert (parsed.port, parsed.starttls, parsed.protocol) == (1, None, name)
+    assert parse_endpoint(str(parsed)) == parsed
+    assert parse_endpoint(f"a.example lmtp protocol={name}").key == ("a.example", 24, "lmtp", name)
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("b\u00fccher.example", "xn--bcher-kva.example"),
+        ("BU\u0308CHER.example", "xn--bcher-kva.example"),
+        ("fa\u00df.example", "xn--fa-hia.example"),
+        ("[2001:DB8:0:0::1]", "2001:db8::1"),
+    ],
+)
+def test_two_spellings_of_an_endpoint_are_one(text: str, same: str) -> None:
+    assert parse_endpoint(text) == parse_endpoint(same)
+
+
+def test_a_mark_of_byte_order_and_ends_of_lines_of_windows_are_no_part_of_a_name() -> None:
+    found = [*read_endpoints(io.StringIO("\ufeffa.example\r\nb.example\r\n", newline=""))]
+    assert found == [parse_endpoint("a.example"), parse_endpoint("b.example")]
 
 
 def test_a_bad_line_is_told_with_its_number_and_the_reading_goes_on() -> None:
@@ -73,6 +100,11 @@ def exclusions(*lines: str) -> Exclusions:
         ("example.org", "www.EXAMPLE.org.", None, True),
         ("example.org", "badexample.org", None, False),
         ("*.example.org", "example.org", None, True),
+        ("example.org.", "www.example.org", None, True),
+        ("b\u00fccher.example", "www.xn--bcher-kva.example", None, True),
+        ("xn--bcher-kva.example", "B\u00fccher.example", None, True),
+        ("::ffff:192.0.2.0/120", "a.example", "192.0.2.9", True),
+        ("::ffff:192.0.2.0/120", "a.example", "192.0.3.9", False),
     ],
 )
 def test_what_is_excluded(line: str, host: str, address: str | None, excluded: bool) -> None:

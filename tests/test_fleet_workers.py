@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from bowout.fleet import FleetError, Limits, Store, WorkersRunner, run
+from bowout.fleet import Exclusions, FleetError, Limits, Store, WorkersRunner, run
 from bowout.fleet._workers import worker_of
 from helpers.fleets import UNLIMITED, broken, fill, made_up, nothing, of_its_process, suicidal
 
@@ -99,3 +99,13 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
     fill(path, 10)
     complete(path, WorkersRunner(nothing, UNLIMITED, 2))
     assert multiprocessing.active_children() == []
+
+
+def test_targets_that_are_all_excluded_do_not_stop_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "run.db"
+    fill(path, 500)
+    everything = Exclusions([(1, "10.0.0.0/8")])
+    few = Limits(rate=1e9, at_once=2, retry_after=0.0)
+    with Store(path, write=True) as store:
+        asyncio.run(run(store, WorkersRunner(nothing, few, 1), few, exclusions=everything))
+        assert store.counts()["verdicts"] == {"SKIPPED": 500}

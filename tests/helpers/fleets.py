@@ -54,6 +54,16 @@ async def probe_nothing(endpoint: Endpoint) -> Mapping[str, Any]:
     return a_report(endpoint, "DATA-LOSS" if endpoint.id % 100 == 7 else "OK")
 
 
+def slowly() -> Probe:
+    """A probe that takes a moment, so that a run can be met in the middle."""
+
+    async def probe(endpoint: Endpoint) -> Mapping[str, Any]:
+        await asyncio.sleep(0.05)
+        return a_report(endpoint)
+
+    return probe
+
+
 def nothing() -> Probe:
     """The factory of `probe_nothing`."""
     return probe_nothing

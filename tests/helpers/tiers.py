@@ -49,6 +49,7 @@ _AT_NIGHT: Final = re.compile(
     r"|^test_no_reachable_world_hangs_or_lies\[a bad record, 1\.2\]"
     r"|^test_good_clients_are_served_among_a_thousand_bad_ones\[uvloop"
     r"|^test_a_library_does_what_is_recorded"
+    r"|^test_thirty_endings_at_any_moment"
     r"|^test_a_hundred_thousand_connections"
     r"|-installed-asyncio-1\.2\]$"
 )

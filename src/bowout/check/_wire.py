@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import socket
+import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -28,6 +29,16 @@ if TYPE_CHECKING:
 
 #: Number of bytes to receive at once.
 _CHUNK: Final = 1 << 16
+
+
+class _Scratch(threading.local):
+    """Memory to receive into, one for each thread: no connection keeps anything in it from one call to the next."""
+
+    def __init__(self) -> None:
+        self.memory = memoryview(bytearray(_CHUNK))
+
+
+_SCRATCH: Final = _Scratch()
 
 
 class ServerEnd(enum.StrEnum):
@@ -78,7 +89,7 @@ class ProbeConnection:
     ) -> None:
         self._backend = backend
         self._transport = transport
-        self._scratch = memoryview(bytearray(_CHUNK))
+        self._scratch = _SCRATCH.memory
         self._gone = False
         self.tls: SansIOConnection = make(backend, transport)
         self.version: str | None = None

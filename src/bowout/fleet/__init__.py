@@ -16,6 +16,7 @@ from bowout.fleet._feed import Feed, FleetProgress, ResultWriter
 from bowout.fleet._limits import Limits
 from bowout.fleet._postgres import PostgresStore
 from bowout.fleet._prober import Probe, ProbeFactory
+from bowout.fleet._rows import stored_report
 from bowout.fleet._run import FleetRunner, HereRunner, run
 from bowout.fleet._store import Store
 from bowout.fleet._stores import FleetStore, open_store
@@ -47,4 +48,5 @@ __all__ = [
     "read_endpoints",
     "read_lines",
     "run",
+    "stored_report",
 ]

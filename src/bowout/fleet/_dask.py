@@ -56,6 +56,7 @@ class DaskRunner:
         try:
             async with distributed.Client(self._scheduler, asynchronous=True, timeout=_PATIENCE) as client:
                 await client.wait_for_workers(1, timeout=_PATIENCE)
+                await feed.resolve()
                 await self._probe(client, feed, writer)
         except (OSError, ValueError) as error:
             raise FleetError(

@@ -39,7 +39,7 @@ _CONNECT_TIMEOUT: Final = 10
 #: The number of the lock under which the tables are made: any that no other program uses.
 _LOCK: Final = 0x626F776F
 _RUN: Final = 1
-_TARGET: Final = "id, host, port, starttls, address, network, attempts"
+_TARGET: Final = "id, host, port, starttls, protocol, address, network, attempts, addresses"
 _INSERT_RESULT: Final = (
     f"INSERT INTO result(run, target, {', '.join(COLUMNS)}) VALUES({_RUN}, %s, {', '.join(['%s'] * len(COLUMNS))})"
 )
@@ -152,14 +152,12 @@ class PostgresStore:
         added = 0
         iterator = iter(endpoints)
         while batch := list(itertools.islice(iterator, _BATCH)):
-            rows = [
-                (random.getrandbits(_ID_BITS), each.host, each.port, each.starttls or "", each.address, each.network)
-                for each in batch
-            ]
+            rows = [(random.getrandbits(_ID_BITS), *each.key, each.address, each.network) for each in batch]
             with self._writing(), self._db.cursor() as cursor:
                 cursor.executemany(
-                    "INSERT INTO target(id, host, port, starttls, address, network) VALUES(%s, %s, %s, %s, %s, %s)"
-                    " ON CONFLICT(host, port, starttls) DO NOTHING",
+                    "INSERT INTO target(id, host, port, starttls, protocol, address, network)"
+                    " VALUES(%s, %s, %s, %s, %s, %s, %s)"
+                    " ON CONFLICT(host, port, starttls, protocol) DO NOTHING",
                     rows,
                 )
                 added += max(cursor.rowcount, 0)
@@ -180,17 +178,21 @@ class PostgresStore:
         """Claim and return waiting targets without an address whose time has come, by id, after `after`."""
         return self._claim("network = '' AND id > %s AND not_before <= %s", (after, now), limit)
 
-    def resolved(self, endpoints: Sequence[Endpoint]) -> None:
-        """Write down the addresses and networks of targets; any runner may probe them then."""
+    def resolved(self, endpoints: Sequence[Endpoint]) -> list[Endpoint]:
+        """Write down the addresses and networks of targets; return none: the holder of a network claims them."""
         with self._writing(), self._db.cursor() as cursor:
             self._add_networks({each.network for each in endpoints})
             cursor.executemany(
-                "UPDATE target SET address = %s, network = %s, holder = '' WHERE id = %s AND network = ''",
-                [(each.address, each.network, each.id) for each in endpoints],
+                "UPDATE target SET address = %s, network = %s, addresses = %s, holder = ''"
+                " WHERE id = %s AND network = ''",
+                [(each.address, each.network, " ".join(each.addresses), each.id) for each in endpoints],
             )
+        return []
 
     def waiting(self, after: int, limit: int, *, now: float, network: str | None = None) -> list[Endpoint]:  # noqa: ARG002  (claims follow no order)
         """Claim and return waiting targets of networks that are this runner's, and of new ones if these are too few.
+
+        Then come names that were not looked up.
 
         `after` has no meaning here: a target is returned once, since it is claimed.
         """
@@ -203,6 +205,8 @@ class PostgresStore:
         found = self._claim(ours, values, most)
         while len(found) < most and network is None and self._claim_networks(now):
             found += self._claim(ours, values, most - len(found))
+        if len(found) < most and network is None:
+            found += self._claim("network = '' AND not_before <= %s", (now,), most - len(found))
         return found
 
     def _claim(self, where: str, values: tuple[object, ...], limit: int) -> list[Endpoint]:
@@ -254,7 +258,13 @@ class PostgresStore:
 
     # -- results -------------------------------------------------------------------------------------------------------
 
-    def record(self, finished: Sequence[Finished], *, retry_at: Mapping[int, float] | None = None) -> None:
+    def record(
+        self,
+        finished: Sequence[Finished],
+        *,
+        retry_at: Mapping[int, float] | None = None,
+        moved: Sequence[Endpoint] = (),
+    ) -> None:
         """Write reports, and mark their targets as finished, in one transaction.
 
         A target that another runner holds by now, since our lease had ended, is left to that one.
@@ -277,9 +287,19 @@ class PostgresStore:
                 _INSERT_RESULT,
                 [(each.id, *row) for each, report in finished if each.id in ours for row in rows_of(each, report, at)],
             )
+            self._add_networks({each.network for each in moved})
+            cursor.executemany(
+                "UPDATE target SET address = %s, network = %s WHERE id = %s AND holder = %s",
+                [(each.address, each.network, each.id, self._holder) for each in moved],
+            )
+            again = retry_at or {}
+            cursor.executemany(
+                "UPDATE target SET holder = '' WHERE id = %s AND holder = %s",
+                [(each.id, self._holder) for each in moved if each.id not in again],
+            )
             cursor.executemany(
                 "UPDATE target SET attempts = attempts + 1, not_before = %s, holder = '' WHERE id = %s AND holder = %s",
-                [(when, target, self._holder) for target, when in (retry_at or {}).items()],
+                [(when, target, self._holder) for target, when in again.items()],
             )
 
     def counts(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import bowout
 from bowout._names import host_port
 from bowout._text import escape
 from bowout.check import Finding, Report, Verdict
+from bowout.check._protocols import default_protocol
 from bowout.fleet._limits import Limits, Schedule, TokenBucket
 from bowout.fleet._targets import Endpoint
 
@@ -79,8 +80,12 @@ class Prober:
             self._schedule.add(endpoint)
         self._added.set()
 
+    def wake(self) -> None:
+        """Let `progress` return: there may be more to add."""
+        self._changed.set()
+
     async def progress(self) -> None:
-        """Return when at least one endpoint was done since the last call.
+        """Return when at least one endpoint was done since the last call, or at `wake`.
 
         Raises:
             BaseException: what `deliver` raised.
@@ -142,6 +147,7 @@ def bare_report(
         endpoint=host_port(endpoint.host, endpoint.port),
         findings=(finding,),
         starttls=endpoint.starttls,
+        protocol=endpoint.protocol or default_protocol(endpoint.starttls),
         began=time.time() - seconds,
         seconds=seconds,
         tool=f"bowout {bowout.__version__}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from bowout.check import Verdict
@@ -12,6 +13,7 @@ from bowout.fleet._schema import WHOLE
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from bowout.check import Report
     from bowout.fleet._targets import Endpoint
 
 #: Columns of a row, after `run` and `target`.
@@ -61,6 +63,17 @@ def rows_of(endpoint: Endpoint, report: Mapping[str, Any], at: float) -> Iterato
             _json(each.get("facts") or {}),
             ending,
         )
+
+
+def stored_report(endpoint: Endpoint, report: Report) -> dict[str, Any]:
+    """Return `report` as JSON of version 1, without the endings that the store does not keep: these are most of it."""
+    findings = (
+        each
+        if each.ending is None or _keeps_ending(endpoint, {"verdict": str(each.verdict)})
+        else replace(each, ending=None)
+        for each in report.findings
+    )
+    return replace(report, findings=tuple(findings)).to_dict()
 
 
 def slim(endpoint: Endpoint, report: Mapping[str, Any]) -> dict[str, Any]:

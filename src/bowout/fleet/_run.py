@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -39,13 +40,14 @@ class HereRunner:
     async def run_pass(self, feed: Feed, writer: ResultWriter) -> None:
         """Probe all targets of `feed`, and deliver and flush each report."""
         async with Prober(self._probe, self._limits, writer.deliver) as prober:
+            feed.on_lookup = prober.wake
             while True:
                 prober.add(feed.next(prober.room))
-                if not prober.idle:
+                if not prober.idle or feed.pending:
                     await prober.progress()
-                    await asyncio.sleep(GATHERING)
                 elif feed.exhausted:
                     return
+                await asyncio.sleep(GATHERING)
                 writer.flush()
 
 
@@ -77,12 +79,18 @@ async def run(
     writer = ResultWriter(store, retry_after=limits.retry_after, on_progress=on_progress)
     try:
         while (when := store.next_attempt()) is not None:
-            await asyncio.sleep(min(max(when - time.time(), 0), LOOK_EVERY))
-            feed = Feed(store, writer, exclusions or Exclusions())
-            await feed.resolve()
+            wait = when - time.time()
+            if 0 < wait <= limits.retry_after:
+                await asyncio.sleep(min(wait, LOOK_EVERY))
+                continue
+            # A longer wait means that the clock was set back meanwhile: the retry is due.
+            now = max(when, time.time())
+            before = writer.delivered
+            with contextlib.closing(Feed(store, writer, exclusions or Exclusions(), now=now)) as feed:
+                await runner.run_pass(feed, writer)
             writer.flush()
-            await runner.run_pass(feed, writer)
-            writer.flush()
+            if writer.delivered == before:
+                await asyncio.sleep(LOOK_EVERY)  # Other runners have all of it.
     except asyncio.CancelledError:
         writer.flush()
         raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 #: Version of the tables, in ``PRAGMA user_version``. A store of another version is refused.
-VERSION: Final = 1
+VERSION: Final = 2
 #: What ``PRAGMA application_id`` of a store is: "bowo". So no other database is taken for one.
 APPLICATION: Final = 0x626F776F
 
@@ -23,8 +23,9 @@ CREATE TABLE run(
 );
 CREATE TABLE target(
     id INTEGER PRIMARY KEY, host TEXT NOT NULL, port INTEGER NOT NULL, starttls TEXT NOT NULL DEFAULT '',
-    network TEXT NOT NULL DEFAULT '', address TEXT, state INTEGER NOT NULL DEFAULT 0,
-    attempts INTEGER NOT NULL DEFAULT 0, not_before REAL NOT NULL DEFAULT 0, UNIQUE(host, port, starttls)
+    protocol TEXT NOT NULL DEFAULT '', network TEXT NOT NULL DEFAULT '', address TEXT,
+    addresses TEXT NOT NULL DEFAULT '', state INTEGER NOT NULL DEFAULT 0, attempts INTEGER NOT NULL DEFAULT 0,
+    not_before REAL NOT NULL DEFAULT 0, UNIQUE(host, port, starttls, protocol)
 );
 CREATE INDEX target_waiting ON target(id) WHERE state = 0;
 CREATE TABLE result(
@@ -49,9 +50,10 @@ CREATE TABLE network(
 );
 CREATE TABLE target(
     id BIGINT PRIMARY KEY, host TEXT NOT NULL, port INTEGER NOT NULL, starttls TEXT NOT NULL DEFAULT '',
-    network TEXT NOT NULL DEFAULT '', address TEXT, state INTEGER NOT NULL DEFAULT 0,
-    attempts INTEGER NOT NULL DEFAULT 0, not_before DOUBLE PRECISION NOT NULL DEFAULT 0,
-    holder TEXT NOT NULL DEFAULT '', UNIQUE(host, port, starttls)
+    protocol TEXT NOT NULL DEFAULT '', network TEXT NOT NULL DEFAULT '', address TEXT,
+    addresses TEXT NOT NULL DEFAULT '', state INTEGER NOT NULL DEFAULT 0, attempts INTEGER NOT NULL DEFAULT 0,
+    not_before DOUBLE PRECISION NOT NULL DEFAULT 0, holder TEXT NOT NULL DEFAULT '',
+    UNIQUE(host, port, starttls, protocol)
 );
 CREATE INDEX target_waiting ON target(network, id) WHERE state = 0;
 CREATE TABLE result(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import os
 import platform
 import random
 import sqlite3
@@ -35,7 +36,7 @@ _ID_BITS: Final = 62
 #: Seconds that a reader or the writer waits for the other.
 _BUSY: Final = 30.0
 _RUN: Final = 1
-_TARGET: Final = "id, host, port, starttls, address, network, attempts"
+_TARGET: Final = "id, host, port, starttls, protocol, address, network, attempts, addresses"
 _INSERT_RESULT: Final = (
     f"INSERT INTO result(run, target, {', '.join(COLUMNS)}) VALUES({_RUN}, ?, {', '.join('?' * len(COLUMNS))})"
 )
@@ -58,10 +59,10 @@ class Store:
         exists = self._path.exists()
         if not exists and not create:
             raise StoreError(f"there is no store '{path}'", "make one: bowout fleet run TARGETS --store FILE")
-        with self._explained(), contextlib.ExitStack() as stack:
+        with self._explained("nothing in it was changed"), contextlib.ExitStack() as stack:
             if write:
                 stack.enter_context(self._locked())
-            uri = f"{self._path.absolute().as_uri()}?mode={'rwc' if write and create else 'rw' if write else 'ro'}"
+            uri = _to_write(self._path, create=create) if write else _to_read(self._path)
             self._db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY)
             stack.callback(self._db.close)
             self._prepare(write=write, new=not exists or not self._path.stat().st_size)
@@ -119,8 +120,8 @@ class Store:
         self._open.close()
 
     @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Turn errors of SQLite and of the disk into errors that say what is kept and how to go on."""
+    def _explained(self, hint: str = "") -> Iterator[None]:
+        """Turn errors of SQLite and of the disk into errors that say what is kept and how to go on, or `hint`."""
         try:
             yield
         except (sqlite3.Error, OSError) as error:
@@ -133,7 +134,7 @@ class Store:
             reason = getattr(error, "strerror", None) or error
             raise StoreError(
                 f"cannot use the store '{self._path}': {reason}",
-                "what was finished is kept; mend the cause, then: bowout fleet resume --store " + str(self._path),
+                hint or f"what was finished is kept; mend the cause, then: bowout fleet resume --store {self._path}",
             ) from error
 
     @contextlib.contextmanager
@@ -198,12 +199,10 @@ class Store:
             with self._writing():
                 before = self._db.total_changes
                 self._db.executemany(
-                    "INSERT INTO target(id, host, port, starttls, address, network) VALUES(?, ?, ?, ?, ?, ?)"
-                    " ON CONFLICT(host, port, starttls) DO NOTHING",
-                    (
-                        (_random_id(), each.host, each.port, each.starttls or "", each.address, each.network)
-                        for each in batch
-                    ),
+                    "INSERT INTO target(id, host, port, starttls, protocol, address, network)"
+                    " VALUES(?, ?, ?, ?, ?, ?, ?)"
+                    " ON CONFLICT(host, port, starttls, protocol) DO NOTHING",
+                    ((_random_id(), *each.key, each.address, each.network) for each in batch),
                 )
                 added += self._db.total_changes - before
         return added
@@ -217,17 +216,24 @@ class Store:
         """Return waiting targets without an address whose time has come, by id, beginning after `after`."""
         return self._targets("network = '' AND id > ? AND not_before <= ?", (after, now), limit)
 
-    def resolved(self, endpoints: Sequence[Endpoint]) -> None:
-        """Write down the addresses and networks of targets."""
+    def resolved(self, endpoints: Sequence[Endpoint]) -> list[Endpoint]:
+        """Write down the addresses and networks of targets; return those that may be probed at once: all of them."""
         with self._writing():
-            self._db.executemany(
-                "UPDATE target SET address = ?, network = ? WHERE id = ?",
-                [(each.address, each.network, each.id) for each in endpoints],
-            )
+            self._place(endpoints)
+        return list(endpoints)
+
+    def _place(self, endpoints: Sequence[Endpoint]) -> None:
+        self._db.executemany(
+            "UPDATE target SET address = ?, network = ?, addresses = ? WHERE id = ?",
+            [(each.address, each.network, " ".join(each.addresses), each.id) for each in endpoints],
+        )
 
     def waiting(self, after: int, limit: int, *, now: float, network: str | None = None) -> list[Endpoint]:
-        """Return waiting targets whose time has come and whose network is known, by id, beginning after `after`."""
-        where = "network <> '' AND id > ? AND not_before <= ?"
+        """Return waiting targets whose time has come, by id, beginning after `after`; of one `network`, or of all.
+
+        Names that were not looked up are among all of them.
+        """
+        where = "id > ? AND not_before <= ?"
         if network is None:
             return self._targets(where, (after, now), limit)
         return self._targets(where + " AND network = ?", (after, now, network), limit)
@@ -266,18 +272,26 @@ class Store:
 
     # -- results -------------------------------------------------------------------------------------------------------
 
-    def record(self, finished: Sequence[Finished], *, retry_at: Mapping[int, float] | None = None) -> None:
+    def record(
+        self,
+        finished: Sequence[Finished],
+        *,
+        retry_at: Mapping[int, float] | None = None,
+        moved: Sequence[Endpoint] = (),
+    ) -> None:
         """Write reports, and mark their targets as finished, in one transaction.
 
         Args:
             finished: targets and their reports, JSON of version 1.
             retry_at: for targets that are to be tried again, by their ids, the earliest time for it.
+            moved: targets that are to be tried at another address, which is in them.
 
         Raises:
             StoreError: nothing of it was written.
         """
         at = time.time()
         with self._writing():
+            self._place(moved)
             self._db.executemany(
                 "UPDATE target SET attempts = attempts + 1, not_before = ? WHERE id = ?",
                 [(when, target) for target, when in (retry_at or {}).items()],
@@ -343,20 +357,33 @@ class Store:
         Only endpoints that at least one of them has finished count; a verdict that a store lacks is None.
         """
         with self._explained():
-            self._db.execute("ATTACH ? AS other", (f"{other.absolute().as_uri()}?mode=ro",))
+            self._db.execute("ATTACH ? AS other", (_to_read(other),))
             try:
-                for host, port, starttls, probe, here, there in self._db.execute(_DIFFERENCES):
-                    yield Endpoint(host, port, starttls or None), probe, here, there
+                for host, port, starttls, protocol, probe, here, there in self._db.execute(_DIFFERENCES):
+                    yield Endpoint(host, port, starttls or None, protocol=protocol or None), probe, here, there
             finally:
                 self._db.execute("DETACH other")
+
+
+def _to_write(path: Path, *, create: bool) -> str:
+    return f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
+
+
+def _to_read(path: Path) -> str:
+    """Return the URI to read a store, also from a medium on which SQLite cannot make its files beside it."""
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    alone = not path.with_name(path.name + "-wal").exists()  # Then nobody writes, and all of it is in the file.
+    return uri + "&immutable=1" if alone and not os.access(path.absolute().parent, os.W_OK) else uri
 
 
 def _lacking(here: str, there: str, columns: str, condition: str) -> str:
     """Return the findings of the schema `here` beside those of `there`, as SQL."""
     return (
-        f"SELECT t.host AS host, t.port AS port, t.starttls AS starttls, a.probe AS probe, {columns}"
+        f"SELECT t.host AS host, t.port AS port, t.starttls AS starttls, t.protocol AS protocol, a.probe AS probe,"
+        f" {columns}"
         f" FROM {here}.result AS a JOIN {here}.target AS t ON t.id = a.target"
         f" LEFT JOIN {there}.target AS u ON u.host = t.host AND u.port = t.port AND u.starttls = t.starttls"
+        " AND u.protocol = t.protocol"
         f" LEFT JOIN {there}.result AS b ON b.target = u.id AND b.probe = a.probe WHERE {condition}"
     )
 
@@ -365,7 +392,7 @@ _DIFFERENCES: Final = (
     _lacking("main", "other", "a.verdict, b.verdict", "a.verdict IS NOT b.verdict")
     + " UNION ALL "
     + _lacking("other", "main", "NULL, a.verdict", "b.verdict IS NULL")
-    + " ORDER BY host, port, starttls, probe"
+    + " ORDER BY host, port, starttls, protocol, probe"
 )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bowout.fleet._errors import FleetError
 from bowout.fleet._prober import ProbeFactory, Prober
+from bowout.fleet._process import collecting_less
 from bowout.fleet._rows import slim
 from bowout.fleet._run import GATHERING
 
@@ -59,6 +60,7 @@ class WorkersRunner:
                 stack.enter_context(contextlib.closing(_Worker(self._factory, self._limits, changed)))
                 for _ in range(self._number)
             ]
+            feed.on_lookup = changed.set
             while True:
                 for endpoint in feed.next(self._room(workers)):
                     workers[worker_of(endpoint.network, self._number)].add(endpoint)
@@ -66,7 +68,8 @@ class WorkersRunner:
                     return
                 for worker in workers:
                     worker.send()
-                await changed.wait()
+                if feed.pending or not all(worker.idle for worker in workers):
+                    await changed.wait()
                 await asyncio.sleep(GATHERING)
                 changed.clear()
                 reported, died = _collect(workers, writer)
@@ -215,7 +218,8 @@ def _work(pipe: Connection, factory: ProbeFactory, limits: Limits) -> None:
     except Exception as error:  # noqa: BLE001  (the parent reports it)
         pipe.send(f"{type(error).__name__}: {error}")
         return
-    asyncio.run(_serve(pipe, probe, limits))
+    with collecting_less():
+        asyncio.run(_serve(pipe, probe, limits))
 
 
 async def _serve(pipe: Connection, probe: Any, limits: Limits) -> None:

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from bowout.check import check
 from bowout.cli.shared.tls_options import Trust
 from bowout.errors import ConnectError, ConnectRefused, ConnectTimeout
+from bowout.fleet import stored_report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bowout import StartTLSName
+    from bowout.check import ProtocolName
     from bowout.fleet import Endpoint, Probe
 
 #: Seconds in which an address has to take a connection.
@@ -31,6 +33,7 @@ class CheckFactory:
     cert: str | None = None
     key: str | None = None
     tls: str | None = None
+    protocol: str | None = None
 
     def __call__(self) -> Probe:
         """Return the probe; its context serves all of its checks.
@@ -44,11 +47,14 @@ class CheckFactory:
             report = await check(
                 endpoint.host,
                 endpoint.port,
+                protocol=cast(
+                    "ProtocolName | None", endpoint.protocol or (self.protocol if not endpoint.starttls else None)
+                ),
                 starttls=cast("StartTLSName | None", endpoint.starttls),
                 context=context,
                 connect=partial(connect_to, endpoint),
             )
-            return report.to_dict()
+            return stored_report(endpoint, report)
 
         return probe
 

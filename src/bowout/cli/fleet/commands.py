@@ -13,6 +13,8 @@ from bowout.cli.fleet import loading, reading, running
 from bowout.cli.shared import options, tls_options
 from bowout.cli.shared.usage import UsageError, some_seconds
 from bowout.fleet import Store, open_store
+from bowout.fleet._stores import is_on_postgres
+from bowout.fleet._targets import PROTOCOLS
 
 _POLITENESS = "Politeness"
 _PLACES = "Placement it runs"
@@ -41,6 +43,10 @@ _Dask = Annotated[
 ]
 
 
+#: The protocols of a fleet.
+_Protocol = enum.StrEnum("_Protocol", {name: name for name in PROTOCOLS})  # type: ignore[misc]
+
+
 class ReportFormat(enum.StrEnum):
     """The formats of ``bowout fleet report``."""
 
@@ -51,9 +57,16 @@ class ReportFormat(enum.StrEnum):
 
 def run(  # noqa: PLR0917  (typer makes arguments and options of them, none is passed by position)
     targets: Annotated[
-        str, typer.Argument(metavar="TARGETS", help="A file, or - for stdin: HOST[:PORT] [STARTTLS] in each line.")
+        str,
+        typer.Argument(
+            metavar="TARGETS", help="A file, or - for stdin: HOST[:PORT] [STARTTLS] [protocol=NAME] in each line."
+        ),
     ],
     store: _Store,
+    protocol: Annotated[
+        _Protocol | None,
+        typer.Option(help="What to speak over TLS where a line has neither STARTTLS nor protocol=NAME. Default: http."),
+    ] = None,
     cafile: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="Trust only the authorities in FILE (PEM).", rich_help_panel=options.TLS),
@@ -95,6 +108,7 @@ def run(  # noqa: PLR0917  (typer makes arguments and options of them, none is p
         cert=cert,
         key=key,
         tls=tls.value if tls else None,
+        protocol=protocol.value if protocol else None,
         rate=some_seconds("--rate", rate),
         per_host=_some("--per-host", per_host),
         per_network=_some("--per-network", per_network),
@@ -155,14 +169,20 @@ def export(
 
 
 def diff(
-    a: Annotated[Path, typer.Argument(metavar="A", help="The older store.")],
-    b: Annotated[Path, typer.Argument(metavar="B", help="The newer store.")],
+    a: Annotated[str, typer.Argument(metavar="A", help="The older store.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The newer store.")],
 ) -> int:
     """Show what changed between two stores; the exit status is 10 if anything did."""
+    for name in (a, b):
+        if is_on_postgres(name):
+            raise UsageError(
+                "diff compares files of SQLite, and not stores on PostgreSQL",
+                "bowout fleet export FILE.csv --store NAME writes the findings of each: compare these files",
+            )
     with Store(b):
         pass  # It is told here if this is not a store.
     with Store(a) as opened:
-        return DIFFERENT if reading.show_differences(opened, b) else 0
+        return DIFFERENT if reading.show_differences(opened, Path(b)) else 0
 
 
 def _some(option: str, value: int) -> int:

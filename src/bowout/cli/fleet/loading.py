@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO
@@ -35,7 +36,7 @@ def load(targets: str, path: str, settings: FleetSettings) -> None:
         store.begin(settings.to_dict())
         store.add(_told(read_endpoints(file)))
         if not store.counts()["targets"]:
-            raise UsageError(f"'{targets}' has no target", "HOST[:PORT] [STARTTLS] in each line")
+            raise UsageError(f"'{targets}' has no target", "HOST[:PORT] [STARTTLS] [protocol=NAME] in each line")
         store.loaded()
 
 
@@ -57,7 +58,9 @@ def settings_of(store: FleetStore, path: str) -> FleetSettings:
 @contextlib.contextmanager
 def _reading(targets: str) -> Iterator[TextIO]:
     if targets == "-":
-        yield sys.stdin
+        # Bytes that are no UTF-8 make one bad line, whatever the locale says about stdin.
+        buffer = getattr(sys.stdin, "buffer", None)
+        yield sys.stdin if buffer is None else io.TextIOWrapper(buffer, encoding="utf-8", errors="replace")
         return
     try:
         with Path(targets).open(encoding="utf-8", errors="replace") as file:

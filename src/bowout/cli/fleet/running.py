@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
+import stat
 import sys
 import time
 from dataclasses import asdict, dataclass, fields, replace
@@ -28,6 +29,7 @@ from bowout.fleet import (
     read_lines,
     run,
 )
+from bowout.fleet._process import collecting_less
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -52,6 +54,7 @@ class FleetSettings:
     cert: str | None = None
     key: str | None = None
     tls: str | None = None
+    protocol: str | None = None
     rate: float = 100.0
     per_host: int = 2
     per_network: int = 2
@@ -79,7 +82,7 @@ class FleetSettings:
 
     def factory(self) -> CheckFactory:
         """Return what makes the probe, here or in another process."""
-        return CheckFactory(self.cafile, self.insecure, self.cert, self.key, self.tls)
+        return CheckFactory(self.cafile, self.insecure, self.cert, self.key, self.tls, self.protocol)
 
     def exclusions(self) -> Exclusions:
         """Read the file of ``--exclude``.
@@ -90,6 +93,10 @@ class FleetSettings:
         if self.exclude is None:
             return Exclusions()
         try:
+            if stat.S_ISFIFO(Path(self.exclude).stat().st_mode):
+                raise UsageError(
+                    f"--exclude: '{self.exclude}' is a pipe, and is read more than once", "write it to a file first"
+                )
             with Path(self.exclude).open(encoding="utf-8") as file:
                 return Exclusions(read_lines(file))
         except OSError as error:
@@ -142,7 +149,8 @@ def go_on(path: str, settings: FleetSettings, placement: Placement) -> int:
         progress = ProgressLine()
         work = run(store, runner, limits, exclusions=exclusions, on_progress=progress)
         try:
-            _loop(placement)(_until_signal(work, signals))
+            with collecting_less():
+                _loop(placement)(_until_signal(work, signals))
         finally:
             progress.end()
         counts = store.counts()
@@ -188,7 +196,7 @@ class ProgressLine:
 
     def __call__(self, progress: FleetProgress) -> None:
         """Show `progress`."""
-        rest = f", {clock(progress.remaining)} left" if progress.remaining is not None else ""
+        rest = f", {clock(progress.remaining)} left" if progress.remaining else ""
         text = f"{progress.finished:,} of {progress.targets:,} endpoints, {progress.rate:,.1f} a second{rest}"
         if self._terminal:
             sys.stderr.write(f"\r{text[: output.width(sys.stderr) - 1]}\x1b[K")
