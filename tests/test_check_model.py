@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+from importlib import resources
 from typing import Any, Final
 
 import pytest
@@ -12,9 +13,8 @@ from jsonschema import Draft202012Validator
 
 from bowout.check import Finding, Report, Verdict
 from bowout.ending import Alert, Ending, Event, EventKind, How, Inbound, Outbound, Role, Side
-from helpers.peers import ROOT
 
-SCHEMA: Final = json.loads((ROOT / "src/bowout/check/report.schema.json").read_text(encoding="utf-8"))
+SCHEMA: Final = json.loads(resources.files("bowout.check").joinpath("report.schema.json").read_text(encoding="utf-8"))
 ALERT: Final = Alert(20, 2, Side.PEER)
 ENDING: Final = Ending(
     how=How.ALERT,

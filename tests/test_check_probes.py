@@ -9,6 +9,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import resources
 from typing import Any, Final
 
 import pytest
@@ -22,11 +23,10 @@ from bowout.check._judge import LARGE, Run
 from bowout.check._opener import Pace
 from bowout.testing import Act, Opening, Peer, TLSVersion, client_context, default_ca, server_context
 from helpers.checking import BRISK, PATIENT, full, prepared, probe
-from helpers.peers import ROOT
 from helpers.runners import Runner
 from helpers.served import serve
 
-SCHEMA: Final = json.loads((ROOT / "src/bowout/check/report.schema.json").read_text(encoding="utf-8"))
+SCHEMA: Final = json.loads(resources.files("bowout.check").joinpath("report.schema.json").read_text(encoding="utf-8"))
 BODY: Final = b"<p>hello</p>" * 10
 ANSWER: Final = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY
 BIG_HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % LARGE

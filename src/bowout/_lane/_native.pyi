@@ -1,6 +1,9 @@
 import ssl
 from collections.abc import Awaitable, Callable
 
+HEADROOM: int
+SLICE: int
+
 class Lane:
     def report(self, messages: list[tuple[bool, int, bytes]], /) -> None: ...
     def report_every(self, every: bool, /) -> None: ...

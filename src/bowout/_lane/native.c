@@ -1409,5 +1409,10 @@ PyMODINIT_FUNC PyInit__native(void)
         lane_type = (PyTypeObject *)PyType_FromSpec(&lane_spec);
         if (lane_type == NULL) return NULL;
     }
-    return PyModule_Create(&definition);
+    PyObject *module = PyModule_Create(&definition);
+    if (module == NULL || PyModule_AddIntConstant(module, "HEADROOM", HEADROOM) || PyModule_AddIntConstant(module, "SLICE", SLICE)) {
+        Py_XDECREF(module);
+        return NULL;
+    }
+    return module;
 }
