@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -43,8 +43,13 @@ _Dask = Annotated[
 ]
 
 
-#: The protocols of a fleet.
-_Protocol = enum.StrEnum("_Protocol", {name: name for name in PROTOCOLS})  # type: ignore[misc]
+if TYPE_CHECKING:
+
+    class _FleetProtocol(enum.StrEnum):
+        """A protocol of a fleet."""
+
+else:
+    _FleetProtocol = enum.StrEnum("Protocol", {name: name for name in PROTOCOLS})
 
 
 class ReportFormat(enum.StrEnum):
@@ -64,7 +69,7 @@ def run(  # noqa: PLR0917  (typer makes arguments and options of them, none is p
     ],
     store: _Store,
     protocol: Annotated[
-        _Protocol | None,
+        _FleetProtocol | None,
         typer.Option(help="What to speak over TLS where a line has neither STARTTLS nor protocol=NAME. Default: http."),
     ] = None,
     cafile: Annotated[
