@@ -29,7 +29,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo quick test test-all lane sanitize memcheck lint format coverage gates dist bench costs load scoreboard fuzz fuzz-lane mutation matrix changelog venv clean
+.PHONY: help demo quick test test-all lane sanitize memcheck lint format coverage gates dist bench costs load scoreboard docs fuzz fuzz-lane mutation matrix changelog venv clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 12
@@ -87,25 +87,30 @@ dist: $(VENV)/.installed-dev ## the source distribution, and the wheel that is b
 changelog: $(VENV)/.installed-dev ## preview the changelog of the next release
 	@$(PY) -m towncrier build --draft --version next
 
-bench: $(VENV)/.installed-dev ## bowout beside other libraries: two minutes; ARGS="--thorough --save": twelve, into docs/benchmarks.md
+bench: $(VENV)/.installed-dev ## bowout beside other libraries: two minutes; ARGS="--thorough --save": twelve, into docs/evidence/benchmarks.md
 	@$(PY) bench/compare.py $(ARGS)
 
 costs: $(VENV)/.installed-dev ## record the cost of operations as the baseline of tests/test_costs.py
 	@$(PY) bench/costs.py --update
 
-load: $(VENV)/.installed-dev ## the cost of connections for a server, beside other servers: a minute; docs/load.md has the results
+load: $(VENV)/.installed-dev ## the cost of connections for a server, beside other servers: a minute; docs/evidence/load.md has the results
 	@$(PY) bench/load.py --quick $(ARGS)
 
-scoreboard: $(VENV)/.installed-test ## how real servers and clients end TLS: a quarter of an hour, into scoreboard/; docs/scoreboard.md
+scoreboard: $(VENV)/.installed-test ## how real servers and clients end TLS: a quarter of an hour, into scoreboard/; docs/evidence/scoreboard.md
 	@$(PY) scripts/scoreboard.py $(ARGS)
 
-fuzz: $(VENV)/.installed-fuzz ## fuzz the engine for TIME seconds, or replay ARGS=FILE; docs/fuzzing.md
+fuzz: $(VENV)/.installed-fuzz ## fuzz the engine for TIME seconds, or replay ARGS=FILE; docs/evidence/fuzzing.md
 	@PYTHONPATH=tests $(PY) -m fuzz.engine --time $(TIME) --seed $(SEED) $(ARGS)
 
 fuzz-lane: $(VENV)/.installed-fuzz ## the same through the lane in C, whose endings must be the engine's
 	@PYTHONPATH=tests $(PY) -m fuzz.engine --lane --time $(TIME) --seed $(SEED) $(ARGS)
 
-mutation: $(VENV)/.installed-mutation ## mutants of the core, niced: an hour of one core; docs/mutation.md has the results
+docs: $(VENV)/.installed-docs ## the site of docs/, offline, into build/site; a warning is an error
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs --quiet build --strict
+	@$(PY) scripts/check_site.py
+	@echo 'build/site/index.html'
+
+mutation: $(VENV)/.installed-mutation ## mutants of the core, niced: an hour of one core; docs/evidence/mutation.md has the results
 	@nice -n 19 $(VENV)/bin/mutmut run --max-children 1 $(ARGS)
 	@$(VENV)/bin/mutmut results
 
@@ -146,6 +151,11 @@ $(VENV)/.installed-dev: $(VENV)/.installed-test
 $(VENV)/.installed-fuzz: $(VENV)/.installed-dev
 	@echo 'installing the fuzzer into $(VENV) …' >&2
 	@$(PIP) install --group fuzz
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed-test
+	@echo 'installing what builds the site into $(VENV) …' >&2
+	@$(PIP) install --group docs
 	@touch $@
 
 $(VENV)/.installed-mutation: $(VENV)/.installed-dev

@@ -4,7 +4,8 @@
     python bench/compare.py --thorough --save
 
 Each sample is a separate process that measures only its work, against a peer in C; contenders take turns, in rounds.
-`--save` writes bench/results/compare.json, draws the charts there, and puts the tables into docs/benchmarks.md.
+`--save` writes bench/results/compare.json, draws the charts there, and puts the tables into
+docs/evidence/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -228,7 +229,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, metavar="N", help="another number of rounds")
     parser.add_argument("--unpinned", action="store_true", help="use all CPUs: better rates, and much more noise")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample there")
-    parser.add_argument("--save", action="store_true", help="into bench/results and docs/benchmarks.md")
+    parser.add_argument("--save", action="store_true", help="into bench/results and docs/evidence/benchmarks.md")
     arguments = parser.parse_args()
     try:
         PEER.build()

@@ -1,4 +1,4 @@
-"""The results of `compare.py`, as tables and charts, and in docs/benchmarks.md.
+"""The results of `compare.py`, as tables and charts, and in docs/evidence/benchmarks.md.
 
 python bench/compare_report.py          make the charts and the tables of the document again, from the JSON
 python bench/compare_report.py --check  tell whether they agree with it
@@ -19,7 +19,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 RESULTS: Final = ROOT / "bench" / "results"
 JSON: Final = RESULTS / "compare.json"
 #: Where blocks come from the JSON.
-DOCUMENTS: Final = (ROOT / "docs" / "benchmarks.md", ROOT / "README.md")
+DOCUMENTS: Final = (ROOT / "docs" / "evidence" / "benchmarks.md", ROOT / "README.md")
 
 _TABLES: Final = {
     "bulk": ("receive", "receive_into", "send"),

@@ -1,4 +1,4 @@
-"""Write the table of docs/check.md from tests/interop/check.toml; ``--check`` only tells whether it is up to date."""
+"""Write the table of docs/reference/check.md from tests/interop/check.toml; ``--check`` only compares."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 SOURCE: Final = ROOT / "tests" / "interop" / "check.toml"
-TARGET: Final = ROOT / "docs" / "check.md"
+TARGET: Final = ROOT / "docs" / "reference" / "check.md"
 BEGIN: Final = "<!-- from tests/interop/check.toml, by scripts/generate_check.py -->\n"
 END: Final = "<!-- end -->\n"
 

@@ -1,4 +1,4 @@
-"""Write docs/interop.md from tests/interop/expectations.toml; ``--check`` only tells whether it is up to date."""
+"""Write docs/evidence/interop.md from tests/interop/expectations.toml; ``--check`` only compares."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 SOURCE: Final = ROOT / "tests" / "interop" / "expectations.toml"
-TARGET: Final = ROOT / "docs" / "interop.md"
+TARGET: Final = ROOT / "docs" / "evidence" / "interop.md"
 
 _PAGE: Final = """\
 # Other people's TLS stacks
@@ -60,7 +60,7 @@ SCENARIOS: Final = {
 
 
 def page() -> str:
-    """Return the whole of docs/interop.md."""
+    """Return the whole of docs/evidence/interop.md."""
     stacks = tomllib.loads(SOURCE.read_text(encoding="utf-8"))
     return _PAGE.format(
         clean="clean",

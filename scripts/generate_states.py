@@ -1,4 +1,4 @@
-"""Write docs/states.md from the transition tables; ``--check`` only tells whether it is up to date."""
+"""Write docs/reference/states.md from the transition tables; ``--check`` only tells whether it is up to date."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _State = TypeVar("_State", Inbound, Outbound)
 
-TARGET: Final = Path(__file__).resolve().parents[1] / "docs" / "states.md"
+TARGET: Final = Path(__file__).resolve().parents[1] / "docs" / "reference" / "states.md"
 
 #: These states are only reached after the kernel took close_notify.
 _SENT: Final = frozenset({Outbound.CLOSE_NOTIFY_SENT, Outbound.FIN_SENT})
@@ -67,7 +67,7 @@ closed, as a late reset.
 
 
 def page() -> str:
-    """Return the whole of docs/states.md."""
+    """Return the whole of docs/reference/states.md."""
     return _PAGE.format(
         outbound=_diagram(OUTBOUND, Outbound.HANDSHAKE),
         inbound=_diagram(INBOUND, Inbound.HANDSHAKE),

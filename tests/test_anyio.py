@@ -59,7 +59,7 @@ both_versions = pytest.mark.parametrize("version", VERSIONS)
 over_both = pytest.mark.parametrize("over", ["stream", "socket"])
 
 #: The cases of tests/streams/test_tls.py in anyio 4.16, and the tests here that show the same, or what differs.
-#: docs/anyio.md has the reasons.
+#: docs/how-to/anyio.md has the reasons.
 CASES_OF_ANYIO: Final = {
     "TestTLSStream.test_send_receive": "test_bytes_go_both_ways",
     "TestTLSStream.test_unicode_hostname_idna2008": "test_names_follow_idna_2008",

@@ -40,7 +40,7 @@ def test_other_figures_would_be_noticed(report: ModuleType, document: Any) -> No
     other = copy.deepcopy(document)
     for sample in other["samples"]:
         sample["cpu"] *= 2
-    assert "docs/benchmarks.md" in report.differing(other)
+    assert "docs/evidence/benchmarks.md" in report.differing(other)
     assert "bench/results/compare.svg" in report.differing(other)
 
 

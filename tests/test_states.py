@@ -105,7 +105,7 @@ def test_no_alert_follows_close_notify() -> None:
 
 def test_the_page_about_the_states_is_what_the_tables_say() -> None:
     page = runpy.run_path(str(ROOT / "scripts" / "generate_states.py"))["page"]
-    assert (ROOT / "docs" / "states.md").read_text(encoding="utf-8") == page()
+    assert (ROOT / "docs" / "reference" / "states.md").read_text(encoding="utf-8") == page()
 
 
 # -- moving ----------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """bowout meets the whole catalogue: the cases, how one is played, and what is written down of it.
 
-What was seen is written down for each interpreter in ``docs/conformance/``, by ``scripts/generate_conformance.py``.
+What was seen is written down for each interpreter in ``docs/evidence/conformance/``, by
+``scripts/generate_conformance.py``.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from helpers.runners import BACKENDS, Backend, Runner
 from helpers.served import gate
 from helpers.tasks import Awaits, in_thread, jobs
 
-RECORDS: Final = Path(__file__).resolve().parents[2] / "docs" / "conformance"
+RECORDS: Final = Path(__file__).resolve().parents[2] / "docs" / "evidence" / "conformance"
 #: A file to which each case adds a line of what was seen.
 RECORD_TO: Final = "BOWOUT_CONFORMANCE_RECORD"
 #: A close that waits more often than this spins.
@@ -49,7 +50,7 @@ _RACES: Final = frozenset({"rst_right_after_close_notify"})
 
 
 #: Of a record that is too short to be encrypted, OpenSSL 3.0.19 says internal_error and 3.0.22 says bad_record_mac: the
-#: records in docs/conformance/ are of an interpreter and not of one patch release.
+#: records in docs/evidence/conformance/ are of an interpreter and not of one patch release.
 _PATCH_RELEASES: Final = re.compile(r"(?<=fatal )(?:internal_error|bad_record_mac)(?= by we)")
 
 #: uvloop has a watcher, timers and events of its own, but the tasks and the backend are asyncio's: what does not depend

@@ -83,5 +83,5 @@ def test_a_server_has_its_verdicts(name: str, version: Version, tmp_path_factory
 
 def test_the_page_has_the_table_of_the_data() -> None:
     page = runpy.run_path(str(ROOT / "scripts" / "generate_check.py"))["page"]
-    text = (ROOT / "docs" / "check.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "reference" / "check.md").read_text(encoding="utf-8")
     assert page(text) == text

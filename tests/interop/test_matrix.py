@@ -1,7 +1,7 @@
 """Other people's TLS stacks, as servers and as clients: how each ending comes out here, and what they make of it.
 
 What another does wrong is recorded in ``expectations.toml``, not passed over: when a new version does otherwise, the
-table is wrong, and a test says so. ``docs/interop.md`` is made from it.
+table is wrong, and a test says so. ``docs/evidence/interop.md`` is made from it.
 """
 
 from __future__ import annotations
@@ -169,4 +169,4 @@ def test_where_several_outcomes_may_come_the_data_says_why() -> None:
 
 def test_the_page_is_what_the_data_says() -> None:
     page = runpy.run_path(str(ROOT / "scripts" / "generate_interop.py"))["page"]
-    assert (ROOT / "docs" / "interop.md").read_text(encoding="utf-8") == page()
+    assert (ROOT / "docs" / "evidence" / "interop.md").read_text(encoding="utf-8") == page()

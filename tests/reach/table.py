@@ -1,4 +1,4 @@
-"""The cells of docs/libraries.md: what each library's application sees of each end, without bowout and with it."""
+"""The cells of docs/evidence/libraries.md: what each library's application sees of each end, stock and with bowout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/libraries.md says what the libraries do: a new version that does otherwise fails here, and not at a user's."""
+"""docs/evidence/libraries.md says what the libraries do: a new version that does otherwise fails here first."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from reach.registry import ClientScenario, ServerScenario, distributions, everyt
 from reach.table import cells, row, tabled
 
 SCENARIOS: Final = [scenario for scenario in everything() if tabled(scenario)]
-RECORDED: Final[dict[str, Any]] = json.loads((ROOT / "docs" / "libraries.json").read_text(encoding="utf-8"))
+EVIDENCE: Final = ROOT / "docs" / "evidence"
+RECORDED: Final[dict[str, Any]] = json.loads((EVIDENCE / "libraries.json").read_text(encoding="utf-8"))
 ROWS: Final[list[dict[str, Any]]] = [*RECORDED["clients"], *RECORDED["servers"]]
 
 
@@ -24,7 +25,7 @@ def without_cells(recorded: dict[str, Any]) -> dict[str, Any]:
 
 def test_the_page_is_what_is_recorded() -> None:
     page = runpy.run_path(str(ROOT / "scripts" / "generate_reach_table.py"))["page"]
-    assert (ROOT / "docs" / "libraries.md").read_text(encoding="utf-8") == page(RECORDED)
+    assert (EVIDENCE / "libraries.md").read_text(encoding="utf-8") == page(RECORDED)
 
 
 def test_each_scenario_is_recorded() -> None:

@@ -1,4 +1,4 @@
-"""The example of docs/pytest-plugin.md, and the tables that are made of it."""
+"""The example of docs/how-to/pytest-plugin.md, and the tables that are made of it."""
 
 from __future__ import annotations
 

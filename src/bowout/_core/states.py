@@ -2,7 +2,7 @@
 
 A TLS connection has two directions, and each ends independently. The tables are the same for a client and a server:
 "outbound" is what we send, "inbound" what the peer sends. A signal moves one direction; the joint rules say when the
-end of one direction also ends the other. The diagrams in ``docs/states.md`` are generated from these tables.
+end of one direction also ends the other. The diagrams in ``docs/reference/states.md`` are generated from these tables.
 """
 
 from __future__ import annotations

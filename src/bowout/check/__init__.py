@@ -5,8 +5,8 @@
     for finding in report.findings:
         print(finding.probe, finding.verdict, finding.says)
 
-An ending describes one connection; a verdict here compares what came with what should have come. docs/check.md has
-the probes, the scale and the rules.
+An ending describes one connection; a verdict here compares what came with what should have come.
+docs/reference/check.md has the probes, the scale and the rules.
 """
 
 from bowout.check._check import POLITE_PROBES, PROBES, check

@@ -1,4 +1,4 @@
-"""From what a probe saw to its verdict: pure functions. docs/check.md has the scale, with the rules."""
+"""From what a probe saw to its verdict: pure functions. docs/reference/check.md has the scale, with the rules."""
 
 from __future__ import annotations
 

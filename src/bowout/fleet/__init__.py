@@ -6,7 +6,7 @@
     store.loaded()
     await run(store, HereRunner(factory, limits), limits)
 
-docs/fleet.md has the command line, the tables of the store and what the limits promise.
+docs/how-to/fleet.md has the command line, the tables of the store and what the limits promise.
 """
 
 from bowout.fleet._dask import DaskRunner

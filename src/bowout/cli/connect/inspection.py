@@ -65,7 +65,7 @@ class Inspection:
             _tell(facts, pem=self._pem)
 
     def to_dict(self) -> dict[str, Any] | None:
-        """Return plain JSON values under stable names; None if nothing was seen. ``docs/inspecting.md`` lists them."""
+        """Return plain JSON values under stable names (``docs/reference/inspecting.md``); None if nothing was seen."""
         return self._facts
 
     def _look(self, tls: ssl.SSLObject, error: BaseException | None) -> dict[str, Any]:

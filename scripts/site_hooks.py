@@ -1,0 +1,80 @@
+"""Hooks of mkdocs (mkdocs.yml): what a page of docs/ needs to be a page of the site, too."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from pathlib import Path
+from typing import Any, Final
+
+from mkdocs.structure.files import File, Files
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+REPOSITORY: Final = "https://github.com/bowout/bowout/blob/main/"
+#: Folder of the site for files from outside docs/.
+COPIES: Final = "repository"
+#: Files that a page shows, or that a reader opens in the browser; other files are linked where they are.
+SHOWN: Final = frozenset({".html", ".json", ".svg"})
+#: The theme loads this script from a CDN, so that the search works without a server; docs/assets has a copy.
+_SHIM: Final = "https://unpkg.com/iframe-worker/shim"
+_OWN_SHIM: Final = "assets/iframe-worker-shim.js"
+_LINK: Final = re.compile(r"(\]\()(\.\./[^)\s#]*)")
+_GENERATED: Final = re.compile(r"^<!-- (?:The catalogue, g|G)enerated (.*?)\. Do not edit: .* -->$", re.MULTILINE)
+_DIAGRAM: Final = re.compile(r"^```mermaid\nstateDiagram-v2\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_STATE: Final = re.compile(r"^ +(\w+) : (.*)$", re.MULTILINE)
+_ARROW: Final = re.compile(r"^ +(\w+) --> (\w+) : (.*)$", re.MULTILINE)
+
+
+def outside(page: str, link: str) -> str | None:
+    """Return what a link of the page leads to, as a path of the repository; None for a file of docs/."""
+    target = posixpath.normpath(posixpath.join("docs", posixpath.dirname(page), link))
+    return None if target.startswith("docs/") else target
+
+
+def on_files(files: Files, *, config: Any) -> Files:
+    """Add the files outside docs/ that pages show."""
+    wanted = {
+        target
+        for file in files.documentation_pages()
+        for _, link in _LINK.findall(file.content_string)
+        if (target := outside(file.src_uri, link)) and Path(target).suffix in SHOWN
+    }
+    for target in sorted(wanted):
+        files.append(File.generated(config, f"{COPIES}/{target}", abs_src_path=str(ROOT / target)))
+    return files
+
+
+def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
+    """Lead links to files outside docs/ to their copy or to the repository; mark generated text."""
+    here: str = page.file.src_uri
+
+    def lead(found: re.Match[str]) -> str:
+        target = outside(here, found[2])
+        if target is None:
+            return found[0]
+        if not (ROOT / target).exists():
+            message = f"{here} links to {target}, which does not exist"
+            raise FileNotFoundError(message)
+        if Path(target).suffix in SHOWN:
+            return found[1] + posixpath.relpath(f"{COPIES}/{target}", posixpath.dirname(here))
+        return found[1] + REPOSITORY + target
+
+    marked = _GENERATED.sub(r'!!! info "Generated \1"', markdown)
+    return _LINK.sub(lead, _DIAGRAM.sub(_as_table, marked))
+
+
+def _as_table(diagram: re.Match[str]) -> str:
+    """Return a state diagram as a table: the program that draws it in a browser is larger than the whole site."""
+    names = dict(_STATE.findall(diagram[1]))
+    rows = [f"| {names[start]} | {signal} | {names[end]} |" for start, end, signal in _ARROW.findall(diagram[1])]
+    return "\n".join(["| state | signal | next state |", "|---|---|---|", *rows])
+
+
+def on_post_page(output: str, *, page: Any, **_: Any) -> str:
+    """Load the script of the search from the site itself."""
+    return output.replace(_SHIM, posixpath.relpath(_OWN_SHIM, posixpath.dirname(page.file.dest_uri) or "."))
+
+
+def on_post_template(output_content: str, **_: Any) -> str:
+    """Do the same for the page of an unknown address."""
+    return output_content.replace(_SHIM, f"/{_OWN_SHIM}")
