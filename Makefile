@@ -106,7 +106,7 @@ fuzz-lane: $(VENV)/.installed-fuzz ## the same through the lane in C, whose endi
 	@PYTHONPATH=tests $(PY) -m fuzz.engine --lane --time $(TIME) --seed $(SEED) $(ARGS)
 
 docs: $(VENV)/.installed-docs ## the site of docs/, offline, into build/site; a warning is an error
-	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs --quiet build --strict
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 	@$(PY) scripts/check_site.py
 	@echo 'build/site/index.html'
 
