@@ -9,12 +9,26 @@ from typing import Final
 import pytest
 
 from helpers.documents import DOCS, player, snippets
-from helpers.peers import require_module
+from helpers.peers import require_module, require_program
 
 #: The pages of the tutorial build on one another.
 TUTORIAL: Final = tuple(sorted(f"tutorial/{path.name}" for path in (DOCS / "tutorial").glob("[1-9]*.md")))
 #: Every other page whose snippets are whole programs, with the modules that it takes.
-PAGES: Final[dict[str, tuple[str, ...]]] = {}
+PAGES: Final[dict[str, tuple[str, ...]]] = {
+    "how-to/bad-endings.md": (),
+    "how-to/half-close.md": (),
+    "how-to/leaving.md": (),
+    "how-to/libraries.md": ("aiohttp", "httpx", "requests", "uvicorn", "websockets"),
+    "how-to/proxy.md": (),
+    "how-to/resume.md": (),
+    "how-to/sigterm.md": (),
+    "how-to/starttls.md": ("aiosmtpd",),
+    "how-to/who-ended.md": (),
+}
+#: Pages whose console starts a program of .ci/packages.txt.
+PROGRAMS: Final = {"how-to/proxy.md": "haproxy"}
+#: Programs of libraries that run on asyncio only.
+OF_ASYNCIO: Final = {"with_aiohttp.py", "with_uvicorn.py", "with_websockets.py"}
 PLAYS: Final = {"tutorial": TUTORIAL} | {page: (page,) for page in PAGES}
 
 
@@ -23,6 +37,8 @@ PLAYS: Final = {"tutorial": TUTORIAL} | {page: (page,) for page in PAGES}
 def test_a_page_does_what_it_says(name: str, loop: str, tmp_path: Path) -> None:
     for module in PAGES.get(name, ()):
         require_module(module)
+    if name in PROGRAMS:
+        require_program(PROGRAMS[name])
     with player(tmp_path, loop) as reader:
         for snippet in snippets(*PLAYS[name]):
             reader.play(snippet)
@@ -32,15 +48,18 @@ def test_a_page_does_what_it_says(name: str, loop: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", PLAYS)
 def test_each_program_of_a_page_is_run(name: str) -> None:
     found = snippets(*PLAYS[name])
-    typed = "\n".join(snippet.text for snippet in found if snippet.language == "console")
-    programs = {snippet.title for snippet in found if snippet.language == "python"}
+    texts = "\n".join(snippet.text for snippet in found)
+    programs = {snippet.title for snippet in found if snippet.language == "python" and snippet.title}
     assert programs
-    assert {program for program in programs if not re.search(rf"(?<!\w){re.escape(program)}", typed)} == set()
+    used = set(re.findall(r"(?:python |pytest .*?)(\w+\.py)$", texts, re.MULTILINE))
+    used |= {f"{name}.py" for name in re.findall(r"^(?:import|from) (\w+)", texts, re.MULTILINE)}
+    assert programs - used == set()
 
 
 @pytest.mark.parametrize("name", PLAYS)
 def test_each_program_can_be_run_on_trio(name: str) -> None:
     """Either its only word of asyncio is the one that runs it, or there is one like it for trio."""
-    programs = {snippet.title: snippet.text for snippet in snippets(*PLAYS[name]) if snippet.language == "python"}
-    other = {title for title, text in programs.items() if text.count("asyncio.") > 1}
+    found = [snippet for snippet in snippets(*PLAYS[name]) if snippet.language == "python" and snippet.title]
+    programs = {snippet.title: snippet.text for snippet in found}
+    other = {title for title, text in programs.items() if text.count("asyncio.") > 1 and title not in OF_ASYNCIO}
     assert {title for title in other if title.replace(".py", "_trio.py") not in programs} == set()

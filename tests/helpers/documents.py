@@ -16,20 +16,20 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from helpers.commands import environment
-from helpers.peers import ROOT
+from helpers.peers import ROOT, SBIN
 from helpers.wire import PATIENCE
 
 DOCS: Final = ROOT / "docs"
 #: Ports that the pages name; each play has others.
 PORTS: Final = ("8443", "8444")
 _FENCE: Final = re.compile(r'^```(\w+)(?: title="([^"]*)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
-_COMMANDS: Final = {"python": "", "bowout": "-m bowout", "pytest": "-m pytest -q --no-header -p no:cacheprovider"}
+_COMMANDS: Final = {"python": "", "bowout": "-m bowout", "pytest": "-m pytest -p no:cacheprovider"}
 _VARYING: Final = (
     (re.compile(r"\d+\\\.\d+(?=\\? ?m?s\b)"), r"\\d+\\.\\d+"),
     # An address of this machine, with a port that the kernel chose: localhost may be IPv6, IPv4 or both.
@@ -85,6 +85,10 @@ class Terminal:
     def expect(self, lines: list[str]) -> None:
         """Read its output until it is what these lines say."""
         assert self.process.stdout is not None
+        if lines and lines[-1] == "…":  # the whole rest
+            rest = self.process.stdout.read()
+            assert pattern(lines).fullmatch(rest), rest
+            return
         seen, wanted = "", pattern(lines)
         while not wanted.fullmatch(seen):
             line = self.process.stdout.readline()
@@ -128,7 +132,9 @@ class Player:
             path = programs / name
             path.write_text(f'#!/bin/sh\nexec "{sys.executable}" -W error {options} "$@"\n')
             path.chmod(0o755)
-        self._environ = environment(PATH=f"{programs}:{os.environ['PATH']}", PYTHONPATH=os.pathsep.join(sys.path))
+        self._environ = environment(
+            PATH=os.pathsep.join((str(programs), os.environ["PATH"], *SBIN)), PYTHONPATH=os.pathsep.join(sys.path)
+        )
 
     def play(self, snippet: Snippet) -> None:
         """Do with a snippet what a reader does."""
@@ -153,6 +159,9 @@ class Player:
         """End what still runs."""
         for terminal in self._terminals.values():
             terminal.kill()
+        for path in self._directory.glob("*.pid"):  # of a daemon
+            with suppress(ProcessLookupError):
+                os.kill(int(path.read_text()), signal.SIGKILL)
 
     def _for_the_loop(self, program: str) -> str:
         """The same program on another loop, where it only names the loop to run."""
