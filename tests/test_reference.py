@@ -1,0 +1,55 @@
+"""The generated pages of the reference say what the program does."""
+
+from __future__ import annotations
+
+import runpy
+from typing import Final
+
+import jsonschema
+import pytest
+
+from bowout import Alert, Ending, Event, EventKind, How, Inbound, Outbound, Side
+from helpers.peers import ROOT
+
+_SCRIPT: Final = runpy.run_path(str(ROOT / "scripts" / "generate_reference.py"))
+FOLDER, pages, schema = _SCRIPT["FOLDER"], _SCRIPT["pages"], _SCRIPT["schema"]
+ALERT = Alert(20, 2, Side.PEER)
+ENDINGS = [
+    Ending(how=How.CLEAN, started_by=None, outbound=Outbound.FIN_SENT, inbound=Inbound.CLOSE_NOTIFY),
+    Ending(
+        how=How.ALERT, started_by=Side.PEER, outbound=Outbound.LOST, inbound=Inbound.FATAL_ALERT, alert=ALERT,
+        unacknowledged=3, close_notify_sent_at=0.5, tls_version="TLSv1.3", cipher="TLS_AES_256_GCM_SHA384",
+        events=(
+            Event(EventKind.DATA, Side.WE, 0.1, sent=3, count=2, until=0.2),
+            Event(EventKind.ALERT, Side.PEER, 0.3, alert=ALERT),
+        ),
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", pages())
+def test_a_page_is_up_to_date(name: str) -> None:
+    assert (FOLDER / name).read_text(encoding="utf-8") == pages()[name]
+
+
+@pytest.mark.parametrize("ending", ENDINGS, ids=lambda ending: ending.how)
+def test_an_ending_is_as_the_schema_says(ending: Ending) -> None:
+    jsonschema.validate(ending.to_dict(), schema())
+
+
+def test_the_schema_refuses_what_is_no_ending() -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**ENDINGS[0].to_dict(), "how": "well"}, schema())
+
+
+def test_every_key_is_described() -> None:
+    assert [key for key, about in schema()["properties"].items() if not about["description"]] == []
+
+
+def test_each_public_module_has_a_page() -> None:
+    folder = ROOT / "src" / "bowout"
+    modules = {path.stem for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    public = {f"bowout.{name}" for name in modules if not name.startswith("_")} | {"bowout"}
+    pages_of_modules = {path.stem for path in (FOLDER / "api").glob("*.md")}
+    # The names of these two are those of bowout; the command line has a page of its own.
+    assert public - pages_of_modules == {"bowout.cli", "bowout.ending", "bowout.errors"}
