@@ -108,7 +108,7 @@ fuzz-lane: $(VENV)/.installed-fuzz ## the same through the lane in C, whose endi
 docs: $(VENV)/.installed-docs ## the site of docs/, offline, into build/site; a warning is an error
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 	@$(PY) scripts/check_site.py
-	@echo 'build/site/index.html'
+	@echo 'to read it: python3 -m http.server -d build/site'
 
 mutation: $(VENV)/.installed-mutation ## mutants of the core, niced: an hour of one core; docs/evidence/mutation.md has the results
 	@nice -n 19 $(VENV)/bin/mutmut run --max-children 1 $(ARGS)

@@ -15,9 +15,6 @@ REPOSITORY: Final = "https://github.com/bowout/bowout/blob/main/"
 COPIES: Final = "repository"
 #: Files that a page shows, or that a reader opens in the browser; other files are linked where they are.
 SHOWN: Final = frozenset({".html", ".json", ".svg"})
-#: The theme loads this script from a CDN, so that the search works without a server; docs/assets has a copy.
-_SHIM: Final = "https://unpkg.com/iframe-worker/shim"
-_OWN_SHIM: Final = "assets/iframe-worker-shim.js"
 _LINK: Final = re.compile(r"(\]\()(\.\./[^)\s#]*)")
 _GENERATED: Final = re.compile(r"^<!-- (?:The catalogue, g|G)enerated (.*?)\. Do not edit: .* -->$", re.MULTILINE)
 _DIAGRAM: Final = re.compile(r"^```mermaid\nstateDiagram-v2\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -68,13 +65,3 @@ def _as_table(diagram: re.Match[str]) -> str:
     names = dict(_STATE.findall(diagram[1]))
     rows = [f"| {names[start]} | {signal} | {names[end]} |" for start, end, signal in _ARROW.findall(diagram[1])]
     return "\n".join(["| state | signal | next state |", "|---|---|---|", *rows])
-
-
-def on_post_page(output: str, *, page: Any, **_: Any) -> str:
-    """Load the script of the search from the site itself."""
-    return output.replace(_SHIM, posixpath.relpath(_OWN_SHIM, posixpath.dirname(page.file.dest_uri) or "."))
-
-
-def on_post_template(output_content: str, **_: Any) -> str:
-    """Do the same for the page of an unknown address."""
-    return output_content.replace(_SHIM, f"/{_OWN_SHIM}")
