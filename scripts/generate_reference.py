@@ -18,9 +18,8 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 import bowout
-from bowout import errors
+from bowout import ending, errors
 from bowout.cli.app import app
-from bowout.ending import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +34,13 @@ _BLAME: Final = {
     errors.HandshakeError: "The handshake: no TLS connection",
     errors.StartTLSError: "The server, before TLS",
     errors.PeerError: "The peer, on an established connection",
+}
+#: Keys whose values have a table of their own.
+_VALUES: Final[dict[str, type[enum.StrEnum]]] = {
+    "how": bowout.How,
+    "outbound": bowout.Outbound,
+    "inbound": bowout.Inbound,
+    "kind": bowout.EventKind,
 }
 _NUMBER: Final = {"type": "number"}
 _COUNT: Final = {"type": "integer", "minimum": 0}
@@ -67,7 +73,7 @@ _EVENT: Final = {
 }
 #: Keys of the JSON whose value is not that of a plain field.
 _SPECIAL: Final[dict[str, dict[str, Any]]] = {
-    "version": {"const": SCHEMA_VERSION, "description": "Version of this set of names."},
+    "version": {"const": ending.SCHEMA_VERSION, "description": "Version of this set of names."},
     "summary": {**_TEXT, "description": "The ending in one line, for people."},
     "how": {"enum": [how.value for how in bowout.How]},
     "started_by": {"enum": [*(side.value for side in bowout.Side), None]},
@@ -111,7 +117,7 @@ def schema() -> dict[str, Any]:
         properties[key] = {"description": described.get(key, "")} | kind
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": f"An ending of bowout, version {SCHEMA_VERSION}",
+        "title": f"An ending of bowout, version {ending.SCHEMA_VERSION}",
         "type": "object",
         "required": list(properties),
         "properties": properties,
@@ -144,17 +150,29 @@ def _ending_json() -> str:
             "",
             *_fields("An ending", made["properties"]),
             *_fields("An event", _EVENT["properties"]),
+            *(line for key, kind in _VALUES.items() for line in _values(key, kind)),
             *_fields("An alert", _ALERT["properties"]),
         ]
     )
 
 
 def _fields(title: str, properties: Any) -> list[str]:
-    rows = [f"| `{key}` | {_kind(about)} | {about.get('description', '')} |" for key, about in properties.items()]
+    rows = [f"| `{key}` | {_kind(key, about)} | {about.get('description', '')} |" for key, about in properties.items()]
     return [f"## {title}", "", "| key | value | meaning |", "|---|---|---|", *rows, ""]
 
 
-def _kind(about: dict[str, Any]) -> str:
+def _values(key: str, kind: type[enum.StrEnum]) -> list[str]:
+    """Return a table of the members of an enumeration, from the comments above them."""
+    source = inspect.getsource(ending).partition(f"class {kind.__name__}(")[2].partition("\n\n\n")[0]
+    found = re.findall(r"((?:^    #: .*\n)+)    (\w+) = ", source, re.MULTILINE)
+    meanings = {name: " ".join(comment.replace("#:", "").split()) for comment, name in found}
+    rows = [f"| `{member}` | {meanings[name]} |" for name, member in kind.__members__.items()]
+    return [f"## Values of {key}", "", "| value | meaning |", "|---|---|", *rows, ""]
+
+
+def _kind(key: str, about: dict[str, Any]) -> str:
+    if key in _VALUES:
+        return f"[values](#values-of-{key})"
     if "enum" in about:
         return ", ".join("null" if value is None else f"`{value}`" for value in about["enum"])
     if "const" in about:
@@ -258,11 +276,18 @@ def _plain(text: str | None) -> str:
 
 def _exit_statuses() -> str:
     lines = ["# Exit statuses", "", _MARK.format(source="the commands"), ""]
-    for name, command in _commands():
-        if command.epilog:
-            text = command.epilog.partition("\n")[2]
-            lines += [f"## {name}", "", "```text", text.rstrip(), "```", ""]
+    lines += ["With 1, 2 and 3, stderr has an `error:` and, where there is one, a `hint:` what to do.", ""]
+    for name, command in _documented():
+        text = command.epilog.partition("\n")[2]
+        lines += [f"## {name}", "", "```text", text.rstrip(), "```", ""]
     return "\n".join(lines)
+
+
+def _documented() -> Iterator[tuple[str, Any]]:
+    """Return the commands and groups that tell their exit statuses."""
+    group = get_command(app)
+    assert isinstance(group, TyperGroup)
+    return ((f"bowout {name}", command) for name, command in group.commands.items() if command.epilog)
 
 
 def main() -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pkgutil
 import runpy
 from typing import Final
 
 import jsonschema
 import pytest
 
+import bowout
 from bowout import Alert, Ending, Event, EventKind, How, Inbound, Outbound, Side
 from helpers.peers import ROOT
 
@@ -47,8 +49,7 @@ def test_every_key_is_described() -> None:
 
 
 def test_each_public_module_has_a_page() -> None:
-    folder = ROOT / "src" / "bowout"
-    modules = {path.stem for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    modules = {module.name for module in pkgutil.iter_modules(bowout.__path__)}
     public = {f"bowout.{name}" for name in modules if not name.startswith("_")} | {"bowout"}
     pages_of_modules = {path.stem for path in (FOLDER / "api").glob("*.md")}
     # The names of these two are those of bowout; the command line has a page of its own.

@@ -65,11 +65,15 @@ class How(enum.StrEnum):
 class Outbound(enum.StrEnum):
     """The progress of ending our direction."""
 
+    #: The handshake was not done.
     HANDSHAKE = "handshake"
+    #: We could send.
     OPEN = "open"
+    #: Ours is made, and the kernel has not taken all of it.
     CLOSE_NOTIFY_QUEUED = "close_notify queued"
     #: The kernel took all of it; before that, nothing counts as "sent".
     CLOSE_NOTIFY_SENT = "close_notify sent"
+    #: After close_notify, the FIN of TCP.
     FIN_SENT = "close_notify and FIN sent"
     #: FIN without close_notify: the peer sees a truncation, as it should.
     CUT = "FIN sent without close_notify"
@@ -84,37 +88,58 @@ class Outbound(enum.StrEnum):
 class Inbound(enum.StrEnum):
     """How the peer's direction ended."""
 
+    #: The handshake was not done.
     HANDSHAKE = "handshake"
+    #: It had not ended when we left.
     OPEN = "open"
+    #: The peer said that nothing of its own is missing.
     CLOSE_NOTIFY = "close_notify"
+    #: A FIN without close_notify, after whole records: what was received may not be all.
     TRUNCATED_AT_BOUNDARY = "truncated at a record boundary"
+    #: A FIN without close_notify, in the middle of a record: the rest of it is missing.
     TRUNCATED_INSIDE_RECORD = "truncated inside a record"
+    #: The peer's RST, or the network, ended it.
     RESET = "reset"
+    #: The peer's fatal alert ended it.
     FATAL_ALERT = "fatal alert"
+    #: The peer sent what TLS does not allow, or what could not be decrypted.
     UNDECRYPTABLE = "undecryptable"
 
 
 class EventKind(enum.StrEnum):
     """What can happen during a connection."""
 
+    #: The TCP connection is there; `detail` names the peer.
     CONNECTED = "connected"
     #: One handshake message; passed to observers only, not kept in the ending.
     HANDSHAKE_MESSAGE = "handshake message"
+    #: TLS is established; `detail` has the version and the cipher.
     HANDSHAKE_DONE = "handshake done"
+    #: The server sent a ticket, with which a later connection can resume this session (RFC 8446 section 4.6.1).
     TICKET = "session ticket"
+    #: A side changed its keys (RFC 8446 section 4.6.3).
     KEY_UPDATE = "key update"
+    #: Application data, sent or received; what follows one another is folded into one run.
     DATA = "data"
+    #: An alert other than close_notify (RFC 8446 section 6.2).
     ALERT = "alert"
+    #: We began our close_notify, and the kernel has not taken it yet.
     CLOSE_NOTIFY_QUEUED = "close_notify queued"
+    #: The end of one direction (RFC 8446 section 6.1): the kernel took ours, or the peer's came.
     CLOSE_NOTIFY = "close_notify"
+    #: The end of one direction of TCP.
     FIN = "FIN"
+    #: The abrupt end of the TCP connection, in both directions.
     RST = "RST"
     #: The system gave up the connection without an RST from the peer: a timeout, no route. `detail` has its error text.
     CONNECTION_LOST = "connection lost"
     #: Our application called a verb that ends the connection; `detail` names it.
     CALL = "call"
+    #: The close reached its deadline.
     DEADLINE = "deadline"
+    #: The close read as many bytes as it may discard.
     CAP = "byte cap"
+    #: An error that ended the connection for us; `detail` has its name and its text.
     ERROR = "error"
     #: The descriptor is closed (or handed over by `unwrap`).
     RELEASED = "released"
@@ -241,10 +266,14 @@ class Ending:
         cap_hit: whether the close reached its byte cap.
         unwrapped: whether TLS ended and the TCP connection went on.
         reason: text of the error or of the failed handshake, if there is any.
-        sent, received: number of application bytes of the whole connection.
+        sent: application bytes of the whole connection that the kernel took.
+        received: application bytes of the whole connection that were decrypted.
         duration: seconds from the beginning to the release of the descriptor.
         began: time of the beginning, in seconds of Unix time.
-        role, peer, tls_version, cipher: the connection of this ending.
+        role: whether we were the client or the server.
+        peer: name of the peer for people: ``host:port``, or the path of a Unix socket.
+        tls_version: the version that was agreed on, as `ssl` names it, such as TLSv1.3; None without a handshake.
+        cipher: the cipher that was agreed on, as OpenSSL names it; None without a handshake.
         events: the timeline; data is folded into runs, and a very long connection keeps its first and its last events.
         omitted: number of events left out between those.
         omitted_after: number of events before the gap: the missing ones belong before ``events[omitted_after]``.

@@ -16,7 +16,7 @@ from bowout.cli.check.command import CHECK_STATUSES, check
 from bowout.cli.check.formats import NAGIOS_UNKNOWN, nagios_error
 from bowout.cli.connect.command import connect
 from bowout.cli.console import output
-from bowout.cli.demo.command import demo
+from bowout.cli.demo.command import DEMO_STATUSES, demo
 from bowout.cli.fleet import commands as fleet
 from bowout.cli.serve.command import SERVE_STATUSES, serve
 from bowout.cli.shared.optional_values import with_values
@@ -80,7 +80,9 @@ app: typer.Typer = typer.Typer(
     epilog=_STATUSES,
 )
 app.command(cls=StrictCommand, help=_paragraphs(connect), epilog=_STATUSES, no_args_is_help=True)(_ending(connect))
-app.command(cls=StrictCommand, help=_paragraphs(demo))(_ending(demo))
+app.command(cls=StrictCommand, help=_paragraphs(demo), epilog="\n".join(["Exit status:", *DEMO_STATUSES]))(
+    _ending(demo)
+)
 app.command(cls=StrictCommand, help=_paragraphs(serve), epilog="\n".join(["Exit status:", *SERVE_STATUSES]))(
     _ending(serve)
 )

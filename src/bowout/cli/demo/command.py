@@ -30,6 +30,14 @@ if TYPE_CHECKING:
 
     from bowout.cli.demo.server import DemoServer
 
+#: Lines for ``--help``.
+DEMO_STATUSES: Final = (
+    "  0  everything ended as promised",
+    "  1  something did not",
+    "  2  usage: a wrong option; or it could not be played",
+    "130  interrupted by Ctrl-C before it was done",
+)
+
 _IN_WORDS: Final = ("none", "one", "two", "three", "four")
 
 
@@ -63,8 +71,6 @@ def demo(
     1 closes from inside a read. 2 closes while a read is pending. 3 cancels that read, then closes. 4 drops the
     connection, for contrast. Each is played on a real connection over loopback, with a certificate made for this run,
     and reported by both sides. No process or file is left behind.
-
-    Exit status: 0 when everything ended as promised, 1 when not, 2 when it could not be played, 130 when interrupted.
     """
     demo = _Demo(
         acts=tuple(act for act in ACTS if not only or act.number in only),
