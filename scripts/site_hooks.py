@@ -15,9 +15,15 @@ REPOSITORY: Final = "https://github.com/bowout/bowout/blob/main/"
 COPIES: Final = "repository"
 #: Files that a page shows, or that a reader opens in the browser; other files are linked where they are.
 SHOWN: Final = frozenset({".html", ".json", ".svg"})
+#: Their names are those of other libraries, too.
+_MODULES: Final = frozenset({"aiohttp", "anyio", "asyncio", "httpcore", "trio"})
 _LINK: Final = re.compile(r"(\]\()(\.\./[^)\s#]*)")
 _GENERATED: Final = re.compile(r"^<!-- (?:The catalogue, g|G)enerated (.*?)\. Do not edit: .* -->$", re.MULTILINE)
 _DIAGRAM: Final = re.compile(r"^```mermaid\nstateDiagram-v2\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+#: Names in a page's text, and what has no links in it: an anchor, a heading, a block of code.
+_NAME: Final = re.compile(
+    r"<(a|autoref|h\d|pre)\b.*?</\1>|<code>((?:bowout\.)?[A-Za-z_.]+)(\([^<]*\))?</code>", re.DOTALL
+)
 _STATE: Final = re.compile(r"^ +(\w+) : (.*)$", re.MULTILINE)
 _ARROW: Final = re.compile(r"^ +(\w+) --> (\w+) : (.*)$", re.MULTILINE)
 
@@ -58,6 +64,20 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
 
     marked = _GENERATED.sub(r'!!! info "Generated \1"', markdown)
     return _LINK.sub(lead, _DIAGRAM.sub(_as_table, marked))
+
+
+def on_page_content(html: str, *, page: Any, **_: Any) -> str:
+    """Lead each public name in the text to its entry in the reference: within that, the short names, too."""
+    inside = "reference/api/" in page.file.src_uri
+
+    def lead(found: re.Match[str]) -> str:
+        name = found[2]
+        if name is None or not (name.startswith("bowout.") or (inside and name not in _MODULES)):
+            return found[0]
+        identifier = name if name.startswith("bowout.") else f"bowout.{name}"
+        return f'<autoref optional identifier="{identifier}">{found[0]}</autoref>'
+
+    return _NAME.sub(lead, html)
 
 
 def _as_table(diagram: re.Match[str]) -> str:
