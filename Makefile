@@ -40,7 +40,7 @@ demo: $(VENV)/.installed ## both situations, end to end, with their ladders
 quick: $(VENV)/.installed-test ## core, streams and servers on asyncio and TLS 1.3: half a minute on two cores
 	@HYPOTHESIS_PROFILE=quick $(PY) -m pytest -n $(QUICK_WORKERS) --dist worksteal -m quick $(ARGS)
 
-test: $(VENV)/.installed-test ## all tests but the nightly ones: nine minutes on two cores
+test: $(VENV)/.installed-test ## all tests but the nightly ones: a quarter of an hour on two cores
 	@$(PYTEST) -m "not nightly" $(ARGS)
 
 test-all: $(VENV)/.installed-test ## all tests, including the combinations that repeat what others show
