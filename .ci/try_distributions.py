@@ -81,7 +81,7 @@ def expect_metadata(wheel: Path) -> str:
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         metadata = message_from_bytes(archive.read(name))
-    links = re.findall(r'\]\(([^)]*)\)|(?:src|srcset)="([^"]*)"', str(metadata.get_payload()))
+    links = re.findall(r'\]\(([^)]*)\)|src="([^"]*)"', str(metadata.get_payload()))
     relative = [one or other for one, other in links if not re.match("https?:", one or other)]
     if not links or relative:
         sys.exit(f"error: on a package index, these links of README.md lead nowhere: {relative or 'it has no links'}")

@@ -216,7 +216,7 @@ def _style(lines: list[Line]) -> str:
         f".scroll{{animation:scroll {total:.2f}s step-end infinite}}"
         f".curtain{{animation:curtain {total:.2f}s step-end infinite}}}}"
         f"@keyframes scroll{{{_moves([(at, -_scrolled(count)) for at, count in frames], total)}}}"
-        f"@keyframes curtain{{{_moves([(at, count * _LEADING) for at, count in frames], total)}}}"
+        f"@keyframes curtain{{{_moves([(at, _uncovered(count, len(lines))) for at, count in frames], total)}}}"
     )
 
 
@@ -229,7 +229,7 @@ def _frames(lines: list[Line]) -> list[tuple[float, int]]:
     return frames
 
 
-def _moves(frames: list[tuple[float, int]], total: float) -> str:
+def _moves(frames: list[tuple[float, float]], total: float) -> str:
     """Make the keyframes of a vertical move: only where the place changes."""
     places, last = [], None
     for at, place in frames:
@@ -237,6 +237,14 @@ def _moves(frames: list[tuple[float, int]], total: float) -> str:
             places.append(f"{100 * at / total:.2f}%{{transform:translateY({place}px)}}")
             last = place
     return "".join(places) + f"to{{transform:translateY({last}px)}}"
+
+
+def _uncovered(count: int, of: int) -> float:
+    """Return where the curtain begins when so many lines are shown, in pixels.
+
+    That is a little above the next line, since its edge may lie between two pixels of the reader's screen.
+    """
+    return of * _LEADING if count == of else count * _LEADING - 1.5
 
 
 def _scrolled(count: int) -> int:
