@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -83,10 +84,14 @@ def record() -> str:
     """Run the demo on a terminal; return what it writes there."""
     unwanted = {"NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "PYTHONWARNINGS"}
     environment = {name: value for name, value in os.environ.items() if name not in unwanted}
-    with pexpect.spawn(
-        sys.executable, ["-m", *COMMAND], dimensions=(ROWS, COLUMNS), encoding="utf-8", timeout=PATIENCE,
-        env={**environment, "TERM": "xterm-256color", "PYTHONUTF8": "1"},
-    ) as terminal:  # fmt: skip
+    with warnings.catch_warnings():
+        # pexpect forks, which Python 3.12 warns of where there are threads; all it does then is to execute the command.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        started = pexpect.spawn(
+            sys.executable, ["-m", *COMMAND], dimensions=(ROWS, COLUMNS), encoding="utf-8", timeout=PATIENCE,
+            env={**environment, "TERM": "xterm-256color", "PYTHONUTF8": "1"},
+        )  # fmt: skip
+    with started as terminal:
         terminal.expect(pexpect.EOF)
         output = terminal.before or ""
         terminal.wait()
