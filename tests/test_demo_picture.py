@@ -24,8 +24,8 @@ SVG: Final = "{http://www.w3.org/2000/svg}"
 TIME: Final = re.compile(r"[\d.]+(?:µs|ms|s)\b")
 PASSING: Final = re.compile(r"later|more…|sessionticket")
 #: The lines of a ladder, and what its arrows are drawn with.
-LIFELINES: Final = ("│", "├")
-DRAWN: Final = re.compile(r"^T|[─━│├┤◄►▷✗·]")
+LIFELINES: Final = ("│", "├", "┊")
+DRAWN: Final = re.compile(r"^T|[─━│├┤┊◄►▷✗·]")
 
 
 def lines_of_picture(document: str) -> list[str]:
@@ -64,6 +64,14 @@ def picture() -> str:
 
 def test_it_shows_what_the_demo_prints_now(picture: str) -> None:
     assert lasting(lines_of_picture(picture)) == lasting(lines_of_demo(record_demo.record())), "run `make pictures`"
+
+
+def test_a_line_that_differs_is_found() -> None:
+    quiet = ["we", "0.2ms├───FIN──►│", "0.3ms│◄──FIN───┤", "4.0ms│•abort()│", "clean·4.0ms"]
+    busy = ["we", "│◄──sessionticket──┤", "11.2ms├───FIN──►│", "┊1.5slater┊", "5.012s│•abort()│", "clean·5.012s"]
+    assert lasting(quiet) == lasting(busy) == ["we", "FIN", "•abort()", "clean·T"]
+    assert lasting([line.replace("FIN", "RST") for line in busy]) != lasting(quiet)
+    assert lasting([line.replace("clean", "reset") for line in busy]) != lasting(quiet)
 
 
 def test_a_picture_has_every_line_of_its_recording() -> None:
