@@ -29,7 +29,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo quick test test-all lane sanitize memcheck lint format coverage gates dist bench costs load scoreboard docs fuzz fuzz-lane mutation matrix changelog venv clean
+.PHONY: help demo quick test test-all lane sanitize memcheck lint format coverage gates dist bench costs load scoreboard pictures docs fuzz fuzz-lane mutation matrix changelog venv clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 12
@@ -40,7 +40,7 @@ demo: $(VENV)/.installed ## both situations, end to end, with their ladders
 quick: $(VENV)/.installed-test ## core, streams and servers on asyncio and TLS 1.3: half a minute on two cores
 	@HYPOTHESIS_PROFILE=quick $(PY) -m pytest -n $(QUICK_WORKERS) --dist worksteal -m quick $(ARGS)
 
-test: $(VENV)/.installed-test ## all tests but the nightly ones: nine minutes on two cores
+test: $(VENV)/.installed-test ## all tests but the nightly ones: a quarter of an hour on two cores
 	@$(PYTEST) -m "not nightly" $(ARGS)
 
 test-all: $(VENV)/.installed-test ## all tests, including the combinations that repeat what others show
@@ -104,6 +104,10 @@ fuzz: $(VENV)/.installed-fuzz ## fuzz the engine for TIME seconds, or replay ARG
 
 fuzz-lane: $(VENV)/.installed-fuzz ## the same through the lane in C, whose endings must be the engine's
 	@PYTHONPATH=tests $(PY) -m fuzz.engine --lane --time $(TIME) --seed $(SEED) $(ARGS)
+
+pictures: $(VENV)/.installed-test ## draw docs/pictures again: the ladders of the demo, and its recording
+	@$(PY) scripts/generate_pictures.py
+	@$(PY) scripts/record_demo.py
 
 docs: $(VENV)/.installed-docs ## the site of docs/, offline, into build/site; a warning is an error
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict

@@ -18,8 +18,8 @@ from compare_figures import FIGURES, Document, Figures, number, verdicts
 ROOT: Final = Path(__file__).resolve().parents[1]
 RESULTS: Final = ROOT / "bench" / "results"
 JSON: Final = RESULTS / "compare.json"
-#: Where blocks come from the JSON.
-DOCUMENTS: Final = (ROOT / "docs" / "evidence" / "benchmarks.md", ROOT / "README.md")
+#: The page whose blocks come from the JSON.
+DOCUMENT: Final = ROOT / "docs" / "evidence" / "benchmarks.md"
 
 _TABLES: Final = {
     "bulk": ("receive", "receive_into", "send"),
@@ -130,8 +130,7 @@ def blocks(document: Document) -> dict[str, str]:
     """Return the text between the marks of a document, by the name in the mark."""
     figures = Figures(document)
     made = {name: _figures_table(figures, keys) for name, keys in _TABLES.items()}
-    made |= {"aims": aims_table(figures), "how": how(document), "without": without(document)}
-    return made | {"caption": f"{caption(document)}\n"}
+    return made | {"aims": aims_table(figures), "how": how(document), "without": without(document)}
 
 
 def outputs(document: Document) -> dict[Path, str]:
@@ -139,10 +138,8 @@ def outputs(document: Document) -> dict[Path, str]:
     figures, below = Figures(document), caption(document)
     made = {RESULTS / f"{name}.svg": chart(panels, figures, below) for name, panels in CHARTS.items()}
     texts = blocks(document)
-    for path in DOCUMENTS:
-        text = path.read_text(encoding="utf-8")
-        made[path] = _BLOCK.sub(lambda mark: f"{mark[1]}\n\n{texts[mark[2]]}\n{mark[3]}", text)
-    return made
+    text = DOCUMENT.read_text(encoding="utf-8")
+    return made | {DOCUMENT: _BLOCK.sub(lambda mark: f"{mark[1]}\n\n{texts[mark[2]]}\n{mark[3]}", text)}
 
 
 _BLOCK: Final = re.compile(r"(<!-- from compare\.json: ([\w-]+) -->).*?(<!-- end -->)", re.DOTALL)

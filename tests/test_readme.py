@@ -1,4 +1,4 @@
-"""The snippets of README.md run as they are printed, and say nothing on stderr."""
+"""The snippets of README.md, and of pages beside it, run as they are printed, and say nothing on stderr."""
 
 from __future__ import annotations
 
@@ -12,24 +12,28 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from bowout.cli.app import app
 from bowout.cli.shared.optional_values import with_values
 from helpers.commands import COMMAND, ca_file, environment, listening
+from helpers.documents import DOCS
 from helpers.peers import ROOT
 from helpers.serving import cert_file
 from helpers.wire import PATIENCE, Wire
 
-README: Final = (ROOT / "README.md").read_text()
+README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMAND_LINE: Final = (DOCS / "how-to" / "command-line.md").read_text(encoding="utf-8")
+SERVING: Final = (DOCS / "how-to" / "serving.md").read_text(encoding="utf-8")
+STREAM: Final = (DOCS / "reference" / "stream.md").read_text(encoding="utf-8")
 #: A link or a picture in Markdown or HTML: what it leads to.
 LINK: Final = re.compile(r'\]\(([^)]*)\)|(?:src|srcset|href)="([^"]*)"')
 
 
-def snippet(words: str) -> str:
+def snippet(words: str, page: str = README) -> str:
     """The one snippet of Python that holds these words."""
-    snippets: list[str] = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    snippets: list[str] = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
     (found,) = (text for text in snippets if words in text)
     return found
 
@@ -125,9 +129,10 @@ def test_both_situations(passes: str, tmp_path: Path) -> None:
 
 
 def test_serving(tmp_path: Path) -> None:
-    code = snippet("async with bowout.serve")
-    handler, block = code.split("async with", 1)
-    block = f"async with{block}".replace("port=8443", "port=0, host='127.0.0.1'")
+    handler = snippet("async def echo", SERVING).partition("async def main")[0]
+    block = snippet("async with bowout.serve(echo,", SERVING).replace('"localhost"', "'127.0.0.1'")
+    block, waiting, _ = block.partition("    await server.wait_drained()")
+    assert waiting
     program = f"""
 import asyncio, bowout, ssl
 context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -140,15 +145,15 @@ async def main():
             await stream.send(b"ping")
             assert await stream.receive() == b"ping"
         print(stream.ending)
-        report = await server.drain(timeout=10)
+        await server.drain(timeout=10)
 
 asyncio.run(main())
 """
-    assert run(program, tmp_path) == "clean: we sent close_notify, the peer answered\n"
+    assert run(program, tmp_path).splitlines()[-1] == "clean: we sent close_notify, the peer answered"
 
 
 def test_how_it_ended(tmp_path: Path) -> None:
-    code = snippet("ending.ladder_svg()")
+    code = snippet("ending.ladder_svg()", STREAM)
 
     def polite(wire: Wire) -> None:
         wire.handshake()
@@ -161,25 +166,20 @@ def test_how_it_ended(tmp_path: Path) -> None:
     assert "close_notify ─" in out
 
 
-def test_testing_your_own(tmp_path: Path) -> None:
-    code = snippet("from bowout.testing import Peer")
-    program = f"""
-import socket, pytest
-{code}
-def my_client_reads_all(host, port, context):
-    with socket.create_connection((host, port)) as sock, context.wrap_socket(
-        sock, server_hostname="localhost", suppress_ragged_eofs=False
-    ) as tls:
-        while tls.recv(1000):
-            pass
-
-test_a_truncated_answer_is_an_error()
-"""
-    assert "FIN" in run(program, tmp_path)
-
-
 def test_every_snippet_of_python_is_tried() -> None:
-    assert README.count("```python\n") == 5
+    assert README.count("```python\n") == 2
+    assert STREAM.count("```python\n") == 1
+
+
+def test_it_names_every_extra() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    table = README.partition("| extra | for |")[2].partition("\n\n")[0]
+    named = {name for row in table.splitlines() for name in re.findall("`([a-z]+)`", row.split("|")[1] if row else "")}
+    assert named == set(project["optional-dependencies"])
+
+
+def test_it_is_short() -> None:
+    assert len(README.splitlines()) <= 120
 
 
 def links(text: str) -> list[str]:
@@ -197,7 +197,7 @@ def test_on_a_package_index_its_links_lead_to_the_repository() -> None:
     """The build replaces relative links, by the patterns of pyproject.toml."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     repository = project["project"]["urls"]["Homepage"]
-    pictures = repository.replace("//github.com/", "//raw.githubusercontent.com/")
+    raw = repository.replace("//github.com/", "//raw.githubusercontent.com/")
     text = README
     for substitution in project["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]["substitutions"]:
         text = re.sub(substitution["pattern"], substitution["replacement"], text)
@@ -205,24 +205,26 @@ def test_on_a_package_index_its_links_lead_to_the_repository() -> None:
         if re.match("[a-z]+:", before):
             assert after == before
         else:
-            assert after in {f"{repository}/blob/main/{before}", f"{pictures}/main/{before}"}
+            assert after in {f"{repository}/blob/main/{before}", f"{raw}/main/{before}"}
             assert ("raw." in after) == after.endswith((".svg", ".png"))
 
 
-COMMANDS: Final = re.findall(r"^    (.*bowout (?:connect|serve) .*)$", README, re.MULTILINE)
+COMMANDS: Final = re.findall(r"^    (.*bowout (?:connect|serve|check|fleet|demo)\b.*)$", COMMAND_LINE, re.MULTILINE)
 
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_the_commands_are_understood(line: str) -> None:
     words = with_values(shlex.split(re.split(" +[#>] ", line)[0].rpartition("bowout ")[2]))
-    group = get_command(app)
-    assert isinstance(group, TyperGroup)
-    command = group.commands[words[0]]
-    assert command.make_context(words[0], words[1:]).params
+    name, command = "bowout", get_command(app)
+    while isinstance(command, TyperGroup):
+        name, *words = words
+        command = command.commands[name]
+    assert isinstance(command, TyperCommand)
+    assert command.make_context(name, words).params
 
 
 def test_a_reply_is_the_request(tmp_path: Path) -> None:
-    """From the section on the command line: a server, and its client."""
+    """A server, and its client."""
     client = next(line for line in COMMANDS if line.startswith("printf"))
     server = next(line for line in COMMANDS if "bowout serve" in line)
     serving = server.partition("#")[0].strip().removeprefix("bowout ").replace("8443", "0")
