@@ -41,8 +41,9 @@ def completed(home: Path, line: str, load: str = "source <(bowout --show-complet
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("bowout ", {"check", "connect", "demo", "fleet", "serve"}),
-        ("bowout con", {"connect"}),
+        ("bowout ", {"check", "completion", "connect", "demo", "fleet", "serve"}),
+        ("bowout conn", {"connect"}),
+        ("bowout completion ", {"bash", "zsh", "fish"}),
         ("bowout fleet re", {"report", "resume"}),
         ("bowout connect --on-eof ", {"half-close", "wait", "close"}),
         ("bowout connect --on-eof w", {"wait"}),

@@ -14,6 +14,7 @@ import typer
 from bowout.cli import version as about
 from bowout.cli.check.command import CHECK_STATUSES, check
 from bowout.cli.check.formats import NAGIOS_UNKNOWN, nagios_error
+from bowout.cli.completion import completion
 from bowout.cli.connect.command import connect
 from bowout.cli.console import output
 from bowout.cli.demo.command import DEMO_STATUSES, demo
@@ -102,6 +103,7 @@ _fleet = typer.Typer(
 for _command in fleet.COMMANDS:
     _fleet.command(cls=StrictCommand, help=_paragraphs(_command))(_ending(_command))
 app.add_typer(_fleet, name="fleet")
+app.command(cls=StrictCommand, help=_paragraphs(completion), no_args_is_help=True)(_ending(completion))
 
 
 @app.callback(invoke_without_command=True)
@@ -177,6 +179,6 @@ def _plain(text: str) -> str:
 def _hint(text: str, arguments: Sequence[str]) -> str:
     if "extra argument" in text and "serve" not in arguments:
         return "HOST:PORT is one word, and a file is written as --option=FILE, unless it ends in .svg, .txt or .json"
-    commands = [word for word in arguments if word in ("check", "connect", "demo", "fleet", "serve")]
+    commands = [word for word in arguments if word in ("check", "completion", "connect", "demo", "fleet", "serve")]
     more = [word for word in arguments[1:2] if commands[:1] == ["fleet"] and not word.startswith("-")]
     return " ".join(["bowout", *commands[:1], *more, "--help"])

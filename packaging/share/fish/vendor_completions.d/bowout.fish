@@ -1,0 +1,1 @@
+complete --command bowout --no-files --arguments "(env _BOWOUT_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) bowout)" --condition "env _BOWOUT_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) bowout"
