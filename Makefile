@@ -29,7 +29,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo quick test test-all lane sanitize memcheck lint format coverage gates dist bench costs load scoreboard pictures docs fuzz fuzz-lane mutation matrix changelog venv clean
+.PHONY: help demo quick test test-all lane sanitize memcheck lint format coverage gates dist release-check bench costs load scoreboard pictures docs fuzz fuzz-lane mutation matrix changelog venv clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 12
@@ -66,7 +66,7 @@ gates: $(VENV)/.installed-test ## check the last coverage: 100 % of the core, 95
 	@$(PY) -m coverage report --include='src/bowout/_core/*' --fail-under=100
 	@$(PY) -m coverage report --omit='src/bowout/_core/*' --fail-under=95
 
-lint: $(VENV)/.installed-dev ## style, types inside and out, direction of imports, changelog fragments, workflows
+lint: $(VENV)/.installed-dev ## style, types inside and out, direction of imports, changelog fragments, workflows and forms
 	@$(PY) -m ruff check
 	@$(PY) -m ruff format --check
 	@$(PY) -m mypy
@@ -74,6 +74,9 @@ lint: $(VENV)/.installed-dev ## style, types inside and out, direction of import
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(PY) -m pyright --verifytypes bowout --ignoreexternal
 	@$(VENV)/bin/lint-imports --no-logo
 	@$(PY) -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@$(PY) -m check_jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/[!c]*.yml
+	@$(PY) -m check_jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	@$(PY) -m check_jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 	@$(PY) -m towncrier build --draft --version next > $(VENV)/changelog || { cat $(VENV)/changelog; exit 1; }
 
 format: $(VENV)/.installed-dev ## format the code, and apply ruff's fixes
@@ -83,6 +86,9 @@ format: $(VENV)/.installed-dev ## format the code, and apply ruff's fixes
 dist: $(VENV)/.installed-dev ## the source distribution, and the wheel that is built from it
 	@rm -rf dist
 	@$(PY) -m build --outdir dist . > $(VENV)/build.log 2>&1 || { cat $(VENV)/build.log; exit 1; }
+
+release-check: $(VENV)/.installed-dev ## all that a release needs, but the upload: ten minutes; ARGS=--fast: one Python, no extras
+	@$(PY) scripts/release_check.py $(ARGS)
 
 changelog: $(VENV)/.installed-dev ## preview the changelog of the next release
 	@$(PY) -m towncrier build --draft --version next
