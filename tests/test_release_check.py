@@ -356,7 +356,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str
 
 def test_a_command_that_works_without_its_extra_is_wrong(release: Any, installed: list[tuple[str, ...]]) -> None:
     assert "works without its extra" in error_of(check.check_bare, release, "3.11", Path(WHEEL))
-    assert "'python'" in installed[0][1]
+    assert "'python'" in installed[0][3]
 
 
 def test_a_command_that_fails_otherwise_is_wrong(
@@ -376,15 +376,36 @@ def test_an_installed_command_lacks_its_pages(release: Any, installed: list[tupl
     told = error_of(check.expect_command, release, python)
     assert "1.2.3" in told
     assert "man/man1/bowout.1" in told
-    assert installed == [("-m", "bowout", "--version", "--verbose")]
+    assert installed == [("-W", "error", "-m", "bowout", "--version", "--verbose")]
 
 
-def test_an_extra_that_cannot_be_imported(
-    release: Any, installed: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_extra_that_cannot_be_imported(release: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check, "install", lambda *_: Path(sys.executable))
     monkeypatch.setattr(rules, "EXTRAS", {"cli": "import bowout_has_no_such_module"})
     assert "ModuleNotFoundError" in error_of(check.check_extra, release, "3.11", Path(WHEEL), "cli")
+
+
+def test_an_environment_is_empty_and_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    wheel = tmp_path / "small-1-py3-none-any.whl"
+    info = "small-1.dist-info"
+
+    def write(*more: str) -> None:
+        with zipfile.ZipFile(wheel, "w") as made:
+            made.writestr("small.py", "")
+            made.writestr(
+                f"{info}/METADATA", "\n".join(["Metadata-Version: 2.1", "Name: small", "Version: 1", *more, ""])
+            )
+            made.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+            made.writestr(f"{info}/RECORD", "")
+
+    write()
+    this = f"{sys.version_info.major}.{sys.version_info.minor}"
+    python = check.install(this, str(wheel), tmp_path / "good")
+    assert check.run_python(python, "-c", "import small; print(small.__name__)") == "small\n"
+    assert "No module named 'pytest'" in error_of(check.run_python, python, "-c", "import pytest")
+    write("Requires-Dist: bowout-has-no-such-dependency")
+    assert "bowout-has-no-such-dependency" in error_of(check.install, this, str(wheel), tmp_path / "bad")
 
 
 def test_a_command_that_is_not_there() -> None:
