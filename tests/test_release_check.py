@@ -438,13 +438,15 @@ def test_every_check_is_made_and_has_its_line(capsys: pytest.CaptureFixture[str]
     assert "error: b: no python3.14 here" in capsys.readouterr().out
 
 
-def test_the_exit_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_exit_status(release: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--dist", str(release.dist), "--fast"]
     found = {"checks_of_files": 0, "checks_of_installations": 1}
+    monkeypatch.setattr(check, "ROOT", release.root)
     for name, count in found.items():
         monkeypatch.setattr(check, name, lambda *_, count=count, **__: iter([check.ReleaseCheck("x", failing)] * count))
-    assert check.main(["--dist", str(tmp_path), "--fast"]) == 1
+    assert check.main(arguments) == 1
     monkeypatch.setattr(check, "checks_of_installations", lambda *_: iter([]))
-    assert check.main(["--dist", str(tmp_path), "--fast"]) == 0
+    assert check.main(arguments) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "all checks passed"
 
 
