@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ from helpers.scripts import load_script
 
 check: Final[Any] = load_script(ROOT / "scripts" / "release_check.py")
 rules: Final[Any] = load_script(ROOT / "scripts" / "release_rules.py")
+PROJECT: Final = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 TRACKED: Final = {
     "pyproject.toml",
@@ -450,8 +453,23 @@ def test_the_exit_status(release: Any, monkeypatch: pytest.MonkeyPatch, capsys: 
     assert capsys.readouterr().out.splitlines()[-1] == "all checks passed"
 
 
-def test_each_extra_is_tried() -> None:
-    import tomllib  # noqa: PLC0415
+# --- what the check and the workflow take for granted ---
 
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert set(project["optional-dependencies"]) == set(rules.EXTRAS)
+
+def test_each_extra_is_tried() -> None:
+    assert set(PROJECT["project"]["optional-dependencies"]) == set(rules.EXTRAS)
+
+
+def test_the_workflow_has_each_python_that_the_check_wants() -> None:
+    """With --strict, a missing one is an error; so this would be found by a tag only."""
+    workflow = (ROOT / ".github" / "workflows" / "release.yml").read_text()
+    installed = re.search(r"python-version: \|\n((?: +3\.\d+\n)+)", workflow)
+    assert installed is not None
+    assert set(installed[1].split()) == set(PROJECT["tool"]["bowout"]["release"]["pythons"])
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / ".github" / "workflows").iterdir()), ids=lambda path: path.name)
+def test_every_action_is_pinned_by_its_commit(path: Path) -> None:
+    used = re.findall(r"uses: (.*)", path.read_text())
+    assert used
+    assert [each for each in used if not re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", each)] == []
