@@ -191,7 +191,8 @@ def check_sdist(release: Release) -> str:
 def check_wheel(release: Release, wheel: Path) -> str:
     """A wheel has what it must have, and nothing else."""
     native = is_native(wheel)
-    held = zipfile.ZipFile(wheel).namelist()
+    with zipfile.ZipFile(wheel) as archive:  # auditwheel adds entries for folders
+        held = [each.filename for each in archive.infolist() if not each.is_dir()]
     refuse([*rules.wheel_faults(held, tracked(release), native=native), *rules.tag_faults(wheel.name, native=native)])
     note = "; the workflow makes a manylinux wheel of it, with auditwheel" if "-linux_" in wheel.name else ""
     return f"{len(held)} files{note}"

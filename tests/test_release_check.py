@@ -255,6 +255,11 @@ def test_a_file_that_the_distributions_lack(release: Any) -> None:
     assert "lacks bowout/new.py" in error_of(check.check_wheel, release, release.wheels()[0])
 
 
+def test_a_repaired_wheel_has_entries_for_folders(release: Any) -> None:
+    archive(release.dist / WHEEL, {*PURE, "bowout/", "bowout/_lane/"})
+    assert check.check_wheel(release, release.wheels()[0]) == f"{len(PURE)} files"
+
+
 def test_a_large_wheel(release: Any) -> None:
     (release.dist / WHEEL).write_bytes(bytes(10_000))
     assert "10,000 bytes" in error_of(check.check_sizes, release)
