@@ -24,8 +24,9 @@ BASH, ZSH, FISH = (
 )
 #: How to start a shell with the script, without anything of its user's.
 SHELLS: Final = {
-    "bash": (["--norc", "--noprofile", "-i"], f"source '{BASH}'"),
-    "zsh": (["-f", "-i"], f"fpath=('{ZSH.parent}' $fpath); autoload -U compinit; compinit -u -D"),
+    "bash": ("bash", ["--norc", "--noprofile", "-i"], f"source '{BASH}'"),
+    "zsh": ("zsh", ["-f", "-i"], f"fpath=('{ZSH.parent}' $fpath); autoload -U compinit; compinit -u -D"),
+    "zsh, sourced": ("zsh", ["-f", "-i"], f"autoload -U compinit; compinit -u -D; source '{ZSH}'"),
 }
 LINES: Final = {
     "bowout conn": "bowout connect",
@@ -96,10 +97,10 @@ def test_a_shell_completes_a_typed_line(shell: str, line: str, tmp_path: Path) -
     """The line is typed, then a Tab; then `echo` is put before it, so that the shell prints what the line is now."""
     require_module("pexpect")
     pexpect = __import__("pexpect")
-    arguments, load = SHELLS[shell]
+    program, arguments, load = SHELLS[shell]
     (tmp_path / "wait").write_text("")  # a file's name must not win
     child = pexpect.spawn(
-        require_program(shell), arguments, env=shell_environment(tmp_path), cwd=str(tmp_path), encoding="utf-8",
+        require_program(program), arguments, env=shell_environment(tmp_path), cwd=str(tmp_path), encoding="utf-8",
         timeout=LIMIT, dimensions=(24, 300),
     )  # fmt: skip
     try:
