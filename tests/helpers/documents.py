@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from markdown_it import MarkdownIt
+
 from helpers.commands import environment
 from helpers.peers import ROOT, SBIN
 from helpers.wire import PATIENCE
@@ -50,6 +52,17 @@ def snippets(*pages: str) -> list[Snippet]:
     """Every fenced block of these pages, in order."""
     texts = [(DOCS / page).read_text(encoding="utf-8") for page in pages]
     return [Snippet(*found) for text in texts for found in _FENCE.findall(text)]
+
+
+def blocks(path: Path) -> list[Snippet]:
+    """Every block of code of a file of Markdown: the fenced ones, and, without a language, the indented ones."""
+    found = []
+    for token in MarkdownIt().parse(path.read_text(encoding="utf-8")):
+        if token.type in {"fence", "code_block"}:
+            language, _, rest = token.info.strip().partition(" ")
+            title = re.search('title="([^"]*)"', rest)
+            found.append(Snippet(language, title[1] if title else "", token.content))
+    return found
 
 
 def pattern(expected: list[str]) -> re.Pattern[str]:
