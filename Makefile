@@ -106,9 +106,10 @@ fuzz: $(VENV)/.installed-fuzz ## fuzz the engine for TIME seconds, or replay ARG
 fuzz-lane: $(VENV)/.installed-fuzz ## the same through the lane in C, whose endings must be the engine's
 	@PYTHONPATH=tests $(PY) -m fuzz.engine --lane --time $(TIME) --seed $(SEED) $(ARGS)
 
-docs: $(VENV)/.installed-docs ## the site of docs/, offline, into build/site; a warning is an error
+docs: $(VENV)/.installed-docs ## the site of docs/, offline, into build/site, and a trial of it in Chromium; a warning is an error
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 	@$(PY) scripts/check_site.py
+	@$(PY) scripts/try_site.py
 	@echo 'to read it: python3 -m http.server -d build/site'
 
 links: $(VENV)/.installed-dev ## ask every address that the texts name, with retries; this takes a network
