@@ -9,7 +9,6 @@ import contextlib
 import http.server
 import sys
 import threading
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -21,6 +20,8 @@ sys.path.insert(0, str(ROOT / "tests"))
 from helpers.peers import find_program, in_ci, listed_programs  # noqa: E402  (found by the line above)
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from playwright.sync_api import Browser, Page
 
 SITE: Final = ROOT / "build" / "site"

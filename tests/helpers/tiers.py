@@ -43,8 +43,7 @@ _SLOW: Final = re.compile(
     r"|test_every_verdict|test_the_command_line"
 )
 #: Tests that take half a minute of a core each, and repeat what others show, or what `make bench` does; every cell of
-#: the table of libraries; `bowout.asyncio.install` in TLS 1.2, which a loop of ours meets with the same libraries; and
-#: the pages on trio, but for those that have programs of their own for it.
+#: the table of libraries; and `bowout.asyncio.install` in TLS 1.2, which a loop of ours meets with the same libraries.
 _AT_NIGHT: Final = re.compile(
     r"^test_every_contender_runs|^test_the_suite_of_httpcore"
     r"|^test_no_reachable_world_hangs_or_lies\[a bad record, 1\.2\]"
@@ -52,7 +51,6 @@ _AT_NIGHT: Final = re.compile(
     r"|^test_a_library_does_what_is_recorded"
     r"|^test_thirty_endings_at_any_moment"
     r"|^test_a_hundred_thousand_connections"
-    r"|^test_a_page_does_what_it_says\[(?!tutorial|how-to/leaving).*-trio\]$"
     r"|-installed-asyncio-1\.2\]$"
 )
 
