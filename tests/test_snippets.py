@@ -44,7 +44,7 @@ EXCUSED: Final[dict[tuple[str, str], str]] = {
     ("reference/states.md", ""): "generated, and compared by test_states.py",
 }
 #: What a test here reads, or another runs.
-CHECKED: Final = frozenset({"run", "commands", "json", "toml", "ini", "dockerfile"})
+CHECKED: Final = frozenset({"run", "commands", "tree", "json", "toml", "ini", "dockerfile"})
 SHELLS: Final = frozenset({"console", "sh", "bash", "shell"})
 #: Programs of other projects in commands that are read, and not run.
 OTHERS: Final = frozenset({".", "cat", "cd", "git", "grep", "jq", "mutmut", "printf", "sqlite3"})
@@ -81,6 +81,8 @@ def kind_of(found: Found) -> str:
     snippet = found.snippet
     if snippet.language in SHELLS or (not snippet.language and is_shell(snippet.text)):
         return "commands"
+    if re.match(r"src/\w+/", snippet.text):
+        return "tree"
     return snippet.language or "output"
 
 
@@ -95,15 +97,27 @@ def asked_for() -> frozenset[tuple[str, str]]:
     """Find the snippets that tests ask for: the pages and the words in them."""
     found = set()
     for path in (ROOT / "tests").glob("test_*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
-                continue
-            words = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
-            if node.func.id == "shows":
-                found.add((str(words[0]), str(words[1])))
-            elif node.func.id == "snippet" and words:
-                found.add(("README.md", str(words[0])))
+        module = ast.parse(path.read_text(encoding="utf-8"))
+        read = dict(texts_of_pages(module))
+        for call in (node for node in ast.walk(module) if isinstance(node, ast.Call)):
+            name = call.func.id if isinstance(call.func, ast.Name) else ""
+            if name == "shows":
+                page, words = (ast.literal_eval(argument) for argument in call.args)
+                found.add((page, words))
+            elif name == "snippet" and isinstance(call.args[0], ast.Constant):
+                other = call.args[-1]
+                page = read[other.id] if isinstance(other, ast.Name) else "README.md"
+                found.add((page, str(call.args[0].value)))
     return frozenset(found)
+
+
+def texts_of_pages(module: ast.Module) -> Iterator[tuple[str, str]]:
+    """Find names such as `STREAM = (DOCS / "reference" / "stream.md").read_text()`, and the pages."""
+    for node in module.body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            target, value = node.target.id, node.value
+            if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr == "read_text":
+                yield target, "/".join(re.findall(r"'([^']*)'", ast.unparse(value.func.value)))
 
 
 def is_shell(text: str) -> bool:
@@ -181,6 +195,26 @@ def test_a_dockerfile(found: Found) -> None:
     assert command[-1] in words["COPY"].split()
     (simple,) = read(words["RUN"])
     understand(simple)
+
+
+def test_a_tree_of_the_source_is_as_it_stands() -> None:
+    if not (ROOT / "src").is_dir():  # tests of a wheel
+        return
+    for found in cases("tree"):
+        assert [path for path in paths_of(found.snippet.text) if not (ROOT / path).exists()] == []
+
+
+def paths_of(tree: str) -> Iterator[str]:
+    """Each path that a drawn tree has, by its indentation."""
+    above: list[tuple[int, str]] = []
+    for line in tree.splitlines():
+        names = re.match(r"( *)([\w./]+)((?:, [\w./]+)*)", line)
+        assert names, line
+        depth = len(names[1])
+        above = [each for each in above if each[0] < depth]
+        folder = "".join(name for _, name in above)
+        yield from (folder + name for name in [names[2], *names[3].split(", ")[1:]])
+        above.append((depth, names[2]))
 
 
 # -- commands ----------------------------------------------------------------------------------------------------------
