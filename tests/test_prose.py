@@ -1,17 +1,22 @@
-"""The words and links of the texts: one spelling for each term, and every link leads to something that is there."""
+"""The words and links of the texts: one spelling for each term; every link, name and option is there."""
 
 from __future__ import annotations
 
+import importlib
 import re
 import runpy
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Final
 
 import httpx
 import pytest
+from typer.core import TyperGroup
+from typer.main import get_command
 
-from helpers.documents import DOCS, anchors, links, prose
+from bowout.cli.app import app
+from helpers.documents import DOCS, anchors, links, prose, terms
 from helpers.peers import ROOT
 from helpers.runners import Runner
 
@@ -68,6 +73,47 @@ def leads(path: Path, link: str) -> bool:
 
 
 known: Final = cache(anchors)
+
+
+PAGES: Final = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+#: Loggers, and classes that bowout.asyncio makes of two errors when it needs them.
+NO_NAMES: Final = re.compile(r"bowout\.(server|Connection(Truncated|AlertReceived))")
+#: Options of other programs: every program's help, timeout, docker.
+OTHER_OPTIONS: Final = frozenset({"--help", "--foreground", "--time"})
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_names_of_bowout_exist(path: Path) -> None:
+    names = {name for term in terms(path) for name in re.findall(r"(?<![\w./-])bowout(?:\.\w+)+", term)}
+    assert [name for name in sorted(names) if not NO_NAMES.fullmatch(name) and not exists(name)] == []
+
+
+def exists(name: str) -> bool:
+    parts = name.split(".")
+    for count in range(len(parts), 0, -1):
+        with suppress(ModuleNotFoundError):
+            found: object = importlib.import_module(".".join(parts[:count]))
+            for part in parts[count:]:
+                found = getattr(found, part, None)
+            return found is not None
+    return False
+
+
+@pytest.mark.parametrize("path", [path for path in PAGES if "evidence" not in path.parts], ids=name_of)
+def test_options_exist(path: Path) -> None:
+    """Not those of the pages of evidence, which are of many programs."""
+    options = {option for term in terms(path) for option in re.findall(r"(?<![\w-])--[a-z][\w-]+", term)}
+    assert options - OTHER_OPTIONS <= known_options()
+
+
+@cache
+def known_options() -> frozenset[str]:
+    options: set[str] = set()
+    commands = [get_command(app)]
+    for command in commands:
+        options.update(option for parameter in command.params for option in parameter.opts + parameter.secondary_opts)
+        commands += command.commands.values() if isinstance(command, TyperGroup) else ()
+    return frozenset(options)
 
 
 def test_a_lost_link_is_found(tmp_path: Path) -> None:

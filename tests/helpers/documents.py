@@ -83,6 +83,11 @@ def prose(path: Path) -> str:
     return "\n".join(token.content for token in _tokens(path) if token.type == "text")
 
 
+def terms(path: Path) -> list[str]:
+    """What the sentences and tables of a file of Markdown have in code."""
+    return [token.content for token in _tokens(path) if token.type == "code_inline"]
+
+
 def anchors(path: Path) -> set[str]:
     """The anchors of its headings, as GitHub makes them, and those that it names itself."""
     found: set[str] = set()
