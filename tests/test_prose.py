@@ -38,8 +38,8 @@ TERMS: Final = {
     r"back-log": "backlog",
     r"behavior|color|canceled|canceling|honor": "behaviour, colour, cancelled, honour",
 }
-#: Names that others have chosen: an alert of TLS, and a version as `ssl` has it.
-NAMES: Final = re.compile(r"user_canceled|such as TLSv1\.\d")
+#: Names that others have chosen: an alert of TLS, a version as `ssl` has it, and an error of OpenSSL.
+NAMES: Final = re.compile(r"user_canceled|such as TLSv1\.\d|application data after close notify")
 
 
 def name_of(path: Path) -> str:

@@ -47,7 +47,7 @@ EXCUSED: Final[dict[tuple[str, str], str]] = {
 CHECKED: Final = frozenset({"run", "commands", "tree", "json", "toml", "ini", "dockerfile"})
 SHELLS: Final = frozenset({"console", "sh", "bash", "shell"})
 #: Programs of other projects in commands that are read, and not run.
-OTHERS: Final = frozenset({".", "cat", "cd", "git", "grep", "jq", "mutmut", "printf", "sqlite3"})
+OTHERS: Final = frozenset({".", "cat", "cd", "g++", "git", "grep", "jq", "mutmut", "printf", "sqlite3"})
 #: Where two commands meet.
 _ENDS: Final = re.compile(r"^[|&;()]+$")
 
