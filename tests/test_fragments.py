@@ -225,19 +225,30 @@ def test_a_driver(place: Place) -> None:
 
 @on_asyncio
 def test_a_deadline_around_a_stream_and_one_inside(run: Runner, place: Place) -> None:
-    async def main(host: str, port: int) -> None:
-        for part in re.split(r"\n\n", passing(DEADLINES, "        ...\n\n", "        await stream.receive()\n\n")):
-            text = re.sub(r"\.\.\.(?=  # FIN)", "await stream.receive()", part).replace("timeout(5)", "timeout(0.2)")
-            text = text.replace("(host, port)", "(host, port, context=context)")
+    """The five seconds are over as soon as the stream is there and waits."""
+    deadlines: list[asyncio.Timeout] = []
+
+    def timeout(seconds: int) -> asyncio.Timeout:
+        assert seconds == 5
+        deadlines.append(asyncio.timeout(None))
+        return deadlines[-1]
+
+    def passes() -> None:
+        deadlines[-1].reschedule(asyncio.get_running_loop().time())
+
+    async def main(port: int) -> None:
+        around, inside = DEADLINES.replace("(host, port)", "(host, port, context=context)").split("\n\n")
+        for part in (around, inside):
+            text = passing(part, "        ...", "        passes(); await stream.receive()")
             with pytest.raises(TimeoutError):
-                await place(text, asyncio=asyncio, host=host, port=port)
+                await place(text, asyncio=SimpleNamespace(timeout=timeout), passes=passes, host="localhost", port=port)
 
     def quiet(wire: Wire) -> str:
         wire.handshake()
         return wire.read_to_end()
 
     with place.peer(quiet) as server:
-        run(main, "localhost", server.port)
+        run(main, server.port)
     assert server.results == ["close_notify", "FIN"]
 
 

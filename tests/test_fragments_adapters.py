@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
 import anyio
@@ -186,20 +186,29 @@ def test_a_policy_for_asyncio(place: Place) -> None:
 
 
 def test_draining_a_server_of_asyncio(place: Place) -> None:
-    """The client is there when the drain begins, and is ended by it."""
+    """A client is there when the drain begins, and is ended by it."""
+    here = asyncio.Event()
+    clients: list[asyncio.Task[None]] = []
 
-    async def serve_client(reader: Any, writer: Any) -> None:
-        assert await reader.read() == b"hello"
-        writer.close()
-        await writer.wait_closed()
+    async def serve_client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert await reader.readexactly(5) == b"hello"
+        here.set()
+        await reader.read()
+
+    async def client(port: int) -> None:
+        async with bowout.connect(LOOPBACK, port, context=place.context) as stream:
+            await stream.send(b"hello")
+            assert [chunk async for chunk in stream] == []
 
     async def passes() -> None:
-        port = scope["server"].sockets[0].getsockname()[1]
-        stream = await bowout.connect(LOOPBACK, port, context=place.context)
-        await stream.send(b"hello")
-        await stream.close()
+        clients.append(asyncio.create_task(client(scope["server"].sockets[0].getsockname()[1])))
+        await here.wait()
 
-    text = passing(passing(ASYNCIO_SERVER, "8443", "0"), "\n...\n", "\nawait passes()\n")
+    async def main() -> None:
+        text = passing(passing(ASYNCIO_SERVER, "8443", "0"), "\n...\n", "\nawait passes()\n")
+        await place.within(text, scope)
+        await asyncio.gather(*clients)
+
     scope = place.scope({"serve_client": serve_client, "passes": passes, "context": place.server_context})
-    bowout.asyncio.run(place.within(text, scope))
-    assert [ending.how for ending in scope["endings"]] in ([], [How.CLEAN])
+    bowout.asyncio.run(main())
+    assert [ending.how for ending in scope["endings"]] == [How.CLEAN]
