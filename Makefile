@@ -29,7 +29,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo quick test test-all lane sanitize memcheck lint format coverage gates dist release-check bench costs load scoreboard pictures docs fuzz fuzz-lane mutation matrix changelog venv clean
+.PHONY: help demo quick test test-all lane sanitize memcheck lint format coverage gates dist release-check bench costs load scoreboard pictures docs links fuzz fuzz-lane mutation matrix changelog venv clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 12
@@ -66,8 +66,9 @@ gates: $(VENV)/.installed-test ## check the last coverage: 100 % of the core, 95
 	@$(PY) -m coverage report --include='src/bowout/_core/*' --fail-under=100
 	@$(PY) -m coverage report --omit='src/bowout/_core/*' --fail-under=95
 
-lint: $(VENV)/.installed-dev ## style, types inside and out, direction of imports, changelog fragments, workflows and forms
+lint: $(VENV)/.installed-dev ## style, spelling, types inside and out, direction of imports, changelog fragments, workflows and forms
 	@$(PY) -m ruff check
+	@$(PY) -m codespell_lib *.md docs changelog.d src tests examples scripts bench .ci .github Makefile pyproject.toml mkdocs.yml
 	@$(PY) -m ruff format --check
 	@$(PY) -m mypy
 	@# pyright checks the environment of the python on PATH.
@@ -116,10 +117,14 @@ pictures: $(VENV)/.installed-test ## draw docs/pictures again: the ladders of th
 	@$(PY) scripts/generate_pictures.py
 	@$(PY) scripts/record_demo.py
 
-docs: $(VENV)/.installed-docs ## the site of docs/, offline, into build/site; a warning is an error
+docs: $(VENV)/.installed-docs ## the site of docs/, offline, into build/site, and a trial of it in Chromium; a warning is an error
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 	@$(PY) scripts/check_site.py
+	@$(PY) scripts/try_site.py
 	@echo 'to read it: python3 -m http.server -d build/site'
+
+links: $(VENV)/.installed-dev ## ask every address that the texts name, with retries; this takes a network
+	@$(PY) scripts/check_links.py $(ARGS)
 
 mutation: $(VENV)/.installed-mutation ## mutants of the core, niced: an hour of one core; docs/evidence/mutation.md has the results
 	@nice -n 19 $(VENV)/bin/mutmut run --max-children 1 $(ARGS)

@@ -18,8 +18,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
 
 from helpers.commands import environment
 from helpers.peers import ROOT, SBIN
@@ -50,6 +54,57 @@ def snippets(*pages: str) -> list[Snippet]:
     """Every fenced block of these pages, in order."""
     texts = [(DOCS / page).read_text(encoding="utf-8") for page in pages]
     return [Snippet(*found) for text in texts for found in _FENCE.findall(text)]
+
+
+def blocks(path: Path) -> list[Snippet]:
+    """Every block of code of a file of Markdown: the fenced ones, and, without a language, the indented ones."""
+    found = []
+    for token in MarkdownIt().parse(path.read_text(encoding="utf-8")):
+        if token.type in {"fence", "code_block"}:
+            language, _, rest = token.info.strip().partition(" ")
+            title = re.search('title="([^"]*)"', rest)
+            found.append(Snippet(language, title[1] if title else "", token.content))
+    return found
+
+
+def links(path: Path) -> list[str]:
+    """Where the links and pictures of a file of Markdown lead, in order."""
+    found = []
+    for token in _tokens(path):
+        if token.type in {"html_block", "html_inline"}:
+            found += re.findall(r'\b(?:src|srcset|href)="([^"]*)"', token.content)
+        elif target := token.attrGet("href") or token.attrGet("src"):
+            found.append(str(target))
+    return found
+
+
+def prose(path: Path) -> str:
+    """The words of a file of Markdown that are not code."""
+    return "\n".join(token.content for token in _tokens(path) if token.type == "text")
+
+
+def terms(path: Path) -> list[str]:
+    """What the sentences and tables of a file of Markdown have in code."""
+    return [token.content for token in _tokens(path) if token.type == "code_inline"]
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors of its headings, as GitHub makes them, and those that it names itself."""
+    found: set[str] = set()
+    tokens = MarkdownIt().parse(path.read_text(encoding="utf-8"))
+    for before, token in pairwise(tokens):
+        if before.type == "heading_open":
+            words = "".join(child.content for child in token.children or [])
+            slug = re.sub(r"[^\w\- ]", "", words.lower()).replace(" ", "-")
+            found.add(next(name for name in (slug, *(f"{slug}-{n}" for n in range(1, 100))) if name not in found))
+    return found | set(re.findall(r'\b(?:id|name)="([^"]*)"', path.read_text(encoding="utf-8")))
+
+
+def _tokens(path: Path) -> Iterator[Token]:
+    for token in MarkdownIt().enable("table").parse(path.read_text(encoding="utf-8")):
+        for inner in token.children or [token]:
+            yield inner
+            yield from inner.children or []  # the words of a picture
 
 
 def pattern(expected: list[str]) -> re.Pattern[str]:
