@@ -17,6 +17,8 @@ TUTORIAL: Final = tuple(sorted(f"tutorial/{path.name}" for path in (DOCS / "tuto
 #: Every other page whose snippets are whole programs, with the modules that it takes.
 PAGES: Final[dict[str, tuple[str, ...]]] = {
     "explanation/boost-asio.md": (),
+    "explanation/truncation.md": (),
+    "explanation/versions.md": (),
     "how-to/bad-endings.md": (),
     "how-to/half-close.md": (),
     "how-to/leaving.md": (),
@@ -32,7 +34,7 @@ PROGRAMS: Final = {"how-to/proxy.md": "haproxy"}
 #: Pages with programs on Boost.Asio, which are compiled once for all tests: a reader types the compiler's command.
 BOOST: Final = {"explanation/boost-asio.md": ("situation_1", "situation_2")}
 #: Programs of libraries that run on asyncio only.
-OF_ASYNCIO: Final = {"with_aiohttp.py", "with_uvicorn.py", "with_websockets.py"}
+OF_ASYNCIO: Final = {"with_aiohttp.py", "with_asyncio.py", "with_uvicorn.py", "with_websockets.py"}
 PLAYS: Final = {"tutorial": TUTORIAL} | {page: (page,) for page in PAGES}
 
 
