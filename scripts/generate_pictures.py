@@ -57,6 +57,24 @@ async def truncation() -> bowout.Ending:
         return stream.ending
 
 
+async def hello() -> bowout.Ending:
+    """Return the ending of the client in docs/tutorial/6-how-did-it-end.md."""
+
+    def echo(act: Act) -> None:
+        act.handshake()
+        act.send(act.read_until(b"\n"))
+        act.expect_close_notify()
+        act.close_notify()
+        act.fin()
+
+    with Peer(echo) as peer:
+        async with bowout.connect("localhost", peer.port, context=peer.client_context()) as stream:
+            await stream.send(b"hello\n")
+            await stream.receive()
+        assert stream.ending
+        return stream.ending
+
+
 async def half_close(version: ssl.TLSVersion) -> bowout.Ending:
     """Return the ending of a client that half-closes and waits for an answer: docs/explanation/versions.md."""
     authority = trustme.CA()
@@ -82,6 +100,7 @@ async def half_close(version: ssl.TLSVersion) -> bowout.Ending:
 def pictures() -> Iterator[tuple[str, str]]:
     """The name and the text of each picture."""
     yield from demo()
+    yield "hello", asyncio.run(hello()).ladder_svg()
     yield "truncation", asyncio.run(truncation()).ladder_svg()
     for version in ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3:
         name = "half-close-" + version.name.removeprefix("TLSv").replace("_", ".")

@@ -89,6 +89,18 @@ def test_openssl_has_nothing_to_complain_about(program: str, programs: Path, tmp
 
 
 @pytest.mark.parametrize("tls", ["1.2", "1.3"])
+def test_a_shutdown_beside_a_read_is_left_to_chance(tls: Version, programs: Path) -> None:
+    with Peer("idle_until_closed", tls=tls) as peer:
+        done = subprocess.run(
+            [boost_program(BOOST / "naive.cpp", programs), "localhost", str(peer.port), str(peer.ca_file)],
+            capture_output=True, text=True, check=True, timeout=PATIENCE,
+        )  # fmt: skip
+    reports = dict(line.split(": ", 1) for line in done.stdout.splitlines())
+    assert reports["read"] == "End of file"
+    assert reports["shutdown"] in {"clean", "Operation canceled"}
+
+
+@pytest.mark.parametrize("tls", ["1.2", "1.3"])
 @pytest.mark.parametrize("name", ROWS)
 def test_a_row_is_what_both_libraries_report(name: str, tls: Version, programs: Path) -> None:
     does, read, closed, verdict = ROWS[name]
