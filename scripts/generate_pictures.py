@@ -46,7 +46,7 @@ def cut_after_a_record(act: Act) -> None:
 
 
 async def truncation() -> bowout.Ending:
-    """Return the ending of a stream that somebody cuts."""
+    """Return the ending of a stream that is cut off."""
     with Peer(cut_after_a_record) as peer:
         stream = await bowout.connect(peer.host, peer.port, context=peer.client_context())
         with contextlib.suppress(bowout.Truncated):

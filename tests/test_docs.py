@@ -77,3 +77,10 @@ def test_each_program_can_be_run_on_trio(name: str) -> None:
     programs = {snippet.title: snippet.text for snippet in found}
     other = {title for title, text in programs.items() if text.count("asyncio.") > 1 and title not in OF_ASYNCIO}
     assert {title for title in other if title.replace(".py", "_trio.py") not in programs} == set()
+
+
+def test_each_picture_is_shown() -> None:
+    pictures = {path.name for path in (DOCS / "pictures").iterdir()}
+    texts = [path.read_text(encoding="utf-8") for path in DOCS.rglob("*.md")]
+    shown = set(re.findall(r"!\[[^\]]+\]\((?:\.\./)?pictures/([\w.-]+)\)", "\n".join(texts)))
+    assert shown == pictures

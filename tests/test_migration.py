@@ -207,8 +207,8 @@ def test_each_name_exists(section: str) -> None:
 @pytest.mark.parametrize(
     "code",
     [
-        "stream.recieve()",
-        "bowout.conect(host)",
+        "stream.no_verb()",
+        "bowout.no_function(host)",
         "bowout.connect(host, port, ssl=context)",
         "ssl_timeout=5",
         "wait_close",
