@@ -8,13 +8,17 @@ from typing import Final
 
 import pytest
 
+from helpers.compiled import boost_program, shared_directory
 from helpers.documents import DOCS, player, snippets
-from helpers.peers import require_module, require_program
+from helpers.peers import ROOT, require_module, require_program
 
 #: The pages of the tutorial build on one another.
 TUTORIAL: Final = tuple(sorted(f"tutorial/{path.name}" for path in (DOCS / "tutorial").glob("[1-9]*.md")))
 #: Every other page whose snippets are whole programs, with the modules that it takes.
 PAGES: Final[dict[str, tuple[str, ...]]] = {
+    "explanation/boost-asio.md": (),
+    "explanation/truncation.md": (),
+    "explanation/versions.md": (),
     "how-to/bad-endings.md": (),
     "how-to/half-close.md": (),
     "how-to/leaving.md": (),
@@ -27,19 +31,29 @@ PAGES: Final[dict[str, tuple[str, ...]]] = {
 }
 #: Pages whose console starts a program of .ci/packages.txt.
 PROGRAMS: Final = {"how-to/proxy.md": "haproxy"}
+#: Pages with programs on Boost.Asio, which are compiled once for all tests: a reader types the compiler's command.
+BOOST: Final = {"explanation/boost-asio.md": ("situation_1", "situation_2")}
 #: Programs of libraries that run on asyncio only.
-OF_ASYNCIO: Final = {"with_aiohttp.py", "with_uvicorn.py", "with_websockets.py"}
+OF_ASYNCIO: Final = {"with_aiohttp.py", "with_asyncio.py", "with_uvicorn.py", "with_websockets.py"}
 PLAYS: Final = {"tutorial": TUTORIAL} | {page: (page,) for page in PAGES}
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "trio"])
 @pytest.mark.parametrize("name", PLAYS)
-def test_a_page_does_what_it_says(name: str, loop: str, tmp_path: Path) -> None:
+def test_a_page_does_what_it_says(
+    name: str, loop: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     for module in PAGES.get(name, ()):
         require_module(module)
     if name in PROGRAMS:
         require_program(PROGRAMS[name])
+    compiled = {
+        program: boost_program(ROOT / "examples" / "boost" / f"{program}.cpp", shared_directory(tmp_path_factory))
+        for program in BOOST.get(name, ())
+    }
     with player(tmp_path, loop) as reader:
+        for program, path in compiled.items():
+            reader.own(program, path)
         for snippet in snippets(*PLAYS[name]):
             reader.play(snippet)
         reader.end()
@@ -63,3 +77,10 @@ def test_each_program_can_be_run_on_trio(name: str) -> None:
     programs = {snippet.title: snippet.text for snippet in found}
     other = {title for title, text in programs.items() if text.count("asyncio.") > 1 and title not in OF_ASYNCIO}
     assert {title for title in other if title.replace(".py", "_trio.py") not in programs} == set()
+
+
+def test_each_picture_is_shown() -> None:
+    pictures = {path.name for path in (DOCS / "pictures").iterdir()}
+    texts = [path.read_text(encoding="utf-8") for path in DOCS.rglob("*.md")]
+    shown = set(re.findall(r"!\[[^\]]+\]\((?:\.\./)?pictures/([\w.-]+)\)", "\n".join(texts)))
+    assert shown == pictures

@@ -1,4 +1,4 @@
-"""Programs in Go and Java, compiled once for all workers of a test session."""
+"""Programs in Go, Java and C++, compiled once for all workers of a test session."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 
 from helpers.commands import environment
-from helpers.peers import require_program
+from helpers.peers import require_program, require_programs
 
 #: Seconds that a first compilation may take; a newer Go compiles its standard library with it.
 _TIMEOUT: Final = 250
@@ -40,6 +40,19 @@ def java_classes(source: Path, directory: Path) -> str:
     """The directory of the classes that Java makes of a file."""
     javac = require_program("javac")
     return _once(source, directory, lambda made: _run([javac, "-d", str(made), str(source)], environment()))
+
+
+def boost_program(source: Path, directory: Path) -> str:
+    """The path of the executable that g++ makes of a program with Boost.Asio's TLS."""
+    compiler = require_program("g++")
+    require_programs("asio.hpp", "ssl.h")
+    options = ["-std=c++20", "-Wall", "-Wextra", "-Werror"]
+    libraries = ["-lssl", "-lcrypto", "-pthread"]
+
+    def compile_it(made: Path) -> None:
+        _run([compiler, *options, str(source), "-o", str(made), *libraries], environment())
+
+    return _once(source, directory, compile_it)
 
 
 def _once(source: Path, directory: Path, compile_it: Callable[[Path], None]) -> str:

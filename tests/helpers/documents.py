@@ -191,6 +191,10 @@ class Player:
             PATH=os.pathsep.join((str(programs), os.environ["PATH"], *SBIN)), PYTHONPATH=os.pathsep.join(sys.path)
         )
 
+    def own(self, name: str, path: str) -> None:
+        """Have a program in the folder that a snippet which is not run would have made."""
+        (self._directory / name).symlink_to(path)
+
     def play(self, snippet: Snippet) -> None:
         """Do with a snippet what a reader does."""
         text = snippet.text
