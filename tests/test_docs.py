@@ -11,6 +11,7 @@ import pytest
 from helpers.compiled import boost_program, shared_directory
 from helpers.documents import DOCS, player, snippets
 from helpers.peers import ROOT, require_module, require_program
+from helpers.scripts import load_script
 
 #: The pages of the tutorial build on one another.
 TUTORIAL: Final = tuple(sorted(f"tutorial/{path.name}" for path in (DOCS / "tutorial").glob("[1-9]*.md")))
@@ -84,3 +85,16 @@ def test_each_picture_is_shown() -> None:
     texts = [path.read_text(encoding="utf-8") for path in DOCS.rglob("*.md")]
     shown = set(re.findall(r"!\[[^\]]+\]\((?:\.\./)?pictures/([\w.-]+)\)", "\n".join(texts)))
     assert shown == pictures
+
+
+def test_the_pictures_are_what_a_run_draws() -> None:
+    script = load_script(ROOT / "scripts" / "generate_pictures.py")
+    drawn = {f"{name}.svg": texts_of(script.ADDRESS.sub(script.NAME, text)) for name, text in script.pictures()}
+    kept = {path.name: texts_of(path.read_text(encoding="utf-8")) for path in (DOCS / "pictures").iterdir()}
+    assert drawn == kept
+
+
+def texts_of(picture: str) -> set[str]:
+    """All texts of a picture but times, ciphers and FIN: a close need not wait for that of the peer."""
+    texts = [re.sub(r"<[^>]*>", "", text) for text in re.findall(r"<text\b.*?</text>", picture, re.DOTALL)]
+    return {re.sub(r"[\d.]+ m?s\b|(?<=TLSv1.\d )[A-Z]\S+", "", text) for text in texts} - {"FIN"}
