@@ -11,6 +11,7 @@ import pytest
 from helpers.compiled import boost_program, shared_directory
 from helpers.documents import DOCS, player, snippets
 from helpers.peers import ROOT, require_module, require_program
+from helpers.scripts import load_script
 
 #: The pages of the tutorial build on one another.
 TUTORIAL: Final = tuple(sorted(f"tutorial/{path.name}" for path in (DOCS / "tutorial").glob("[1-9]*.md")))
@@ -82,5 +83,19 @@ def test_each_program_can_be_run_on_trio(name: str) -> None:
 def test_each_picture_is_shown() -> None:
     pictures = {path.name for path in (DOCS / "pictures").iterdir()}
     texts = [path.read_text(encoding="utf-8") for path in DOCS.rglob("*.md")]
-    shown = set(re.findall(r"!\[[^\]]+\]\((?:\.\./)?pictures/([\w.-]+)\)", "\n".join(texts)))
+    shown = set(re.findall(r"[(\"](?:\.\./)?pictures/([\w.-]+\.svg)", "\n".join(texts)))
     assert shown == pictures
+
+
+def test_the_ladders_are_what_a_run_draws() -> None:
+    script = load_script(ROOT / "scripts" / "generate_pictures.py")
+    drawn = {name: texts_of(script.ADDRESS.sub(script.NAME, text)) for name, text in script.pictures()}
+    kept = {name: texts_of((DOCS / "pictures" / f"{name}.svg").read_text(encoding="utf-8")) for name in drawn}
+    assert drawn == kept
+
+
+def texts_of(picture: str) -> set[str]:
+    """All texts of a ladder but times, ciphers, and rows that come or go: the tickets and FIN of the peer."""
+    texts = [re.sub(r"<[^>]*>", "", text) for text in re.findall(r"<text\b.*?</text>", picture, re.DOTALL)]
+    kept = {re.sub(r"[\d.]+ m?s\b|(?<=TLSv1.\d )[A-Z]\S+", "", text) for text in texts}
+    return {text for text in kept if text != "FIN" and not text.startswith("session ticket")}
