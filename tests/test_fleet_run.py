@@ -27,6 +27,7 @@ from bowout.fleet import (
     parse_endpoint,
     run,
 )
+from bowout.fleet._limits import TokenBucket
 from helpers.fleets import UNLIMITED, a_report, fill, made_up, nothing
 from helpers.peers import ROOT
 from helpers.wire import PATIENCE
@@ -309,6 +310,38 @@ def test_a_check_waits_for_its_connections_and_gives_back_the_rest(
     assert happened[:5] == first
     assert sorted(happened[5:]) == sorted(["wait", "wait", "spend 8", "probe", "probe", "spend -5", "spend -5"])
     assert happened.index("probe") > happened.index("spend 8")
+
+
+async def hangs(endpoint: Endpoint) -> Mapping[str, Any]:
+    return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+
+async def fails(endpoint: Endpoint) -> Mapping[str, Any]:
+    raise ConnectionResetError("after some connections")
+
+
+async def does_not_count(endpoint: Endpoint) -> Mapping[str, Any]:
+    report = a_report(endpoint)
+    del report["connections"]
+    return report
+
+
+@pytest.mark.parametrize("probe", [hangs, fails, does_not_count], ids=lambda probe: probe.__name__)
+def test_nothing_is_given_back_where_the_number_of_connections_is_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, probe: Probe
+) -> None:
+    fill(tmp_path / "run.db", 2)
+    spent: list[float] = []
+
+    class CountingBucket(TokenBucket):
+        def spend(self, tokens: float) -> None:
+            spent.append(tokens)
+            super().spend(tokens)
+
+    monkeypatch.setattr("bowout.fleet._prober.TokenBucket", CountingBucket)
+    complete(tmp_path / "run.db", probe, Limits(rate=1e9, patience=0.01, retry_after=0.0))
+    assert spent
+    assert set(spent) == {8}
 
 
 def test_a_store_that_is_lost_ends_the_run(tmp_path: Path) -> None:

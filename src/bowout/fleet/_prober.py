@@ -25,7 +25,7 @@ Deliver = Callable[[Endpoint, Mapping[str, Any]], None]
 #: Endpoints that wait in memory at most, for each that may be probed at once.
 _WINDOW: Final = 4
 #: Connections that a check makes at most. They are taken from the rate when it begins, and what it did not make is
-#: given back when it is done: so no check has to wait for a connection in the middle.
+#: given back when it is done, if its report tells: so no check has to wait for a connection in the middle.
 _CONNECTIONS: Final = 8
 #: Seconds after which a wait for the rate looks whether something was given back.
 _LOOK_AGAIN: Final = 0.1
@@ -111,9 +111,7 @@ class Prober:
 
     async def _check(self, endpoint: Endpoint) -> None:
         try:
-            report = await self._report(endpoint)
-            self._bucket.spend(int(report.get("connections") or 0) - _CONNECTIONS)
-            self._deliver(endpoint, report)
+            self._deliver(endpoint, await self._report(endpoint))
         except Exception as error:  # noqa: BLE001  (progress() raises it: a full disk, for example)
             self._failure = self._failure or error
         finally:
@@ -126,9 +124,13 @@ class Prober:
         began = loop.time()
         try:
             async with asyncio.timeout(self._limits.patience):
-                return await self._probe(endpoint)
+                report = await self._probe(endpoint)
         except Exception as error:  # noqa: BLE001  (a row with the error's class, never a missing row)
+            # It may have made all its connections: a server that lets us wait must not make us exceed the rate.
             return unknown(endpoint, error, loop.time() - began)
+        if (connections := report.get("connections")) is not None:
+            self._bucket.spend(int(connections) - _CONNECTIONS)
+        return report
 
 
 def unknown(endpoint: Endpoint, error: Exception, seconds: float = 0.0) -> dict[str, Any]:
