@@ -56,8 +56,7 @@ class Store:
 
     def __init__(self, path: str | Path, *, write: bool = False, create: bool = False) -> None:
         self._path = Path(path)
-        exists = self._path.exists()
-        if not exists and not create:
+        if not create and not self._path.exists():
             raise StoreError(f"there is no store '{path}'", "make one: bowout fleet run TARGETS --store FILE")
         with self._explained("nothing in it was changed"), contextlib.ExitStack() as stack:
             if write:
@@ -65,7 +64,7 @@ class Store:
             uri = _to_write(self._path, create=create) if write else _to_read(self._path)
             self._db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY)
             stack.callback(self._db.close)
-            self._prepare(write=write, new=not exists or not self._path.stat().st_size)
+            self._prepare(write=write)
             self._file = self._path.stat()
             self._open = stack.pop_all()
 
@@ -86,17 +85,17 @@ class Store:
                 ) from None
             yield
 
-    def _prepare(self, *, write: bool, new: bool) -> None:
-        if new and write:
+    def _prepare(self, *, write: bool) -> None:
+        if write and self._is_empty():
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.executescript(
                 f"BEGIN; PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; {TABLES} COMMIT;"
             )
-        application, version = (
-            self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
-        )
+        application, version = self._marks()
+        if application != APPLICATION and self._is_empty():
+            raise StoreError(f"the store '{self._path}' is empty", "begin: bowout fleet run TARGETS --store FILE")
         if application != APPLICATION:
-            raise StoreError(f"'{self._path}' is not a store of bowout fleet", "nothing in it was changed")
+            raise self._not_a_store()
         if version != VERSION:
             raise StoreError(
                 f"'{self._path}' is a store of version {version}, and this is bowout {bowout.__version__} with version"
@@ -106,6 +105,23 @@ class Store:
         if write:
             # A commit is safe from kill -9 without a sync; a power failure may undo the last ones, which are repeated.
             self._db.execute("PRAGMA synchronous = NORMAL")
+
+    def _marks(self) -> tuple[int, int]:
+        """Return the numbers by which a database says whose it is: the application's, and its version."""
+        application, version = (
+            self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
+        )
+        return application, version
+
+    def _is_empty(self) -> bool:
+        """Tell whether the file is new, or was left by a kill before its tables were there: they come all at once."""
+        nothing = self._db.execute("SELECT count(*) = 0 FROM sqlite_master").fetchone()[0]
+        return bool(nothing) and self._marks() == (0, 0)
+
+    def _not_a_store(self) -> StoreError:
+        return StoreError(
+            f"'{self._path}' is not a store of bowout fleet", "nothing in it was changed: name another file"
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -126,9 +142,11 @@ class Store:
             yield
         except (sqlite3.Error, OSError) as error:
             name = getattr(error, "sqlite_errorname", "")
-            if name in ("SQLITE_CORRUPT", "SQLITE_NOTADB"):
+            if name == "SQLITE_NOTADB":
+                raise self._not_a_store() from error
+            if name == "SQLITE_CORRUPT":
                 raise StoreError(
-                    f"'{self._path}' is damaged, or is not a store: {error}",
+                    f"'{self._path}' is damaged: {error}",
                     f"what can be read: sqlite3 '{self._path}' .recover",
                 ) from error
             reason = getattr(error, "strerror", None) or error
