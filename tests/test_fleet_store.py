@@ -130,7 +130,6 @@ def test_a_damaged_store_can_be_recovered(tmp_path: Path) -> None:
     fill(path, 100)
     damage(path, "damaged")
     with pytest.raises(StoreError, match="is damaged") as caught, Store(path) as store:
-        store.run()
         waiting(store)
     assert ".recover" in caught.value.hint
 
