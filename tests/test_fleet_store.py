@@ -130,7 +130,7 @@ def test_a_damaged_store_can_be_recovered(tmp_path: Path) -> None:
     fill(path, 100)
     damage(path, "damaged")
     with pytest.raises(StoreError, match="is damaged") as caught, Store(path) as store:
-        waiting(store)
+        store.run()
     assert ".recover" in caught.value.hint
 
 
