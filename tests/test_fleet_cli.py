@@ -18,7 +18,7 @@ import pytest
 from bowout.check import Finding, Report, Verdict
 from bowout.cli.app import run
 from bowout.cli.fleet.running import ProgressLine
-from bowout.fleet import FleetProgress, Store, parse_endpoint
+from bowout.fleet import FleetError, FleetProgress, Store, export, parse_endpoint
 from helpers.commands import bowout, ca_file, environment, started
 from helpers.fleets import a_report, fill
 from helpers.peers import require_module
@@ -243,8 +243,11 @@ def test_an_export_of_another_ending_and_one_that_fails_leave_the_old_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     finished(tmp_path / "run.db", "OK")
-    assert run(["fleet", "export", str(tmp_path / "out.xls"), "--store", str(tmp_path / "run.db")]) == 1
-    assert "does not end in .jsonl, .csv, .parquet" in capsys.readouterr().err
+    for name in ("out.xls", "out", "csv"):
+        assert run(["fleet", "export", str(tmp_path / name), "--store", str(tmp_path / "run.db")]) == 2
+        assert "does not end in .jsonl, .csv, .parquet" in capsys.readouterr().err
+    with Store(tmp_path / "run.db") as store, pytest.raises(FleetError, match="does not end in"):
+        export(store.reports(), tmp_path / "out.xls")
     (tmp_path / "out.csv").mkdir()
     assert run(["fleet", "export", str(tmp_path / "out.csv"), "--store", str(tmp_path / "run.db")]) == 1
     assert "cannot write" in capsys.readouterr().err

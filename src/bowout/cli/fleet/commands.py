@@ -13,6 +13,7 @@ from bowout.cli.fleet import loading, reading, running
 from bowout.cli.shared import options, tls_options
 from bowout.cli.shared.usage import UsageError, some_seconds
 from bowout.fleet import Store, open_store
+from bowout.fleet._export import ENDINGS
 from bowout.fleet._stores import is_on_postgres
 from bowout.fleet._targets import PROTOCOLS
 
@@ -168,6 +169,8 @@ def export(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The file: .parquet, .csv or .jsonl.")], store: _Store
 ) -> int:
     """Export every finding: to Parquet, CSV or JSON Lines, by the ending of FILE."""
+    if file.suffix.lower() not in ENDINGS:
+        raise UsageError(f"'{file}' does not end in {', '.join(ENDINGS)}", "the name's ending is the format")
     with open_store(store) as opened:
         reading.export_to(opened, file)
     return 0
