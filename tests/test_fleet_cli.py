@@ -77,7 +77,8 @@ def test_what_a_run_cannot_begin_with(tmp_path: Path) -> None:
     for words, said in [
         ([str(tmp_path / "absent"), *store], "cannot read"),
         ([str(tmp_path / "none"), *store], "has no target"),
-        ([str(tmp_path / "one"), *store, "--rate", "0"], "--rate needs more than 0 seconds"),
+        ([str(tmp_path / "one"), *store, "--rate", "0"], "--rate needs a number above 0, not 0"),
+        ([str(tmp_path / "one"), *store, "--rate", "inf"], "--rate needs a number above 0, not inf"),
         ([str(tmp_path / "one"), *store, "--per-network", "0"], "--per-network needs 1 or more"),
         ([str(tmp_path / "one"), *store, "--cafile", "/nowhere"], "--cafile: cannot read"),
         ([str(tmp_path / "one"), *store, "--exclude", str(tmp_path / "bad")], "line 2"),
@@ -86,6 +87,9 @@ def test_what_a_run_cannot_begin_with(tmp_path: Path) -> None:
         done = bowout("fleet", "run", *words)
         assert done.status == 2, words
         assert said in done.err
+        if "has no target" not in said:
+            assert not (tmp_path / "run.db").exists(), words
+        (tmp_path / "run.db").unlink(missing_ok=True)
 
 
 def test_more_than_a_thousand_targets_need_a_yes(tmp_path: Path) -> None:
