@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from xml.sax.saxutils import escape
 
-from compare_figures import FIGURES, FLOOR, OURS, OURS_IN_PYTHON, Value, number
+from compare_figures import FIGURES, FLOOR, OURS_IN_PYTHON, Value, number
 
 if TYPE_CHECKING:
     from compare_figures import Figures
@@ -79,6 +79,6 @@ def _panel(top: int, title: str, values: list[tuple[str, Value]]) -> list[str]:
 
 
 def _kind(name: str) -> str:
-    if name in OURS or name in OURS_IN_PYTHON:
-        return "ours" if name in OURS else "ours plain"
+    if name.startswith("bowout "):
+        return "ours plain" if name in OURS_IN_PYTHON else "ours"
     return "limit" if name in _LIMITS else "other"

@@ -1,4 +1,4 @@
-"""Write the table of docs/reference/check.md from tests/interop/check.toml; ``--check`` only compares."""
+"""Write the table of docs/reference/check.md from tests/interop/verdicts.toml; ``--check`` only compares."""
 
 from __future__ import annotations
 
@@ -12,40 +12,34 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-SOURCE: Final = ROOT / "tests" / "interop" / "check.toml"
+SOURCE: Final = ROOT / "tests" / "interop" / "verdicts.toml"
 TARGET: Final = ROOT / "docs" / "reference" / "check.md"
-BEGIN: Final = "<!-- from tests/interop/check.toml, by scripts/generate_check.py -->\n"
+BEGIN: Final = "<!-- from tests/interop/verdicts.toml, by scripts/generate_check.py -->\n"
 END: Final = "<!-- end -->\n"
 
 
 def table() -> str:
     """The table, in Markdown."""
-    data = tomllib.loads(SOURCE.read_text(encoding="utf-8"))
     lines = ["| server | not OK | |", "|---|---|---|"]
-    for name, about in data.items():
-        cells = ", ".join(_cells(about)) or "nothing"
-        lines.append(f"| {name} {about['version']} | {cells} | {about.get('note', '')} |")
+    for name, row in tomllib.loads(SOURCE.read_text(encoding="utf-8")).items():
+        odds = (f"`{probe}`: {text}" for probe, text in row.get("odds", {}).items())
+        notes = " ".join([*filter(None, [row.get("note")]), *odds])
+        lines.append(f"| {name} {row['release']} | {', '.join(_cells(row)) or 'nothing'} | {notes} |")
     return "\n".join(lines) + "\n"
 
 
-def _cells(about: Mapping[str, Any]) -> Iterator[str]:
-    for probe, cell in about["cells"].items():
-        if cell == "SKIPPED":
-            continue
-        others = [
-            f"{_told(about[f'tls {tls}'][probe])} in TLS {tls}"
-            for tls in ("1.2", "1.3")
-            if probe in about.get(f"tls {tls}", {})
-        ]
-        yield f"`{probe}` " + "; ".join([_told(cell), *others])
+def _cells(row: Mapping[str, Any]) -> Iterator[str]:
+    older = row.get("tls 1.2", {})
+    for probe, cell in {**row["verdicts"], "idle": row.get("idle", "OK")}.items():
+        told = [] if cell in ("OK", "SKIPPED") else [_told(cell)]
+        if probe in older:
+            told.append(f"{_told(older[probe])} in TLS 1.2")
+        if told:
+            yield f"`{probe}` " + "; ".join(told)
 
 
-def _told(cell: str | Mapping[str, Mapping[str, int]]) -> str:
-    if isinstance(cell, str):
-        return cell
-    odds = cell["odds"]
-    whole = sum(odds.values())
-    return " or ".join(f"{verdict} ({count} of {whole} runs)" for verdict, count in odds.items())
+def _told(cell: str | list[str]) -> str:
+    return cell if isinstance(cell, str) else " or ".join(cell)
 
 
 def page(text: str) -> str:

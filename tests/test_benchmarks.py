@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,13 @@ def document(report: ModuleType) -> Any:
 
 def test_documents_and_charts_say_what_was_measured(report: ModuleType, document: Any) -> None:
     assert report.differing(document) == [], "run: python bench/compare_report.py"
+
+
+def test_every_contender_of_ours_has_our_colour_in_the_charts() -> None:
+    for chart in (BENCH / "results").glob("compare*.svg"):
+        bars = re.findall(r'>([^<]*)</text>\n<rect class="([^"]*)"', chart.read_text(encoding="utf-8"))
+        assert {name for name, _ in bars if name.startswith("bowout")}, chart
+        assert [name for name, kind in bars if ("ours" in kind.split()) != name.startswith("bowout")] == []
 
 
 def test_other_figures_would_be_noticed(report: ModuleType, document: Any) -> None:

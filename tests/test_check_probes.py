@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import socket
 import ssl
@@ -21,6 +22,7 @@ from bowout.check import PROBES, Finding, Report, Verdict, check
 from bowout.check._answer import Completeness
 from bowout.check._judge import LARGE, Run
 from bowout.check._opener import Pace
+from bowout.errors import ConnectRefused
 from bowout.testing import Act, Opening, Peer, TLSVersion, client_context, default_ca, server_context
 from helpers.checking import BRISK, PATIENT, full, prepared, probe
 from helpers.runners import Runner
@@ -477,6 +479,61 @@ def test_a_closed_port_is_unknown_and_asked_once(run: Runner) -> None:
     assert {each.verdict for each in report.findings} == {UNKNOWN}
     assert {each.facts["error"] for each in report.findings} == {"ConnectRefused"}
     assert (report.connections, report.probed, report.verdict, report.tls) == (1, False, UNKNOWN, None)
+
+
+def test_an_idle_connection_that_is_refused_keeps_no_other_probe_from_its_own() -> None:
+    """As a server does that allows one connection at a time, or few."""
+    refused: list[int] = []
+
+    async def main() -> Report:
+        async with serve(www, context=server_context(default_ca())) as server:
+            asked = prepared(server.port, ours(), protocol="http", pace=PATIENT, idle=0.1)
+            sibling = asked.opener.sibling()
+
+            async def transport(**_: bool) -> Any:
+                refused.append(1)
+                raise ConnectRefused(errno.ECONNREFUSED, "it has enough connections")
+
+            sibling.transport = transport  # type: ignore[method-assign]
+            asked.opener.sibling = lambda: sibling  # type: ignore[method-assign]
+            return await full(asked)
+
+    report = asyncio.run(main())
+    assert refused == [1]
+    assert {each.probe for each in report.findings if each.verdict is UNKNOWN} == {"idle"}
+
+
+def test_a_small_buffer_goes_to_the_address_that_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lookup(host: str, port: int, *_: Any, **__: Any) -> list[Any]:
+        assert host == "localhost"
+        return [
+            (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", port, 0, 0)),
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)),
+        ]
+
+    async def main() -> str | None:
+        with Peer(stays, connections=None) as peer:
+            opener = prepared(peer.port, peer.client_context(), pace=PATIENT).opener
+            monkeypatch.setattr(socket, "getaddrinfo", lookup)
+            try:
+                await opener.open(small_buffer=True)
+            finally:
+                opener.abandon()
+            return opener.address
+
+    address = asyncio.run(main())
+    assert address is not None
+    assert address.startswith("127.0.0.1:")
+
+
+@pytest.mark.parametrize("small_buffer", [False, True])
+def test_a_connection_that_is_refused_is_the_same_error_with_any_buffer(run: Runner, small_buffer: bool) -> None:
+    async def main() -> None:
+        opener = prepared(closed_port(), ours(), host="127.0.0.1").opener
+        with pytest.raises(ConnectRefused, match="refused the connection"):
+            await opener.transport(small_buffer=small_buffer)
+
+    run(main)
 
 
 def test_a_certificate_that_is_not_trusted_is_unknown_and_seen_once() -> None:

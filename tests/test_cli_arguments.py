@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import ssl
+import sys
 from importlib import metadata
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -17,7 +20,7 @@ from bowout.cli.shared import host_port
 from bowout.cli.shared.host_port import Target
 from bowout.cli.shared.optional_values import LEFT_OUT, with_values
 from bowout.cli.shared.usage import UsageError
-from helpers.commands import bowout
+from helpers.commands import COMMAND, SCRIPT, bowout, environment
 
 
 @pytest.mark.parametrize(
@@ -270,3 +273,32 @@ def test_a_key_log_that_cannot_be_written(
     error, hint = capsys.readouterr().err.splitlines()
     assert error.startswith(f"error: SSLKEYLOGFILE: cannot write '{path}': ")
     assert hint == "hint: unset that variable, or set it to a file that can be written"
+
+
+AS_ONE_WORD: Final = (*COMMAND[:-2], "-mbowout")
+
+
+@pytest.mark.parametrize("begun", [COMMAND, AS_ONE_WORD, SCRIPT], ids=["-m bowout", "-mbowout", "bowout"])
+@pytest.mark.parametrize("words", ["--version", "connect a:1", "check a:1", "demo", "serve", "fleet status"])
+def test_a_lane_that_is_none_is_a_usage_error(begun: tuple[str, ...], words: str) -> None:
+    done = bowout(*words.split(), command=begun, env=environment(BOWOUT_LANE="rust"))
+    said = "error: BOWOUT_LANE is 'rust': it must be c or python, or unset"
+    assert (done.status, done.out) == (2, b"")
+    assert done.err.splitlines() == [said, "hint: unset BOWOUT_LANE, or set it to python"]
+
+
+def test_a_lane_that_is_none_is_no_verdict_of_a_plugin() -> None:
+    done = bowout("check", "--format", "nagios", "localhost:1", env=environment(BOWOUT_LANE="rust"))
+    assert (done.status, done.err) == (3, "")
+    assert done.out.startswith(b"TLS ENDING UNKNOWN - BOWOUT_LANE is 'rust'")
+
+
+def test_a_module_that_imports_the_library_is_not_the_command(tmp_path: Path) -> None:
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "ours/__init__.py").write_text("import bowout", encoding="ascii")
+    (tmp_path / "ours/__main__.py").write_text(
+        "import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)", encoding="ascii"
+    )
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    done = bowout("bowout", command=(*COMMAND[:-1], "ours"), env=environment(PYTHONPATH=path))
+    assert (done.status, done.out.split()) == (0, [b"True"])

@@ -21,14 +21,17 @@ from bowout.cli.console.signals import LeaveSignals
 from helpers.commands import (
     COMMAND,
     MUCH,
+    SCRIPT,
     SMALL_SEND_BUFFER,
     answering,
+    bowout,
     ca_file,
     deaf,
     environment,
     listening,
     started,
 )
+from helpers.fleets import fill
 from helpers.wire import PATIENCE, Wire, patiently
 from test_cli_terminal import EVERY_TERMINAL, SEQUENCE, spawn, status, terminal, told
 
@@ -206,19 +209,46 @@ def test_between_two_steps_there_is_no_traceback(moment: str) -> None:
     assert (done.status, told[0].split(":")[0]) in {(130, "error"), (0, "clean")}
 
 
-def test_while_the_library_is_imported() -> None:
-    script = (
-        "import os, signal, sys\n"
-        "class Finder:\n"
-        "    def find_spec(self, name, path, target=None):\n"
-        # Coverage looks for the package, too, before `main` has begun.
-        "        if name == 'bowout' and signal.getsignal(signal.SIGINT) == signal.SIG_DFL:\n"
-        "            os.kill(os.getpid(), signal.SIGINT)\n"
-        "sys.meta_path.insert(0, Finder())\n"
-        "from bowout_command import main\n"
-        "sys.exit(main())\n"
-    )
-    with started("--version", command=(sys.executable, "-W", "error", "-c", script)) as command:
+@pytest.mark.parametrize(
+    ("words", "module", "function"),
+    [
+        ("check localhost:1", "check.session", "run"),
+        ("demo", "demo.command", "require"),
+        ("serve", "serve.serving", "run"),
+        ("fleet run - --store STORE", "fleet.loading", "load"),
+        ("fleet resume --store STORE", "fleet.loading", "settings_of"),
+        ("fleet status --store STORE", "fleet.reading", "show_status"),
+        ("fleet report --store STORE", "fleet.reading", "write_report"),
+        ("fleet export STORE.csv --store STORE", "fleet.reading", "export_to"),
+        ("fleet diff STORE STORE", "fleet.reading", "show_differences"),
+    ],
+)
+def test_in_every_command_it_has_one_status(words: str, module: str, function: str, tmp_path: Path) -> None:
+    fill(tmp_path / "run.db", 1)
+    moment = f"import bowout.cli.{module} as module; module.{function} = interrupting(module.{function})"
+    command = (sys.executable, "-W", "error", "-c", AT_THAT_MOMENT.format(moment))
+    arguments = words.replace("STORE", str(tmp_path / "run.db")).split()
+    done = bowout(*arguments, command=command, stdin=b"")
+    assert (done.status, done.out, done.err) == (130, b"", "error: interrupted\n")
+
+
+#: Sends a SIGINT when a module is looked for, in the import of the command.
+IN_THAT_IMPORT: Final = """
+import os, signal, sys
+class InterruptingFinder:
+    def find_spec(self, name, path, target=None):
+        if name == os.environ["INTERRUPT_AT"]:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, InterruptingFinder())
+"""
+
+
+@pytest.mark.parametrize("begun", [COMMAND, SCRIPT], ids=["module", "script"])
+@pytest.mark.parametrize("name", ["bowout._lane", "bowout._stream", "bowout.cli", "typer", "bowout.fleet"])
+def test_while_the_library_is_imported(begun: tuple[str, ...], name: str, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(IN_THAT_IMPORT, encoding="utf-8")
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    with started("--version", command=begun, env=environment(PYTHONPATH=path, INTERRUPT_AT=name)) as command:
         done = command.finish()
     assert (done.status, done.out, done.err) == (-signal.SIGINT, b"", "")
 

@@ -8,6 +8,7 @@ import pkgutil
 import re
 import typing
 from collections.abc import Iterator
+from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, Final
 
@@ -22,12 +23,13 @@ import bowout.ending
 import bowout.errors
 import bowout.fleet
 import bowout.httpcore
+import bowout.ladder
 import bowout.lane
+import bowout.metrics
 import bowout.sansio
 import bowout.testing
 import bowout.transport
 import bowout.trio
-from helpers.peers import ROOT
 
 PUBLIC: Final = (
     bowout,
@@ -39,7 +41,9 @@ PUBLIC: Final = (
     bowout.httpcore,
     bowout.sansio,
     bowout.testing,
+    bowout.ladder,
     bowout.lane,
+    bowout.metrics,
     bowout.transport,
     bowout.trio,
 )
@@ -89,6 +93,13 @@ def test_only_these_modules_are_public() -> None:
     assert {name for name in names if not name.startswith("_")} == MODULES
 
 
+def test_every_public_module_says_what_it_exports() -> None:
+    folder = Path(bowout.__file__).parent
+    files = [folder / f"{name}.py" if (folder / f"{name}.py").exists() else folder / name / "__init__.py"
+             for name in MODULES - {"cli", "ending", "errors"}]  # fmt: skip
+    assert [str(path) for path in files if "\n__all__ = [" not in path.read_text(encoding="utf-8")] == []
+
+
 @pytest.mark.parametrize("module", PUBLIC, ids=lambda module: module.__name__)
 def test_what_is_exported_is_sorted_and_described(module: ModuleType) -> None:
     assert list(module.__all__) == sorted(
@@ -110,7 +121,7 @@ def private_classes() -> set[str]:
     public = {name for module in (*PUBLIC, bowout.ending, bowout.errors) for name in vars(module)}
     found = {
         node.name
-        for path in (ROOT / "src/bowout").rglob("*.py")
+        for path in Path(bowout.__file__).parent.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.ClassDef)
     }

@@ -18,7 +18,7 @@ import pytest
 from bowout.check import Finding, Report, Verdict
 from bowout.cli.app import run
 from bowout.cli.fleet.running import ProgressLine
-from bowout.fleet import FleetProgress, Store, parse_endpoint
+from bowout.fleet import FleetError, FleetProgress, Store, export, parse_endpoint
 from helpers.commands import bowout, ca_file, environment, started
 from helpers.fleets import a_report, fill
 from helpers.peers import require_module
@@ -77,7 +77,8 @@ def test_what_a_run_cannot_begin_with(tmp_path: Path) -> None:
     for words, said in [
         ([str(tmp_path / "absent"), *store], "cannot read"),
         ([str(tmp_path / "none"), *store], "has no target"),
-        ([str(tmp_path / "one"), *store, "--rate", "0"], "--rate needs more than 0 seconds"),
+        ([str(tmp_path / "one"), *store, "--rate", "0"], "--rate needs a number above 0, not 0"),
+        ([str(tmp_path / "one"), *store, "--rate", "inf"], "--rate needs a number above 0, not inf"),
         ([str(tmp_path / "one"), *store, "--per-network", "0"], "--per-network needs 1 or more"),
         ([str(tmp_path / "one"), *store, "--cafile", "/nowhere"], "--cafile: cannot read"),
         ([str(tmp_path / "one"), *store, "--exclude", str(tmp_path / "bad")], "line 2"),
@@ -86,6 +87,9 @@ def test_what_a_run_cannot_begin_with(tmp_path: Path) -> None:
         done = bowout("fleet", "run", *words)
         assert done.status == 2, words
         assert said in done.err
+        if "has no target" not in said:
+            assert not (tmp_path / "run.db").exists(), words
+        (tmp_path / "run.db").unlink(missing_ok=True)
 
 
 def test_more_than_a_thousand_targets_need_a_yes(tmp_path: Path) -> None:
@@ -243,8 +247,11 @@ def test_an_export_of_another_ending_and_one_that_fails_leave_the_old_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     finished(tmp_path / "run.db", "OK")
-    assert run(["fleet", "export", str(tmp_path / "out.xls"), "--store", str(tmp_path / "run.db")]) == 1
-    assert "does not end in .jsonl, .csv, .parquet" in capsys.readouterr().err
+    for name in ("out.xls", "out", "csv"):
+        assert run(["fleet", "export", str(tmp_path / name), "--store", str(tmp_path / "run.db")]) == 2
+        assert "does not end in .jsonl, .csv, .parquet" in capsys.readouterr().err
+    with Store(tmp_path / "run.db") as store, pytest.raises(FleetError, match="does not end in"):
+        export(store.reports(), tmp_path / "out.xls")
     (tmp_path / "out.csv").mkdir()
     assert run(["fleet", "export", str(tmp_path / "out.csv"), "--store", str(tmp_path / "run.db")]) == 1
     assert "cannot write" in capsys.readouterr().err

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +28,7 @@ from bowout.fleet import (
     parse_endpoint,
     run,
 )
+from bowout.fleet._limits import TokenBucket
 from helpers.fleets import UNLIMITED, a_report, fill, made_up, nothing
 from helpers.peers import ROOT
 from helpers.wire import PATIENCE
@@ -170,6 +172,39 @@ def test_a_name_that_has_no_address_is_a_row(tmp_path: Path, monkeypatch: pytest
     assert asked == ["nowhere.example"] * 2
 
 
+def test_any_error_of_a_lookup_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named(tmp_path / "run.db", "odd.example", "empty.example")
+
+    def lookup(host: str, *_: Any, **__: Any) -> list[Any]:
+        if host == "empty.example":
+            return []
+        raise SystemError("a module of the resolver is broken")
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    assert complete(tmp_path / "run.db", nothing())["verdicts"] == {"UNKNOWN": 2}
+
+
+@pytest.mark.parametrize(("there", "verdicts"), [(0, {"UNKNOWN": 3}), (1, {"OK": 3})])
+def test_threads_that_cannot_be_had_keep_no_name_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: int, verdicts: dict[str, int]
+) -> None:
+    named(tmp_path / "run.db", "a.example", "b.example", "c.example")
+    resolving(monkeypatch, {name: ["192.0.2.1"] for name in ("a.example", "b.example", "c.example")})
+    started = 0
+
+    class ScarceThread(threading.Thread):
+        def start(self) -> None:
+            nonlocal started
+            if self.name == "lookup":
+                started += 1
+                if started > there:
+                    raise RuntimeError("can't start new thread")
+            super().start()
+
+    monkeypatch.setattr(threading, "Thread", ScarceThread)
+    assert complete(tmp_path / "run.db", nothing())["verdicts"] == verdicts
+
+
 def named(path: Path, *names: str) -> None:
     with Store(path, write=True, create=True) as store:
         store.add(map(parse_endpoint, names))
@@ -309,6 +344,59 @@ def test_a_check_waits_for_its_connections_and_gives_back_the_rest(
     assert happened[:5] == first
     assert sorted(happened[5:]) == sorted(["wait", "wait", "spend 8", "probe", "probe", "spend -5", "spend -5"])
     assert happened.index("probe") > happened.index("spend 8")
+
+
+async def hangs(endpoint: Endpoint) -> Mapping[str, Any]:
+    return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+
+async def fails(endpoint: Endpoint) -> Mapping[str, Any]:
+    raise ConnectionResetError("after some connections")
+
+
+async def does_not_count(endpoint: Endpoint) -> Mapping[str, Any]:
+    report = a_report(endpoint)
+    del report["connections"]
+    return report
+
+
+@pytest.mark.parametrize("probe", [hangs, fails, does_not_count], ids=lambda probe: probe.__name__)
+def test_nothing_is_given_back_where_the_number_of_connections_is_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, probe: Probe
+) -> None:
+    fill(tmp_path / "run.db", 2)
+    spent: list[float] = []
+
+    class CountingBucket(TokenBucket):
+        def spend(self, tokens: float) -> None:
+            spent.append(tokens)
+            super().spend(tokens)
+
+    monkeypatch.setattr("bowout.fleet._prober.TokenBucket", CountingBucket)
+    complete(tmp_path / "run.db", probe, Limits(rate=1e9, patience=0.01, retry_after=0.0))
+    assert spent
+    assert set(spent) == {8}
+
+
+def test_what_ends_the_starter_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path / "run.db", 3)
+
+    class BrokenBucket(TokenBucket):
+        def spend(self, tokens: float) -> None:
+            raise ZeroDivisionError
+
+    monkeypatch.setattr("bowout.fleet._prober.TokenBucket", BrokenBucket)
+    with pytest.raises(ZeroDivisionError):
+        complete(tmp_path / "run.db", nothing())
+
+
+def test_a_probe_that_waits_for_something_cancelled_is_a_row(tmp_path: Path) -> None:
+    fill(tmp_path / "run.db", 1)
+
+    async def probe(endpoint: Endpoint) -> Mapping[str, Any]:
+        raise asyncio.CancelledError
+
+    assert complete(tmp_path / "run.db", probe)["verdicts"] == {"UNKNOWN": 1}
 
 
 def test_a_store_that_is_lost_ends_the_run(tmp_path: Path) -> None:

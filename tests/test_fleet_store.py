@@ -91,6 +91,13 @@ def damage(path: Path, how: str) -> None:
         other = sqlite3.connect(path)
         other.execute("CREATE TABLE t(x)")
         other.close()
+    elif how == "another version of nothing":
+        path.unlink()
+        other = sqlite3.connect(path)
+        other.execute("PRAGMA user_version = 7")
+        other.close()
+    elif how == "damaged":
+        path.write_bytes(path.read_bytes()[:4096] + b"?" * 4096 + path.read_bytes()[8192:])
     else:
         path.write_bytes(b"no database at all, and longer than a header of SQLite is" * 100)
 
@@ -99,8 +106,9 @@ def damage(path: Path, how: str) -> None:
     ("how", "said", "hint"),
     [
         ("version", "version 99", "nothing in it was changed"),
-        ("another database", "not a store", "nothing in it was changed"),
-        ("garbage", "damaged, or is not a store", "recover"),
+        ("another database", "not a store", "name another file"),
+        ("another version of nothing", "not a store", "name another file"),
+        ("text", "not a store", "name another file"),
     ],
 )
 @pytest.mark.parametrize("write", [False, True])
@@ -115,6 +123,65 @@ def test_a_store_that_is_none_is_refused_and_left_alone(
         pass
     assert hint in caught.value.hint
     assert path.read_bytes() == before
+
+
+def test_a_damaged_store_can_be_recovered(tmp_path: Path) -> None:
+    path = tmp_path / "run.db"
+    fill(path, 100)
+    damage(path, "damaged")
+    with pytest.raises(StoreError, match="is damaged") as caught, Store(path) as store:
+        store.run()
+    assert ".recover" in caught.value.hint
+
+
+@pytest.mark.parametrize("statements", [(), ("PRAGMA journal_mode = WAL",)])
+def test_a_kill_before_the_tables_are_there_leaves_a_store_to_begin(
+    tmp_path: Path, statements: tuple[str, ...]
+) -> None:
+    path = tmp_path / "run.db"
+    path.touch()
+    killed = sqlite3.connect(path)
+    for statement in statements:
+        killed.execute(statement)
+    killed.close()
+    with pytest.raises(StoreError, match="is empty") as caught, Store(path):
+        pass
+    assert "bowout fleet run" in caught.value.hint
+    fill(path, 3)
+    with Store(path) as store:
+        assert store.counts()["targets"] == 3
+
+
+def test_the_tables_of_a_store_come_all_at_once(tmp_path: Path) -> None:
+    """A kill at any step of the making of a store leaves an empty one, or a whole one."""
+    path = tmp_path / "run.db"
+    seen: set[str] = set()
+
+    def look(*_: object) -> None:
+        copy = tmp_path / "copy.db"
+        for suffix in ("", "-wal"):
+            there = path.with_name(path.name + suffix)
+            copied = copy.with_name(copy.name + suffix)
+            copied.write_bytes(there.read_bytes()) if there.exists() else copied.unlink(missing_ok=True)
+        try:
+            with Store(copy) as store:
+                seen.add(f"{store.counts()['targets']} targets")
+        except StoreError as error:
+            seen.add("empty" if "is empty" in str(error) else str(error))
+
+    connect = sqlite3.connect
+
+    def watched(name: str, **options: Any) -> sqlite3.Connection:
+        database: sqlite3.Connection = connect(name, **options)
+        if "copy" not in name:
+            database.set_trace_callback(look)
+        return database
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite3, "connect", watched)
+        fill(path, 2)
+    look()
+    assert seen == {"empty", "0 targets", "2 targets"}
 
 
 def test_a_full_disk_says_what_is_kept(tmp_path: Path) -> None:

@@ -157,6 +157,11 @@ class TestTiers:
         assert list(tiers.markers_of(file, "test_name[gentle, 1.3]", {"walk": "gentle, 1.3"})) == ["quick"]
         assert list(tiers.markers_of(file, "test_name[everything, 1.3]", {"walk": "everything, 1.3"})) == []
 
+    @pytest.mark.parametrize(("case", "markers"), [("nginx", []), ("nginx-night-1.2", ["nightly"])])
+    def test_a_real_server_is_probed_in_other_ways_at_night(self, case: str, markers: list[str]) -> None:
+        file, name = TESTS / "interop/test_verdicts.py", f"test_a_server_has_its_verdicts[{case}]"
+        assert list(tiers.markers_of(file, name, {})) == markers
+
     def test_each_pattern_is_about_files_that_are_there(self) -> None:
         files = {path for path in TESTS.rglob("test_*.py") if tiers.is_quick_file(path)}
         assert {path.name for path in files} >= {

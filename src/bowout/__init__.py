@@ -2,6 +2,7 @@
 
 from types import FunctionType
 
+from bowout import _as_command  # noqa: F401  (before all others)
 from bowout._backends import LoopEvent
 from bowout._client import Connecting, connect, wrap
 from bowout._server.drain import OnDrain

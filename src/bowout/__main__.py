@@ -2,6 +2,6 @@
 
 import sys
 
-from bowout.cli import main
+from bowout_command import main
 
 sys.exit(main())

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from bowout._server.server import Server
 
+__all__ = ["PrometheusCollector"]
+
 #: The states of a connection in `Server.counters`.
 _STATES: Final = ("handshaking", "waiting", "established")
 

@@ -27,6 +27,8 @@ from typing import IO, Any, Final
 from helpers.wire import PATIENCE, Link, Version, Wire, authority, server_context
 
 COMMAND: Final = (sys.executable, "-W", "error", "-m", "bowout")
+#: The same as the console script runs it.
+SCRIPT: Final = (sys.executable, "-W", "error", "-c", "import sys; from bowout_command import main; sys.exit(main())")
 #: The command on a machine whose kernel takes little from a sender: `listening` with ``small`` is the other half. Then
 #: whatever is larger than that cannot be sent to a peer that does not read, however long it takes.
 SMALL_SEND_BUFFER: Final = (

@@ -43,7 +43,8 @@ _SLOW: Final = re.compile(
     r"|test_every_verdict|test_the_command_line"
 )
 #: Tests that take half a minute of a core each, and repeat what others show, or what `make bench` does; every cell of
-#: the table of libraries; and `bowout.asyncio.install` in TLS 1.2, which a loop of ours meets with the same libraries.
+#: the table of libraries; real servers in TLS 1.2, too, and idle; and `bowout.asyncio.install` in TLS 1.2, which a loop
+#: of ours meets with the same libraries.
 _AT_NIGHT: Final = re.compile(
     r"^test_every_contender_runs|^test_the_suite_of_httpcore"
     r"|^test_no_reachable_world_hangs_or_lies\[a bad record, 1\.2\]"
@@ -51,11 +52,9 @@ _AT_NIGHT: Final = re.compile(
     r"|^test_a_library_does_what_is_recorded"
     r"|^test_thirty_endings_at_any_moment"
     r"|^test_a_hundred_thousand_connections"
+    r"|^test_a_server_has_its_verdicts\[.*-night-"
     r"|-installed-asyncio-1\.2\]$"
 )
-
-#: Files whose tests run at night: the servers of test_verdicts.py in TLS 1.2, too, and idle.
-_FILES_AT_NIGHT: Final = ("interop/test_check.py",)
 
 #: Names of parameters that have a TLS version, and of those that have an event loop.
 _VERSIONS: Final = ("version", "tls")
@@ -76,7 +75,7 @@ def markers_of(path: Path, name: str, parameters: Mapping[str, object]) -> Itera
     version = _first(parameters, _VERSIONS)
     if _matches(path, (_OTHER_LOOP,)):
         backend = "without readers"
-    if repeats(backend, version) or _AT_NIGHT.search(name) or _matches(path, _FILES_AT_NIGHT):
+    if repeats(backend, version) or _AT_NIGHT.search(name):
         yield "nightly"
     elif is_quick_file(path) and not _SLOW.search(name) and _is_usual(backend, version):
         yield "quick"

@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import re
+import runpy
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from bowout.check import Finding, Report, Verdict
+from bowout.check._opener import Pace
 from helpers.compiled import shared_directory
-from helpers.peers import in_ci
+from helpers.peers import ROOT, in_ci
 from helpers.starttls_servers import Home
-from helpers.wire import authority
+from helpers.wire import Version, authority
 from interop.real_servers import SERVERS
-from interop.real_servers.base import SLOW, RealServer
+from interop.real_servers.base import SLOW, USUAL, RealServer
 from interop.verdicts import EXPECTED_VERDICTS, as_toml, load, stale
 
 
@@ -24,16 +27,28 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return shared_directory(tmp_path_factory)
 
 
-@pytest.mark.parametrize("server", SERVERS.values(), ids=lambda server: server.name.replace(" ", "_"))
-def test_a_server_has_its_verdicts(server: RealServer, shared: Path) -> None:
+#: Each server by day, in TLS 1.3; at night in TLS 1.2, too, and those that end an idle connection with one.
+CASES: Final = [
+    pytest.param(server, night, id=server.name.replace(" ", "_") + (f"-night-{night}" if night else ""))
+    for server in SERVERS.values()
+    for night in (None, "1.2", *(["1.3"] if server.ends_idle else []))
+]
+
+
+@pytest.mark.parametrize(("server", "night"), CASES)
+def test_a_server_has_its_verdicts(server: RealServer, night: Version | None, shared: Path) -> None:
     server.stack.require()
     expected = EXPECTED_VERDICTS.get(server.name)
     with Home.create(authority()) as home, server.start(home, shared) as port:
-        report = asyncio.run(server.check(port))
-        if expected is not None and expected.differs(report):
+
+        def check(pace: Pace) -> str:
+            report = asyncio.run(server.check(port, pace, tls=night, idle=night is not None))
+            return stale(server.name, server.release, expected, report, night=night)
+
+        problem = check(USUAL)
+        if problem and expected is not None:
             # A busy machine makes a server late: what it does is certain only with time enough.
-            report = asyncio.run(server.check(port, SLOW))
-    problem = stale(server.name, server.release, expected, report)
+            problem = check(SLOW)
     if problem and expected is not None and expected.release != server.release and not in_ci():
         pytest.skip(problem)
     if problem:
@@ -42,6 +57,15 @@ def test_a_server_has_its_verdicts(server: RealServer, shared: Path) -> None:
 
 def test_the_rows_are_of_servers_that_are_probed() -> None:
     assert EXPECTED_VERDICTS.keys() == SERVERS.keys()
+    assert {name for name, row in EXPECTED_VERDICTS.items() if row.idle} == {
+        server.name for server in SERVERS.values() if server.ends_idle
+    }
+
+
+def test_the_page_has_the_table_of_the_rows() -> None:
+    page = runpy.run_path(str(ROOT / "scripts" / "generate_check.py"))["page"]
+    text = (ROOT / "docs" / "reference" / "check.md").read_text(encoding="utf-8")
+    assert page(text) == text
 
 
 REPORT = Report(
@@ -100,6 +124,20 @@ def test_a_racy_cell_allows_each_of_its_verdicts_and_keeps_its_odds() -> None:
     row = load(RACY)["Server"]
     assert row.differs(REPORT) == []
     assert load(as_toml("Server", "1.2", REPORT, row)) == {"Server": row}
+
+
+NIGHT = ROW.replace('"1.2"\n', '"1.2"\nidle = "OK"\n', 1) + '\n["Server"."tls 1.2"]\nhalf-close = "NOTE"\n'
+
+
+def test_a_row_has_what_is_seen_at_night_only() -> None:
+    row = load(NIGHT)["Server"]
+    assert row.differs(REPORT) == []
+    assert load(as_toml("Server", "1.2", REPORT, row)) == {"Server": row}
+    told = stale("Server", "1.2", row, REPORT, night="1.2")
+    assert "half-close: WARN (the whole answer, then FIN), and not NOTE" in told
+    assert "idle: was not made" in told
+    assert "in TLS 1.2, with an idle connection" in told
+    assert "half-close" not in stale("Server", "1.2", row, REPORT, night="1.3")
 
 
 @pytest.mark.parametrize("wrong", [ROW.replace('"WARN"', '["OK", "WARN"]'), ROW + '\n["Server".odds]\nreply-end = "x"'])

@@ -25,12 +25,12 @@ def _choose() -> tuple[Any, str]:
     """
     wanted = os.environ.get(VARIABLE, "").strip().lower()
     if wanted not in _CHOICES:
-        raise ImportError(f"{VARIABLE} is {wanted!r}: it must be c or python, or unset")
+        raise ImportError(f"{VARIABLE} is {wanted!r}: it must be c or python, or unset", name=__name__)
     if wanted == "python":
         return None, f"{VARIABLE} is python"
     module, reason = _load()
     if module is None and wanted == "c":
-        raise ImportError(f"{VARIABLE}=c, but there is no lane in C: {reason}")
+        raise ImportError(f"{VARIABLE}=c, but there is no lane in C: {reason}", name=__name__)
     return module, reason
 
 

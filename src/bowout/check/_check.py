@@ -283,7 +283,9 @@ class Checking:
         try:
             runs = await probe(check)
         except (BowoutError, OSError) as error:
-            if isinstance(error, BowoutError) and (isinstance(error, _HOPELESS) or not self._findings):
+            hopeless = isinstance(error, _HOPELESS) or not self._findings
+            # One more connection at the same time may be refused where the next one alone is not.
+            if isinstance(error, BowoutError) and hopeless and check is self._check:
                 self._unreachable = error
             return _unknown(name, error, self._backend.time() - start)
         except (LookupError, ValueError) as error:  # A suite, or a key log, that scripted records cannot have.

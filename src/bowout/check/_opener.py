@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import socket
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from bowout._backends.sockets import begin_to_connect, check_connected, new_socket, peer_name
 from bowout._carriers import adapted
-from bowout._names import host_of
+from bowout._client import connect_error
+from bowout._names import host_of, host_port
 from bowout.check._wire import ProbeConnection
-from bowout.errors import ConnectTimeout
 from bowout.sansio import SansIOConnection
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from bowout._backends import Backend, Transport
+    from bowout._backends.sockets import Endpoint
     from bowout._client import Plan
     from bowout._options import StreamOptions
 
@@ -175,24 +177,38 @@ class Opener:
         return carrier
 
     async def _small(self) -> socket.socket:
-        """Connect a socket whose receive buffer is small from the first byte on.
+        """Connect a socket whose receive buffer is small from the first byte on, to the first address that answers.
 
         Raises:
-            ConnectTimeout, OSError: that is impossible.
+            ConnectError: that is impossible.
         """
-        plan = self._plan
-        endpoints = await self.backend.resolve(plan.host, plan.port)
-        sock, address = new_socket(endpoints[0])
+        plan, start = self._plan, self.backend.time()
+        failure: OSError | UnicodeError = OSError(errno.EHOSTUNREACH, "it has no address")
+        try:
+            endpoints = await self.backend.resolve(plan.host, plan.port)
+        except (OSError, UnicodeError) as error:
+            endpoints, failure = [], error
+        for number, endpoint in enumerate(endpoints, 1):
+            # An address that does not answer leaves time for the others.
+            deadline = start + self.pace.opening * number / len(endpoints)
+            try:
+                return await self._connect_small(endpoint, deadline)
+            except OSError as error:
+                failure = error
+        raise connect_error(failure, plan.host, host_port(plan.host, plan.port)) from failure
+
+    async def _connect_small(self, endpoint: Endpoint, deadline: float) -> socket.socket:
+        sock, address = new_socket(endpoint)
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.pace.buffer)
             if not begin_to_connect(sock, address):
-                async with self.backend.move_on_at(self.backend.time() + self.pace.opening) as scope:
-                    waiting = self.backend.transport(sock, plan.host)
+                async with self.backend.move_on_at(deadline) as scope:
+                    waiting = self.backend.transport(sock, self._plan.host)
                     await waiting.wait(read=False, write=True)
                     sock, _ = await waiting.detach()
                     check_connected(sock)
                 if scope.expired:
-                    raise ConnectTimeout(errno.ETIMEDOUT, f"{plan.host} did not answer within {self.pace.opening:g} s")
+                    raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
         except BaseException:
             sock.close()
             raise

@@ -13,18 +13,24 @@ import threading
 from bowout.cli.console import output
 
 _NEEDED = ("typer", "rich")
+_WITHOUT = "unset BOWOUT_LANE, or set it to python"
 
 
-def main() -> int:
-    """Run the command line with the arguments of this process; return its exit status."""
+def main(refusal: str = "") -> int:
+    """Run the command line with the arguments of this process; return its exit status.
+
+    Args:
+        refusal: why it cannot run in this environment: only this is reported then.
+    """
     _open_what_is_closed()
     try:
         if any(importlib.util.find_spec(name) is None for name in _NEEDED):
             output.error("the command line needs typer and rich", "pip install 'bowout[cli]'")
             return output.USAGE
-        from bowout.cli.app import run  # noqa: PLC0415  (its dependencies are an extra)
+        from bowout.cli.app import refuse, run  # noqa: PLC0415  (its dependencies are an extra)
 
-        return run(sys.argv[1:])
+        _hear_ctrl_c()
+        return refuse(refusal, _WITHOUT, sys.argv[1:]) if refusal else run(sys.argv[1:])
     except KeyboardInterrupt:
         output.interrupted()
         return output.INTERRUPTED
@@ -39,6 +45,12 @@ def main() -> int:
         return output.HERE
     finally:
         _heed_signals_no_more()
+
+
+def _hear_ctrl_c() -> None:
+    """Let a Ctrl-C raise KeyboardInterrupt: until all was imported, it ended the process (`bowout_command`)."""
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _heed_signals_no_more() -> None:

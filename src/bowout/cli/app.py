@@ -128,7 +128,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         result: Any = app(with_values(arguments), prog_name="bowout", standalone_mode=False)
     except UsageError as error:
-        return _refuse(str(error), error.hint, arguments)
+        return refuse(str(error), error.hint, arguments)
     except FleetError as error:
         output.error(str(error), error.hint)
         return output.HERE
@@ -139,14 +139,14 @@ def run(arguments: Sequence[str]) -> int:
         if not hasattr(error, "format_message"):
             raise
         text = error.format_message()
-        return _refuse(_plain(text), _hint(text, arguments), arguments) if text else output.USAGE
+        return refuse(_plain(text), _hint(text, arguments), arguments) if text else output.USAGE
     if not isinstance(result, _Status) and result == output.INTERRUPTED:
         raise KeyboardInterrupt
     sys.stdout.flush()  # A write error must be found here, not at the interpreter's exit.
     return result.number if isinstance(result, _Status) else int(result or 0)
 
 
-def _refuse(message: str, hint: str | None, arguments: Sequence[str]) -> int:
+def refuse(message: str, hint: str | None, arguments: Sequence[str]) -> int:
     """Report a usage error; return the exit status. A plugin of Nagios reports on stdout, and has a status for it."""
     if not _is_plugin(arguments):
         output.error(message, hint)

@@ -72,6 +72,8 @@ _WRITERS: Final[Mapping[str, Callable[[Iterable[Mapping[str, Any]], Path], None]
     ".csv": write_csv,
     ".parquet": write_parquet,
 }
+#: The endings of the names of files: each stands for a format.
+ENDINGS: Final = tuple(_WRITERS)
 
 
 def export(reports: Iterable[Mapping[str, Any]], path: Path) -> None:
@@ -84,7 +86,7 @@ def export(reports: Iterable[Mapping[str, Any]], path: Path) -> None:
     """
     write = _WRITERS.get(path.suffix.lower())
     if write is None:
-        raise FleetError(f"'{path}' does not end in {', '.join(_WRITERS)}", "the name's ending is the format")
+        raise FleetError(f"'{path}' does not end in {', '.join(ENDINGS)}", "the name's ending is the format")
     try:
         with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as directory:
             unfinished = Path(directory) / path.name

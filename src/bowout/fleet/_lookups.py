@@ -41,11 +41,21 @@ class NameLookups:
         self._threads = 0
 
     def begin(self, endpoint: Endpoint, done: Callable[[Endpoint, Found], object]) -> None:
-        """Look up the host of `endpoint`; `done` is called in the loop."""
-        self._jobs.put((endpoint, done))
-        if self._threads < LOOKUPS:
-            self._threads += 1
+        """Look up the host of `endpoint`; `done` is called in the loop, whatever happens."""
+        failure = self._add_thread() if self._threads < LOOKUPS else None
+        if failure is not None and not self._threads:
+            self._loop.call_soon(done, endpoint, failure)  # No thread would ever take it.
+        else:
+            self._jobs.put((endpoint, done))
+
+    def _add_thread(self) -> RuntimeError | None:
+        """Start one more thread; return the error if the system has none left."""
+        try:
             threading.Thread(target=self._work, name="lookup", daemon=True).start()
+        except RuntimeError as error:
+            return error
+        self._threads += 1
+        return None
 
     def close(self) -> None:
         """Drop what waits, and let the threads end."""
@@ -61,7 +71,7 @@ class NameLookups:
             found: Found
             try:
                 found = in_turn(_addresses(endpoint))
-            except (OSError, UnicodeError, ValueError) as error:
+            except Exception as error:  # noqa: BLE001  (the run waits for an answer to each)
                 found = error
             try:
                 self._loop.call_soon_threadsafe(done, endpoint, found)
@@ -71,6 +81,8 @@ class NameLookups:
 
 def _addresses(endpoint: Endpoint) -> list[str]:
     found = socket.getaddrinfo(resolvable(endpoint.host), endpoint.port, type=socket.SOCK_STREAM)
+    if not found:
+        raise OSError(f"the resolver has no address for {endpoint.host}")
     return [str(each[4][0]).partition("%")[0] for each in found]
 
 

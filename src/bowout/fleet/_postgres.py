@@ -8,17 +8,26 @@ the holder of its target, in one transaction with its state.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
-import platform
-import random
 import time
 import uuid
 from typing import TYPE_CHECKING, Any, Final, Self
 
-import bowout
 from bowout.fleet._errors import StoreError
-from bowout.fleet._rows import COLUMNS, report_of, rows_of
+from bowout.fleet._rows import (
+    COLUMNS,
+    NEW_TARGET_COLUMNS,
+    RUN,
+    RUN_COLUMNS,
+    TARGET_COLUMNS,
+    counts_of,
+    insert,
+    new_targets,
+    reports_of,
+    rows_of,
+    run_of,
+    run_row,
+)
 from bowout.fleet._schema import FINISHED, POSTGRES_TABLES, VERSION, WAITING, WHOLE
 from bowout.fleet._targets import endpoint_of
 
@@ -33,16 +42,13 @@ if TYPE_CHECKING:
 LEASE: Final = 600.0
 #: Networks that are claimed at once.
 _CLAIMED: Final = 200
-_BATCH: Final = 1000
-_ID_BITS: Final = 62
 _CONNECT_TIMEOUT: Final = 10
 #: The number of the lock under which the tables are made: any that no other program uses.
 _LOCK: Final = 0x626F776F
-_RUN: Final = 1
-_TARGET: Final = "id, host, port, starttls, protocol, address, network, attempts, addresses"
-_INSERT_RESULT: Final = (
-    f"INSERT INTO result(run, target, {', '.join(COLUMNS)}) VALUES({_RUN}, %s, {', '.join(['%s'] * len(COLUMNS))})"
-)
+_TARGET: Final = ", ".join(TARGET_COLUMNS)
+_INSERT_RESULT: Final = insert("result", ("run", "target", *COLUMNS), "%s")
+_INSERT_TARGET: Final = insert("target", NEW_TARGET_COLUMNS, "%s")
+_INSERT_RUN: Final = insert("run", RUN_COLUMNS, "%s")
 
 
 class PostgresStore:
@@ -125,22 +131,14 @@ class PostgresStore:
 
     def begin(self, options: Mapping[str, Any], probes: str = "check") -> None:
         """Write down the run: when it began, with what, from where. A run that is not loaded is replaced."""
-        row = (_RUN, time.time(), f"bowout {bowout.__version__}", probes, platform.node(), json.dumps(dict(options)))
         with self._writing():
             self._db.execute("DELETE FROM run")
-            self._db.execute(
-                "INSERT INTO run(id, began, tool, probes, vantage, options) VALUES(%s, %s, %s, %s, %s, %s)", row
-            )
+            self._db.execute(_INSERT_RUN, run_row(options, probes))
 
     def run(self) -> dict[str, Any] | None:
         """Return the row of the run, with its options as a dict; None before `begin`."""
         with self._explained():
-            row = self._db.execute("SELECT id, began, tool, probes, vantage, options, loaded FROM run").fetchone()
-        if row is None:
-            return None
-        names = ("id", "began", "tool", "probes", "vantage", "options", "loaded")
-        run = dict(zip(names, row, strict=True))
-        return {**run, "options": json.loads(run["options"])}
+            return run_of(self._db.execute(f"SELECT {', '.join(RUN_COLUMNS)} FROM run").fetchone())
 
     def set_options(self, options: Mapping[str, Any]) -> None:
         """Replace the options of the run."""
@@ -150,18 +148,11 @@ class PostgresStore:
     def add(self, endpoints: Iterable[Endpoint]) -> int:
         """Add targets, as they come; return the number of those that were not there yet."""
         added = 0
-        iterator = iter(endpoints)
-        while batch := list(itertools.islice(iterator, _BATCH)):
-            rows = [(random.getrandbits(_ID_BITS), *each.key, each.address, each.network) for each in batch]
+        for rows in new_targets(endpoints):
             with self._writing(), self._db.cursor() as cursor:
-                cursor.executemany(
-                    "INSERT INTO target(id, host, port, starttls, protocol, address, network)"
-                    " VALUES(%s, %s, %s, %s, %s, %s, %s)"
-                    " ON CONFLICT(host, port, starttls, protocol) DO NOTHING",
-                    rows,
-                )
+                cursor.executemany(f"{_INSERT_TARGET} ON CONFLICT(host, port, starttls, protocol) DO NOTHING", rows)
                 added += max(cursor.rowcount, 0)
-                self._add_networks({each.network for each in batch if each.network})
+                self._add_networks({row[-1] for row in rows if row[-1]})
         return added
 
     def _add_networks(self, networks: set[str]) -> None:
@@ -285,7 +276,12 @@ class PostgresStore:
             }
             cursor.executemany(
                 _INSERT_RESULT,
-                [(each.id, *row) for each, report in finished if each.id in ours for row in rows_of(each, report, at)],
+                [
+                    (RUN, each.id, *row)
+                    for each, report in finished
+                    if each.id in ours
+                    for row in rows_of(each, report, at)
+                ],
             )
             self._add_networks({each.network for each in moved})
             cursor.executemany(
@@ -312,14 +308,7 @@ class PostgresStore:
             verdicts = self._db.execute(
                 "SELECT verdict, count(*) FROM result WHERE probe = %s GROUP BY verdict", (WHOLE,)
             ).fetchall()
-        targets, finished, again = row or (0, 0, 0)
-        return {
-            "targets": targets,
-            "finished": finished,
-            "waiting": targets - finished,
-            "to_retry": again,
-            "verdicts": dict(verdicts),
-        }
+        return counts_of(row, verdicts)
 
     def reports(self, verdicts: Sequence[str] | None = None, limit: int = -1) -> Iterator[dict[str, Any]]:
         """Yield the reports, JSON of version 1, one at a time.
@@ -342,5 +331,4 @@ class PostgresStore:
                 " ORDER BY chosen.place, chosen.target, result.rowid",
                 values,
             )
-            for _, group in itertools.groupby(cursor, key=lambda row: row[0]):
-                yield report_of(row[1:] for row in group)
+            yield from reports_of(cursor)

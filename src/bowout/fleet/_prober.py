@@ -25,7 +25,7 @@ Deliver = Callable[[Endpoint, Mapping[str, Any]], None]
 #: Endpoints that wait in memory at most, for each that may be probed at once.
 _WINDOW: Final = 4
 #: Connections that a check makes at most. They are taken from the rate when it begins, and what it did not make is
-#: given back when it is done: so no check has to wait for a connection in the middle.
+#: given back when it is done, if its report tells: so no check has to wait for a connection in the middle.
 _CONNECTIONS: Final = 8
 #: Seconds after which a wait for the rate looks whether something was given back.
 _LOOK_AGAIN: Final = 0.1
@@ -52,10 +52,11 @@ class Prober:
         self._changed = asyncio.Event()
         self._added = asyncio.Event()
         self._starter: asyncio.Task[None] | None = None
-        self._failure: BaseException | None = None
+        self._failure: Exception | None = None
 
     async def __aenter__(self) -> Self:
         self._starter = asyncio.ensure_future(self._start())
+        self._starter.add_done_callback(self._starter_ended)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -88,7 +89,7 @@ class Prober:
         """Return when at least one endpoint was done since the last call, or at `wake`.
 
         Raises:
-            BaseException: what `deliver` raised.
+            Exception: what `deliver` raised, or why no check can begin any more.
         """
         await self._changed.wait()
         self._changed.clear()
@@ -109,11 +110,15 @@ class Prober:
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
+    def _starter_ended(self, starter: asyncio.Task[None]) -> None:
+        """Let `progress` raise what ended the starter: it would wait for ever otherwise."""
+        if not starter.cancelled() and isinstance(error := starter.exception(), Exception):
+            self._failure = self._failure or error
+            self._changed.set()
+
     async def _check(self, endpoint: Endpoint) -> None:
         try:
-            report = await self._report(endpoint)
-            self._bucket.spend(int(report.get("connections") or 0) - _CONNECTIONS)
-            self._deliver(endpoint, report)
+            self._deliver(endpoint, await self._report(endpoint))
         except Exception as error:  # noqa: BLE001  (progress() raises it: a full disk, for example)
             self._failure = self._failure or error
         finally:
@@ -126,12 +131,18 @@ class Prober:
         began = loop.time()
         try:
             async with asyncio.timeout(self._limits.patience):
-                return await self._probe(endpoint)
-        except Exception as error:  # noqa: BLE001  (a row with the error's class, never a missing row)
+                report = await self._probe(endpoint)
+        except (Exception, asyncio.CancelledError) as error:  # (a row with the error's class, never a missing row)
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise  # This check is cancelled, and not something for which the probe waits.
+            # It may have made all its connections: a server that lets us wait must not make us exceed the rate.
             return unknown(endpoint, error, loop.time() - began)
+        if (connections := report.get("connections")) is not None:
+            self._bucket.spend(int(connections) - _CONNECTIONS)
+        return report
 
 
-def unknown(endpoint: Endpoint, error: Exception, seconds: float = 0.0) -> dict[str, Any]:
+def unknown(endpoint: Endpoint, error: BaseException, seconds: float = 0.0) -> dict[str, Any]:
     """Return the report of an endpoint about which nothing could be learned, with the class of the error."""
     kind = type(error).__name__
     text = escape(str(error))[:_LONGEST_TEXT]

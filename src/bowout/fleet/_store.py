@@ -10,8 +10,6 @@ import contextlib
 import itertools
 import json
 import os
-import platform
-import random
 import sqlite3
 import time
 from pathlib import Path
@@ -19,8 +17,21 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import bowout
 from bowout.fleet._errors import StoreError
-from bowout.fleet._rows import COLUMNS, report_of, rows_of
-from bowout.fleet._schema import APPLICATION, FINISHED, TABLES, VERSION, WAITING, WHOLE
+from bowout.fleet._rows import (
+    COLUMNS,
+    NEW_TARGET_COLUMNS,
+    RUN,
+    RUN_COLUMNS,
+    TARGET_COLUMNS,
+    counts_of,
+    insert,
+    new_targets,
+    reports_of,
+    rows_of,
+    run_of,
+    run_row,
+)
+from bowout.fleet._schema import APPLICATION, FINISHED, NETWORK_INDEX, TABLES, VERSION, WAITING, WHOLE
 from bowout.fleet._targets import Endpoint, endpoint_of
 
 if TYPE_CHECKING:
@@ -29,17 +40,12 @@ if TYPE_CHECKING:
 
     from bowout.fleet._rows import Finished
 
-#: Targets that one transaction adds.
-_BATCH: Final = 1000
-#: Bits of a random id: SQLite's integers have 63 without the sign.
-_ID_BITS: Final = 62
 #: Seconds that a reader or the writer waits for the other.
 _BUSY: Final = 30.0
-_RUN: Final = 1
-_TARGET: Final = "id, host, port, starttls, protocol, address, network, attempts, addresses"
-_INSERT_RESULT: Final = (
-    f"INSERT INTO result(run, target, {', '.join(COLUMNS)}) VALUES({_RUN}, ?, {', '.join('?' * len(COLUMNS))})"
-)
+_TARGET: Final = ", ".join(TARGET_COLUMNS)
+_INSERT_RESULT: Final = insert("result", ("run", "target", *COLUMNS), "?")
+_INSERT_TARGET: Final = insert("target", NEW_TARGET_COLUMNS, "?")
+_INSERT_RUN: Final = insert("run", RUN_COLUMNS, "?")
 
 
 class Store:
@@ -56,8 +62,7 @@ class Store:
 
     def __init__(self, path: str | Path, *, write: bool = False, create: bool = False) -> None:
         self._path = Path(path)
-        exists = self._path.exists()
-        if not exists and not create:
+        if not create and not self._path.exists():
             raise StoreError(f"there is no store '{path}'", "make one: bowout fleet run TARGETS --store FILE")
         with self._explained("nothing in it was changed"), contextlib.ExitStack() as stack:
             if write:
@@ -65,7 +70,7 @@ class Store:
             uri = _to_write(self._path, create=create) if write else _to_read(self._path)
             self._db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY)
             stack.callback(self._db.close)
-            self._prepare(write=write, new=not exists or not self._path.stat().st_size)
+            self._prepare(write=write)
             self._file = self._path.stat()
             self._open = stack.pop_all()
 
@@ -86,17 +91,17 @@ class Store:
                 ) from None
             yield
 
-    def _prepare(self, *, write: bool, new: bool) -> None:
-        if new and write:
+    def _prepare(self, *, write: bool) -> None:
+        if write and self._is_empty():
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.executescript(
                 f"BEGIN; PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; {TABLES} COMMIT;"
             )
-        application, version = (
-            self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
-        )
+        application, version = self._marks()
+        if application != APPLICATION and self._is_empty():
+            raise StoreError(f"the store '{self._path}' is empty", "begin: bowout fleet run TARGETS --store FILE")
         if application != APPLICATION:
-            raise StoreError(f"'{self._path}' is not a store of bowout fleet", "nothing in it was changed")
+            raise self._not_a_store()
         if version != VERSION:
             raise StoreError(
                 f"'{self._path}' is a store of version {version}, and this is bowout {bowout.__version__} with version"
@@ -106,6 +111,23 @@ class Store:
         if write:
             # A commit is safe from kill -9 without a sync; a power failure may undo the last ones, which are repeated.
             self._db.execute("PRAGMA synchronous = NORMAL")
+
+    def _marks(self) -> tuple[int, int]:
+        """Return the numbers by which a database says whose it is: the application's, and its version."""
+        application, version = (
+            self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
+        )
+        return application, version
+
+    def _is_empty(self) -> bool:
+        """Tell whether the file is new, or was left by a kill before its tables were there: they come all at once."""
+        nothing = self._db.execute("SELECT count(*) = 0 FROM sqlite_master").fetchone()[0]
+        return bool(nothing) and self._marks() == (0, 0)
+
+    def _not_a_store(self) -> StoreError:
+        return StoreError(
+            f"'{self._path}' is not a store of bowout fleet", "nothing in it was changed: name another file"
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -126,9 +148,11 @@ class Store:
             yield
         except (sqlite3.Error, OSError) as error:
             name = getattr(error, "sqlite_errorname", "")
-            if name in ("SQLITE_CORRUPT", "SQLITE_NOTADB"):
+            if name == "SQLITE_NOTADB":
+                raise self._not_a_store() from error
+            if name == "SQLITE_CORRUPT":
                 raise StoreError(
-                    f"'{self._path}' is damaged, or is not a store: {error}",
+                    f"'{self._path}' is damaged: {error}",
                     f"what can be read: sqlite3 '{self._path}' .recover",
                 ) from error
             reason = getattr(error, "strerror", None) or error
@@ -172,45 +196,33 @@ class Store:
     def begin(self, options: Mapping[str, Any], probes: str = "check") -> None:
         """Write down the run: when it began, with what, from where. A run that is not loaded is replaced."""
         with self._writing():
-            self._db.execute(
-                "INSERT OR REPLACE INTO run(id, began, tool, probes, vantage, options) VALUES(?, ?, ?, ?, ?, ?)",
-                (_RUN, time.time(), f"bowout {bowout.__version__}", probes, platform.node(), json.dumps(dict(options))),
-            )
+            self._db.execute("DELETE FROM run")
+            self._db.execute(_INSERT_RUN, run_row(options, probes))
 
     def run(self) -> dict[str, Any] | None:
         """Return the row of the run, with its options as a dict; None before `begin`."""
         with self._explained():
-            cursor = self._db.execute("SELECT * FROM run WHERE id = ?", (_RUN,))
-            row = cursor.fetchone()
-        if row is None:
-            return None
-        run = dict(zip((column[0] for column in cursor.description), row, strict=True))
-        return {**run, "options": json.loads(run["options"])}
+            return run_of(self._db.execute(f"SELECT {', '.join(RUN_COLUMNS)} FROM run").fetchone())
 
     def set_options(self, options: Mapping[str, Any]) -> None:
         """Replace the options of the run."""
         with self._writing():
-            self._db.execute("UPDATE run SET options = ? WHERE id = ?", (json.dumps(dict(options)), _RUN))
+            self._db.execute("UPDATE run SET options = ?", (json.dumps(dict(options)),))
 
     def add(self, endpoints: Iterable[Endpoint]) -> int:
         """Add targets, as they come; return the number of those that were not there yet."""
         added = 0
-        for batch in _batched(endpoints, _BATCH):
+        for rows in new_targets(endpoints):
             with self._writing():
                 before = self._db.total_changes
-                self._db.executemany(
-                    "INSERT INTO target(id, host, port, starttls, protocol, address, network)"
-                    " VALUES(?, ?, ?, ?, ?, ?, ?)"
-                    " ON CONFLICT(host, port, starttls, protocol) DO NOTHING",
-                    ((_random_id(), *each.key, each.address, each.network) for each in batch),
-                )
+                self._db.executemany(f"{_INSERT_TARGET} ON CONFLICT(host, port, starttls, protocol) DO NOTHING", rows)
                 added += self._db.total_changes - before
         return added
 
     def loaded(self) -> None:
         """Write down that all targets are there: only then may they be probed, in random order."""
         with self._writing():
-            self._db.execute("UPDATE run SET loaded = 1 WHERE id = ?", (_RUN,))
+            self._db.execute("UPDATE run SET loaded = 1")
 
     def unresolved(self, after: int, limit: int, *, now: float) -> list[Endpoint]:
         """Return waiting targets without an address whose time has come, by id, beginning after `after`."""
@@ -252,9 +264,7 @@ class Store:
         It makes an index first, with which `waiting` finds the targets of one network.
         """
         with self._writing():
-            self._db.execute(
-                f"CREATE INDEX IF NOT EXISTS target_network ON target(network, id) WHERE state = {WAITING}"
-            )
+            self._db.execute(NETWORK_INDEX)
         with self._explained():
             yield from self._db.execute(
                 f"SELECT network, count(*) FROM target WHERE state = {WAITING} AND network <> '' AND not_before <= ?"
@@ -301,7 +311,7 @@ class Store:
             )
             self._db.executemany(
                 _INSERT_RESULT,
-                ((each.id, *row) for each, report in finished for row in rows_of(each, report, at)),
+                ((RUN, each.id, *row) for each, report in finished for row in rows_of(each, report, at)),
             )
 
     def counts(self) -> dict[str, Any]:
@@ -313,14 +323,7 @@ class Store:
             verdicts = self._db.execute(
                 "SELECT verdict, count(*) FROM result WHERE probe = ? GROUP BY verdict", (WHOLE,)
             ).fetchall()
-        targets, finished, again = one
-        return {
-            "targets": targets,
-            "finished": finished,
-            "waiting": targets - finished,
-            "to_retry": again,
-            "verdicts": dict(verdicts),
-        }
+        return counts_of(one, verdicts)
 
     def reports(self, verdicts: Sequence[str] | None = None, limit: int = -1) -> Iterator[dict[str, Any]]:
         """Yield the reports, JSON of version 1, one at a time.
@@ -348,8 +351,7 @@ class Store:
                 " ORDER BY chosen.place, chosen.target, result.rowid",
                 values,
             )
-            for _, group in itertools.groupby(rows, key=lambda row: row[0]):
-                yield report_of(row[1:] for row in group)
+            yield from reports_of(rows)
 
     def differences(self, other: Path) -> Iterator[tuple[Endpoint, str, str | None, str | None]]:
         """Yield what is different in the store `other`: endpoint, probe, the verdict here, the verdict there.
@@ -394,13 +396,3 @@ _DIFFERENCES: Final = (
     + _lacking("other", "main", "NULL, a.verdict", "b.verdict IS NULL")
     + " ORDER BY host, port, starttls, protocol, probe"
 )
-
-
-def _random_id() -> int:
-    return random.getrandbits(_ID_BITS)
-
-
-def _batched(endpoints: Iterable[Endpoint], size: int) -> Iterator[list[Endpoint]]:
-    iterator = iter(endpoints)
-    while batch := list(itertools.islice(iterator, size)):
-        yield batch

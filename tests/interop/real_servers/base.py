@@ -13,13 +13,15 @@ from bowout.check import Report
 from bowout.check._opener import Pace
 from helpers.checking import full, prepared
 from helpers.starttls_servers import Home
-from helpers.wire import client_context
+from helpers.wire import Version, client_context
 from interop.stacks.base import Stack
 
 LOOPBACK: Final = "127.0.0.1"
 #: Length, in bytes, of a large answer: the least for which the probes that need one are made.
 LARGE: Final = 8 << 20
 LARGE_PATH: Final = "/large.bin"
+#: Seconds in which a server has ended an idle connection, if it does: those here do so after 5 s to 75 s.
+IDLE: Final = 120.0
 PAGE: Final = b"<!doctype html><title>A page</title><p>" + b"It is complete. " * 20 + b"</p>\n"
 
 #: The times of `bowout.check.check`, without the gap that is politeness on the internet.
@@ -45,6 +47,7 @@ class RealServer:
         protocol: the protocol over TLS.
         starttls: the protocol in which TLS is requested; None for TLS at once.
         large: the path of a large answer; None if it has none.
+        ends_idle: whether it ends an idle connection by itself, within `IDLE`.
         own: its version, where no program of others tells it.
     """
 
@@ -55,6 +58,7 @@ class RealServer:
     protocol: Any = "http"
     starttls: Any = None
     large: str | None = None
+    ends_idle: bool = False
     own: str | None = None
 
     @property
@@ -69,15 +73,16 @@ class RealServer:
         library = self.own is None and not self.stack.version
         return f"{numbers} on CPython {sys.version_info[0]}.{sys.version_info[1]}" if library else numbers
 
-    async def check(self, port: int, pace: Pace = USUAL) -> Report:
-        """Make every probe."""
+    async def check(self, port: int, pace: Pace = USUAL, *, tls: Version | None = None, idle: bool = False) -> Report:
+        """Make every probe; with `idle`, also the one that waits until the server ends a connection, if it does."""
         probes = prepared(
             port,
-            client_context(),
+            client_context(tls),
             protocol=self.protocol,
             starttls=self.starttls,
             pace=pace,
             large=self.large,
+            idle=IDLE if idle and self.ends_idle else None,
         )
         return await full(probes, intrusive=True)
 

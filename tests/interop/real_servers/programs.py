@@ -68,6 +68,7 @@ def _on_asgi(name: str, module: str, *options: str, needs: tuple[str, ...] = ())
         configuration=f"{module} {' '.join(arguments)}\n\n# {_ASGI}\n{_text(_ASGI)}",
         start=_program(_asgi(module, *arguments)),
         large=LARGE_PATH,
+        ends_idle=True,
     )
 
 
@@ -99,6 +100,7 @@ SERVERS: Final = (
         configuration=_text("served.js"),
         start=_program(_node),
         large=LARGE_PATH,
+        ends_idle=True,
     ),
     _on_asgi("uvicorn on asyncio", "uvicorn", "--loop", "asyncio", *_UVICORN),
     _on_asgi("uvicorn on uvloop", "uvicorn", "--loop", "uvloop", *_UVICORN, needs=("uvloop",)),

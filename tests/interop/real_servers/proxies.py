@@ -111,6 +111,7 @@ SERVERS: Final = (
         configuration=_BEHIND + _HAPROXY,
         start=_proxy("haproxy", _HAPROXY, lambda path, config: [path, "-db", "-f", config]),
         large=LARGE_PATH,
+        ends_idle=True,
     ),
     RealServer(
         name="stunnel",

@@ -112,6 +112,7 @@ SERVERS: Final = (
         configuration=_NGINX,
         start=_daemon("nginx", _NGINX, lambda path, config: [path, "-c", config, "-e", "stderr"]),
         large=LARGE_PATH,
+        ends_idle=True,
     ),
     RealServer(
         name="Apache",
@@ -119,6 +120,7 @@ SERVERS: Final = (
         configuration=_APACHE,
         start=_daemon("apache2", _APACHE, lambda path, config: [path, "-X", "-f", config]),
         large=LARGE_PATH,
+        ends_idle=True,
     ),
     RealServer(
         name="lighttpd",
@@ -126,6 +128,7 @@ SERVERS: Final = (
         configuration=_LIGHTTPD,
         start=_daemon("lighttpd", _LIGHTTPD, lambda path, config: [path, "-D", "-f", config]),
         large=LARGE_PATH,
+        ends_idle=True,
     ),
     RealServer(
         name="Caddy",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,11 +14,12 @@ from bowout.cli.fleet import loading, reading, running
 from bowout.cli.shared import options, tls_options
 from bowout.cli.shared.usage import UsageError, some_seconds
 from bowout.fleet import Store, open_store
+from bowout.fleet._export import ENDINGS
 from bowout.fleet._stores import is_on_postgres
 from bowout.fleet._targets import PROTOCOLS
 
 _POLITENESS = "Politeness"
-_PLACES = "Placement it runs"
+_PLACES = "Where it runs"
 
 #: The exit status of ``diff`` if the stores differ, and of a check that is as bad as ``--fail-on``.
 DIFFERENT = 10
@@ -114,7 +116,7 @@ def run(  # noqa: PLR0917  (typer makes arguments and options of them, none is p
         key=key,
         tls=tls.value if tls else None,
         protocol=protocol.value if protocol else None,
-        rate=some_seconds("--rate", rate),
+        rate=_some_a_second("--rate", rate),
         per_host=_some("--per-host", per_host),
         per_network=_some("--per-network", per_network),
         timeout=some_seconds("--timeout", timeout),
@@ -132,12 +134,13 @@ def resume(
     store: _Store, yes: _Yes = False, exclude: _Exclude = None, workers: _Workers = 0, dask: _Dask = None
 ) -> int:
     """Go on with a run that was ended, with its own options."""
+    where = running.Placement(_none_or_more("--workers", workers), dask)
     with open_store(store, write=True) as opened:
         settings = loading.settings_of(opened, store)
         changed = settings.changed(yes=yes, exclude=str(exclude.absolute()) if exclude else None)
         if changed != settings:
             opened.set_options(changed.to_dict())
-    return running.go_on(store, changed, running.Placement(_none_or_more("--workers", workers), dask))
+    return running.go_on(store, changed, where)
 
 
 def status(store: _Store) -> int:
@@ -168,6 +171,8 @@ def export(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The file: .parquet, .csv or .jsonl.")], store: _Store
 ) -> int:
     """Export every finding: to Parquet, CSV or JSON Lines, by the ending of FILE."""
+    if file.suffix.lower() not in ENDINGS:
+        raise UsageError(f"'{file}' does not end in {', '.join(ENDINGS)}", "the name's ending is the format")
     with open_store(store) as opened:
         reading.export_to(opened, file)
     return 0
@@ -193,6 +198,12 @@ def diff(
 def _some(option: str, value: int) -> int:
     if value < 1:
         raise UsageError(f"{option} needs 1 or more, not {value}")
+    return value
+
+
+def _some_a_second(option: str, value: float) -> float:
+    if not (math.isfinite(value) and value > 0):
+        raise UsageError(f"{option} needs a number above 0, not {value:g}")
     return value
 
 

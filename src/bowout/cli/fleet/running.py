@@ -109,19 +109,21 @@ class FleetSettings:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Placement the probes run: here, in other processes, or on a cluster."""
+    """Where the probes run: here, in other processes, or on a cluster.
+
+    Raises:
+        UsageError: both are asked for.
+    """
 
     workers: int = 0
     dask: str | None = None
 
-    def runner(self, factory: CheckFactory, limits: Limits) -> FleetRunner:
-        """Return what probes.
-
-        Raises:
-            UsageError: both are asked for.
-        """
+    def __post_init__(self) -> None:
         if self.workers and self.dask:
             raise UsageError("--workers and --dask contradict each other", "leave one of them out")
+
+    def runner(self, factory: CheckFactory, limits: Limits) -> FleetRunner:
+        """Return what probes."""
         if self.workers:
             return WorkersRunner(factory, limits, self.workers)
         if self.dask:
@@ -133,7 +135,7 @@ def go_on(path: str, settings: FleetSettings, placement: Placement) -> int:
     """Probe what waits in the store at `path`; return the exit status.
 
     Raises:
-        UsageError: there are too many targets without ``--yes``, or the options contradict each other.
+        UsageError: there are too many targets without ``--yes``.
         StoreError: the store cannot be used.
     """
     exclusions = settings.exclusions()
