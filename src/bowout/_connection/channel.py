@@ -139,9 +139,9 @@ class Channel:
         lane = self.lane
         if lane is None:
             return
-        self.lane = self.send_lane = None
         engine = self.engine
-        raw, held, rest, eof, error, dry, watched, ended = lane.leave()
+        raw, held, rest, eof, error, dry, watched, ended, raised = lane.leave()  # If this fails, we have not left.
+        self.lane = self.send_lane = None
         try:
             engine.timeline.count_by(None)
             engine.incoming.resume(raw, held, rest=rest, ended=ended)
@@ -153,6 +153,8 @@ class Channel:
         finally:
             self.dry = dry
             self.transport.end_lane(watched=watched)
+        if raised is not None:
+            raise raised  # by the loop, Ctrl-C for example, when it was to wake the waiting task
 
     def give_up_lane(self) -> None:
         """Use the lane no more, and leave it as it is: in a forked child, where it is its parent's."""

@@ -171,7 +171,7 @@ typedef struct {
     size_t unwritten; /* of the `write` that is being done */
 } Lane;
 
-static PyObject *cancelled_error;
+static PyObject *cancelled_error, *no_bytes; /* asyncio's; -1, which tells to leave */
 
 static double now(void)
 {
@@ -788,6 +788,23 @@ static void release(Memory *memory)
     memory->held = 0;
 }
 
+/* Have the task's next step called by `loop`, with the other references of the wait. */
+static PyObject *call_soon(Lane *lane, PyObject *loop, PyObject *callback, PyObject *context)
+{
+    PyObject *soon = NULL, *arguments = NULL, *named = NULL, *done = NULL;
+    if (loop == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "the lane has no loop");
+    } else if ((soon = PyObject_GetAttrString(loop, "call_soon")) != NULL
+               && (arguments = PyTuple_Pack(2, callback, (PyObject *)lane)) != NULL
+               && (named = Py_BuildValue("{sO}", "context", context)) != NULL) {
+        done = PyObject_Call(soon, arguments, named);
+    }
+    Py_XDECREF(soon);
+    Py_XDECREF(arguments);
+    Py_XDECREF(named);
+    return done;
+}
+
 /* Wake the task; within the loop's callback at once, otherwise soon. */
 static PyObject *finish(Lane *lane, PyObject *result, State state, int at_once)
 {
@@ -801,15 +818,12 @@ static PyObject *finish(Lane *lane, PyObject *result, State state, int at_once)
         if (run != NULL) done = PyObject_CallFunctionObjArgs(run, callback, (PyObject *)lane, NULL);
         Py_XDECREF(run);
     } else {
-        PyObject *soon = PyObject_GetAttrString(lane->loop, "call_soon");
-        PyObject *arguments = PyTuple_Pack(2, callback, (PyObject *)lane), *named = Py_BuildValue("{sO}", "context", context);
-        if (soon != NULL && arguments != NULL && named != NULL) done = PyObject_Call(soon, arguments, named);
-        Py_XDECREF(soon);
-        Py_XDECREF(arguments);
-        Py_XDECREF(named);
+        PyObject *loop = lane->loop == NULL ? NULL : Py_NewRef(lane->loop);
+        done = call_soon(lane, loop, callback, context);
+        Py_XDECREF(loop);
     }
     Py_DECREF(callback);
-    Py_XDECREF(context);
+    Py_DECREF(context);
     return done;
 }
 
@@ -876,14 +890,6 @@ static PyObject *lane_on_readable(Lane *lane, PyObject *Py_UNUSED(ignored))
         if (result == Py_None) return result;
     }
     return result == NULL ? NULL : finish(lane, result, DONE, 1);
-}
-
-static PyObject *lane_wake(Lane *lane, PyObject *Py_UNUSED(ignored))
-{
-    if (lane->state != WAITING) Py_RETURN_NONE;
-    PyObject *result = lane->into.held ? PyLong_FromLong(-1) : Py_NewRef(Py_False);
-    release(&lane->into);
-    return finish(lane, result, DONE, 0);
 }
 
 /* The wait ended by an exception: what it got already is kept for the next read. */
@@ -1076,26 +1082,65 @@ static void clear_transport(Lane *lane)
     Py_CLEAR(lane->transport_closing);
 }
 
+/* Wake the task that waits, as the last step of `leave`: this calls the loop, which may run any code. A loop that is closed
+ * runs no task any more: there is nobody to wake. Return another error, or NULL. */
+static PyObject *wake_at_last(Lane *lane, PyObject *loop)
+{
+    PyObject *callback = lane->callback, *context = lane->context, *done = NULL;
+    PyObject *kind, *error, *traceback;
+    if (lane->state == WAITING) {
+        PyObject *result = lane->into.held ? no_bytes : Py_False;
+        lane->state = DONE;
+        SET(lane->result, Py_NewRef(result));
+        release(&lane->into);
+    } else {
+        callback = NULL;
+    }
+    if (callback == NULL) return NULL;
+    lane->callback = lane->context = NULL;
+    done = call_soon(lane, loop, callback, context);
+    Py_DECREF(callback);
+    Py_DECREF(context);
+    Py_XDECREF(done);
+    if (done != NULL) return NULL;
+    if (PyErr_ExceptionMatches(PyExc_RuntimeError)) {
+        PyErr_Clear();
+        return NULL;
+    }
+    PyErr_Fetch(&kind, &error, &traceback);
+    PyErr_NormalizeException(&kind, &error, &traceback);
+    if (traceback != NULL) PyException_SetTraceback(error, traceback);
+    Py_XDECREF(kind);
+    Py_XDECREF(traceback);
+    return error;
+}
+
 /* (received and not decrypted, decrypted and not read, whether OpenSSL has more of it, FIN, errno, dry, whether the loop
  * watches the descriptor for us, whether OpenSSL ended: then the next read, at once, meets that end, or raises the error
- * that is in OpenSSL's queue now) */
+ * that is in OpenSSL's queue now; what was raised, but for a closed loop, when the waiting task was woken).
+ * An exception: nothing has changed. */
 static PyObject *lane_leave(Lane *lane, PyObject *Py_UNUSED(ignored))
 {
     if (!usable(lane)) return NULL;
-    PyObject *woken = lane_wake(lane, NULL);
-    if (woken == NULL) return NULL;
-    Py_DECREF(woken);
-    restore_bios(lane);
+    lane->busy = 1; /* The collector may run any code while objects are made. */
     PyObject *state = Py_BuildValue(
-        "(y#NNNiNNN)", lane->part == NULL ? "" : (char *)lane->part, (Py_ssize_t)lane->part_size,
-        lane->held != NULL ? lane->held : PyBytes_FromStringAndSize("", 0), PyBool_FromLong(lane->rest),
-        PyBool_FromLong(lane->eof), lane->error, PyBool_FromLong(lane->dry), PyBool_FromLong(lane->watched), PyBool_FromLong(lane->ended));
-    lane->held = NULL;
+        "(y#NNNiNNNO)", lane->part == NULL ? "" : (char *)lane->part, (Py_ssize_t)lane->part_size,
+        lane->held != NULL ? Py_NewRef(lane->held) : PyBytes_FromStringAndSize("", 0), PyBool_FromLong(lane->rest),
+        PyBool_FromLong(lane->eof), lane->error, PyBool_FromLong(lane->dry), PyBool_FromLong(lane->watched),
+        PyBool_FromLong(lane->ended), Py_None);
+    lane->busy = 0;
+    if (state == NULL) return NULL;
+    restore_bios(lane);
+    Py_CLEAR(lane->held);
     keep(lane, NULL, 0);
     lane->watched = lane->rest = 0;
-    Py_CLEAR(lane->loop); /* a cycle: the loop's callback is a method of ours */
+    PyObject *loop = lane->loop; /* a cycle: the loop's callback is a method of ours */
+    lane->loop = NULL;
     Py_CLEAR(lane->on_readable);
     clear_transport(lane);
+    PyObject *raised = wake_at_last(lane, loop);
+    Py_XDECREF(loop);
+    if (raised != NULL) PyTuple_SetItem(state, 8, raised);
     if (lane->failure) {
         ERR_new();
         ERR_set_error((int)(lane->failure >> 23 & 0xFF), (int)(lane->failure & 0x7FFFFF), NULL);
@@ -1256,7 +1301,6 @@ static PyMethodDef lane_methods[] = {
     {"wait", (PyCFunction)lane_wait, METH_O, NULL},
     {"wait_into", (PyCFunction)lane_wait_into, METH_O, NULL},
     {"forget_wait", (PyCFunction)lane_forget_wait, METH_NOARGS, NULL},
-    {"wake", (PyCFunction)lane_wake, METH_NOARGS, NULL},
     {"rested", (PyCFunction)lane_rested, METH_NOARGS, NULL},
     {"arrived", (PyCFunction)lane_arrived, METH_NOARGS, NULL},
     {"take_counts", (PyCFunction)lane_take_counts, METH_NOARGS, NULL},
@@ -1405,7 +1449,8 @@ PyMODINIT_FUNC PyInit__native(void)
         if (asyncio == NULL) return NULL;
         cancelled_error = PyObject_GetAttrString(asyncio, "CancelledError");
         Py_DECREF(asyncio);
-        if (cancelled_error == NULL) return NULL;
+        no_bytes = PyLong_FromLong(-1);
+        if (cancelled_error == NULL || no_bytes == NULL) return NULL;
         lane_type = (PyTypeObject *)PyType_FromSpec(&lane_spec);
         if (lane_type == NULL) return NULL;
     }

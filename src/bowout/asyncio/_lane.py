@@ -50,8 +50,8 @@ class CallbackLane:
         """Give the engine what the lane has, and let it judge: for all that is not usual."""
         lane = self.entered
         if lane is not None:
+            raw, held, rest, _, _, _, _, ended, _ = lane.leave()
             self.entered = self.writing = None
-            raw, held, rest, *_, ended = lane.leave()
             self._engine.timeline.count_by(None)
             self._engine.incoming.resume(raw, held, rest=rest, ended=ended)
 
