@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import _ssl
 import contextlib
 import contextvars
+import ctypes
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -33,24 +35,40 @@ class HandLane:
         self.lane.report(self.messages)
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.far = server_context(version).wrap_bio(self._in, self._out, server_side=True)
-        for _ in range(3):
-            for side, output, peer in ((self.tls, self.outgoing, self._in), (self.far, self._out, self.incoming)):
-                with contextlib.suppress(ssl.SSLWantReadError):
-                    side.do_handshake()
-                peer.write(output.read())
+        for side, output, peer in (
+            (self.tls, self.outgoing, self._in),
+            (self.far, self._out, self.incoming),
+            (self.tls, self.outgoing, self._in),
+        ):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+            peer.write(output.read())
+        self.far.do_handshake()
+        self.incoming.write(self._out.read())
         with contextlib.suppress(ssl.SSLWantReadError):
-            self.tls.read()  # the tickets
+            self.tls.read()  # the tickets; in TLS 1.2, the end of the handshake
         self.messages.clear()
         self.enter()
 
     def enter(self) -> None:
-        memory = (memoryview(bytearray(1 << 18)), memoryview(bytearray(1 << 18)))
-        self.lane.enter(self.ours.fileno(), *memory, False)
+        self.ciphertext, plaintext = memoryview(bytearray(1 << 18)), memoryview(bytearray(1 << 18))
+        self.lane.enter(self.ours.fileno(), self.ciphertext, plaintext, False)
+
+    def encrypt(self, *messages: bytes) -> bytes:
+        """Let the peer encrypt each message."""
+        for message in messages:
+            self.far.write(message)
+        return self._out.read()
 
     def say(self, *messages: bytes) -> None:
         """Let the peer send each message."""
-        for message in messages:
-            self.far.write(message)
+        self.theirs.sendall(self.encrypt(*messages))
+
+    def say_key_update(self) -> None:
+        """Let the peer change its key: a message that the lane notes, and stops at."""
+        library, pointer = ssl_of(self.far)
+        library.SSL_key_update(pointer, 0)
+        self.far.do_handshake()
         self.theirs.sendall(self._out.read())
 
     def hear(self) -> bytes:
@@ -63,6 +81,16 @@ class HandLane:
             while came := self.far.read(1 << 20):
                 data += came
         return data
+
+
+def ssl_of(tls: ssl.SSLObject) -> tuple[Any, Any]:
+    """Return OpenSSL, and the SSL of `tls`, of TLS 1.3: what follows the first reference of CPython's object."""
+    inner = tls._sslobj  # type: ignore[attr-defined]
+    library = ctypes.CDLL(_ssl.__file__)
+    library.SSL_get_version.restype = ctypes.c_char_p
+    pointer = ctypes.c_void_p.from_address(id(inner) + object.__basicsize__ + ctypes.sizeof(ctypes.c_void_p))
+    assert library.SSL_get_version(pointer) == b"TLSv1.3"
+    return library, pointer
 
 
 @contextlib.contextmanager

@@ -130,9 +130,13 @@ class Channel:
             return
         begun = self.engine.incoming.queue.hand_over()
         lane.enter(transport.sock.fileno(), self.ciphertext, self.scratch, self.dry, begun)
-        self._lane_is_future = transport.begin_lane(lane)
-        self.engine.timeline.count_by(lane.take_counts)
         self.lane = lane
+        try:
+            self._lane_is_future = transport.begin_lane(lane)
+            self.engine.timeline.count_by(lane.take_counts)
+        except BaseException:
+            self.leave_lane()
+            raise
 
     def leave_lane(self) -> None:
         """Give the engine what the lane has, and let it judge: for all that is not usual."""
