@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
+import errno
 import gc
 import os
 import ssl
@@ -16,8 +18,10 @@ import pytest
 
 import bowout
 from bowout import _lane
+from helpers.asyncio_apps import ending_of
 from helpers.lanes import HandLane, LaneTask, LoopOfOne, hand_lane, ssl_of
 from helpers.wire import Wire, client_context, peer
+from test_lane_asyncio import MUCH, LaneTalk, TalkingApp
 
 native: Any = pytest.importorskip("bowout._lane._native", reason="it was built without a C compiler")
 
@@ -453,3 +457,59 @@ def test_without_memory_nothing_is_lost_in_silence() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def fault() -> Iterator[Any]:
+    """The number of the lane's own allocation that is to fail next; 0: none."""
+    if not hasattr(library := ctypes.CDLL(native.__file__), "lane_fault"):
+        pytest.skip("only the build of `make sanitize` lets the lane's own allocations fail")
+    fault = ctypes.c_int.in_dll(library, "lane_fault")
+    yield fault
+    fault.value = 0
+
+
+NO_MEMORY = (b"", b"", False, False, errno.ENOMEM)
+
+
+def test_ciphertext_that_cannot_be_kept_ends_the_connection(hand: HandLane, fault: Any) -> None:
+    """It does not count as the peer's fault, as what is left of it would."""
+    cipher = hand.encrypt(b"one", b"two")
+    hand.theirs.sendall(cipher[:-3])
+    fault.value = 1
+    assert hand.lane.read(100) == (b"one",)
+    hand.theirs.sendall(cipher[-3:])
+    assert hand.lane.read(100) is False
+    assert hand.lane.leave()[:5] == NO_MEMORY
+
+
+def test_plaintext_that_cannot_be_held_ends_the_connection(hand: HandLane, fault: Any) -> None:
+    """What would follow the gap is dropped."""
+    use_loop(hand, at_once=False)
+    hand.lane.wait(2)
+    hand.say(b"data", b"more")
+    hand.lane.on_readable()
+    fault.value = 1
+    hand.lane.forget_wait()
+    assert fault.value == 0
+    assert hand.lane.read(10) is False
+    assert hand.lane.leave()[:5] == NO_MEMORY
+
+
+@pytest.mark.parametrize("size", [0, 1000, 70_000], ids=["data_received", "small buffer", "large buffer"])
+def test_a_transport_without_memory_says_so(lane_in_c: None, fault: Any, size: int) -> None:
+    async def main() -> None:
+        app = TalkingApp()
+        talk = LaneTalk(app, "1.3", "client", size=size)
+        app.transport.write(b"?")
+        cipher = talk.encrypt(b"begun", MUCH)
+        fault.value = 1
+        talk.give(cipher[:40_000])
+        assert fault.value == 0
+        error = await app.lost
+        assert "Cannot allocate memory" in str(error)
+        assert (b"begun" + MUCH).startswith(app.data)
+        assert app.data
+        assert ending_of(app.transport).how is bowout.How.RESET
+
+    asyncio.run(main())

@@ -34,6 +34,16 @@
 #define MSG_NOSIGNAL 0 /* Python ignores SIGPIPE */
 #endif
 
+#ifdef LANE_FAULTS /* In the build of `make sanitize`, a test lets an allocation fail: the one with this number. */
+__attribute__((visibility("default"))) int lane_fault;
+static void *allocate(size_t size)
+{
+    return lane_fault && --lane_fault == 0 ? NULL : malloc(size);
+}
+#else
+#define allocate malloc
+#endif
+
 /* -- OpenSSL: the part of its public interface that is used here (manual pages of 3.0) ---------------------------------- */
 
 typedef struct ssl_st SSL;
@@ -269,7 +279,7 @@ static int keep_both(Lane *lane, unsigned char *data, size_t size, const unsigne
     } else if (within && more_size == 0) {
         lane->part = data;
     } else {
-        unsigned char *part = malloc(size + more_size);
+        unsigned char *part = allocate(size + more_size);
         if (part == NULL) return 0;
         if (size) memcpy(part, data, size);
         if (more_size) memcpy(part + size, more, more_size);
@@ -306,7 +316,7 @@ static void keep_or_lose(Lane *lane, unsigned char *data, size_t size)
 static void hold(Lane *lane, const void *data, size_t size)
 {
     if (size == 0) return;
-    unsigned char *memory = malloc(size + lane->held_size);
+    unsigned char *memory = allocate(size + lane->held_size);
     if (memory == NULL) {
         lose(lane);
         return;
