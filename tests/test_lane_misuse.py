@@ -144,6 +144,31 @@ def test_a_wait_is_ended_when_another_thread_uses_the_lane(
 
 
 @collects_amid_a_read
+@pytest.mark.parametrize(("verb", "argument", "again"), [("wait", 100, True), ("wait_into", bytearray(9), -2)])
+@pytest.mark.parametrize("by", ["leave", "on_readable"])
+def test_a_wait_is_ended_when_the_lane_cannot_be_left(
+    hand: HandLane, by: str, verb: str, argument: Any, again: object
+) -> None:
+    """While the loop's thread receives for it: what comes is held."""
+    loop = use_loop(hand)
+    task = LaneTask(hand.lane, lambda: getattr(hand.lane, verb)(argument))
+    hand.say(b"data")
+    hand.say_key_update()
+    read_amid(lambda: misuses(getattr(hand.lane, by)), loop.readers[hand.ours.fileno()])
+    assert not task.woken
+    assert [call() for call in loop.soon] == [None]
+    assert task.result == again
+    hand.lane.rested()
+    assert hand.lane.read(100) == b"data"
+    assert hand.lane.read(100) is False
+
+
+def misuses(call: Callable[[], object]) -> None:
+    with contextlib.suppress(RuntimeError):
+        call()
+
+
+@collects_amid_a_read
 def test_nothing_else_is_done_amid_a_read(hand: HandLane) -> None:
     hand.say_key_update()
     refused: list[str] = []

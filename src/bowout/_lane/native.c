@@ -174,7 +174,7 @@ typedef struct {
     /* the wait, a future of asyncio's: see there */
     State state;
     char blocking;
-    int watched, step_at_once;
+    int watched, step_at_once, wants_number; /* the latter: it waits for data in `into` */
     Py_ssize_t wanted;
     Memory into;
     size_t filled;       /* bytes in `into` of which the task has not heard */
@@ -980,7 +980,7 @@ static PyObject *watch(Lane *lane)
 /* The result of a wait that got nothing, and is over all the same: the task looks again, after others. */
 static PyObject *look_again(const Lane *lane)
 {
-    return Py_NewRef(lane->into.held ? others_first : Py_True);
+    return Py_NewRef(lane->wants_number ? others_first : Py_True);
 }
 
 /* Return the lane, to be awaited; `into` is held already. */
@@ -1004,7 +1004,7 @@ static PyObject *begin_wait(Lane *lane)
             /* The descriptor was closed elsewhere: without the lane, the next read reports that. */
             if (!forgive(PyExc_OSError, PyExc_ValueError, PyExc_ValueError)) return NULL;
             lane->state = DONE;
-            lane->result = Py_NewRef(lane->into.held ? no_bytes : Py_False);
+            lane->result = Py_NewRef(lane->wants_number ? no_bytes : Py_False);
         }
     }
     return Py_NewRef((PyObject *)lane);
@@ -1023,6 +1023,7 @@ static PyObject *lane_wait(Lane *lane, PyObject *argument)
     Py_ssize_t wanted = limit_of(argument);
     if (wanted < 0 || !can_wait(lane)) return NULL;
     lane->wanted = wanted;
+    lane->wants_number = 0;
     return begin_wait(lane);
 }
 
@@ -1036,6 +1037,7 @@ static PyObject *lane_wait_into(Lane *lane, PyObject *argument)
         return NULL;
     }
     lane->into = into;
+    lane->wants_number = 1;
     PyObject *future = begin_wait(lane);
     if (future == NULL) release(&lane->into);
     return future;
@@ -1303,7 +1305,7 @@ static PyObject *wake_at_last(Lane *lane, PyObject *loop)
     PyObject *callback = lane->callback, *context = lane->context, *done = NULL;
     PyObject *kind, *error, *traceback;
     if (lane->state == WAITING) {
-        PyObject *result = lane->into.held ? no_bytes : Py_False;
+        PyObject *result = lane->wants_number ? no_bytes : Py_False;
         lane->state = DONE;
         SET(lane->result, Py_NewRef(result));
         release(&lane->into);
@@ -1332,10 +1334,17 @@ static PyObject *wake_at_last(Lane *lane, PyObject *loop)
 /* (received and not decrypted, decrypted and not read, whether OpenSSL has more of it, FIN, errno, dry, whether the loop
  * watches the descriptor for us, whether OpenSSL ended: then the next read, at once, meets that end, or raises the error
  * that is in OpenSSL's queue now; what was raised, but for a closed loop, when the waiting task was woken).
- * An exception: nothing has changed. */
+ * An exception: nothing has changed, but a task that waits was told to look again. */
 static PyObject *lane_leave(Lane *lane, PyObject *Py_UNUSED(ignored))
 {
-    if (!usable(lane)) return NULL;
+    if (!usable(lane)) {
+        PyObject *kind, *error, *traceback;
+        PyErr_Fetch(&kind, &error, &traceback);
+        PyObject *woken = lane->state == WAITING ? finish(lane, look_again(lane), DONE, 0) : NULL; /* It must not wait for ever. */
+        Py_XDECREF(woken);
+        PyErr_Restore(kind, error, traceback);
+        return NULL;
+    }
     lane->busy = 1; /* The collector may run any code while objects are made. */
     PyObject *state = Py_BuildValue(
         "(y#y#NNiNNNO)", lane->part == NULL ? "" : (char *)lane->part, (Py_ssize_t)lane->part_size,
