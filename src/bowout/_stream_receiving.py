@@ -10,7 +10,7 @@ from bowout._stream_facts import StreamFacts
 from bowout.errors import BusyError, IncompleteRead, LimitExceeded
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable
+    from collections.abc import AsyncIterator
 
     from bowout._connection.connection import Connection
 
@@ -184,7 +184,11 @@ class StreamReceiving(StreamFacts):
         self._receiving = True
         try:
             if came is None:
-                came = await self._await_lane(self._connection.channel.wait_in_lane(limit))
+                try:
+                    came = await self._connection.channel.wait_in_lane(limit)
+                except BaseException as error:
+                    self._connection.forget_wait(error)
+                    raise
             if came.__class__ is bytes:
                 return came
             if came.__class__ is tuple:
@@ -200,7 +204,11 @@ class StreamReceiving(StreamFacts):
         self._receiving = True
         try:
             if not number:
-                number = await self._await_lane(self._connection.channel.wait_into_in_lane(view))
+                try:
+                    number = await self._connection.channel.wait_into_in_lane(view)
+                except BaseException as error:
+                    self._connection.forget_wait(error)
+                    raise
             if number > 0:
                 return number
             if number < _OTHERS_FIRST:
@@ -218,13 +226,6 @@ class StreamReceiving(StreamFacts):
             await channel.let_others_run(self._connection.backend)
         else:
             channel.leave_lane()
-
-    async def _await_lane(self, wait: Awaitable[Any]) -> Any:
-        try:
-            return await wait
-        except BaseException as error:
-            self._connection.forget_wait(error)
-            raise
 
     def _begin_receiving(self) -> None:
         if self._receiving:

@@ -130,18 +130,22 @@ class Channel:
             return
         begun = self.engine.incoming.queue.hand_over()
         lane.enter(transport.sock.fileno(), self.ciphertext, self.scratch, self.dry, begun)
-        self._lane_is_future = transport.begin_lane(lane)
-        self.engine.timeline.count_by(lane.take_counts)
         self.lane = lane
+        try:
+            self._lane_is_future = transport.begin_lane(lane)
+            self.engine.timeline.count_by(lane.take_counts)
+        except BaseException:
+            self.leave_lane()
+            raise
 
     def leave_lane(self) -> None:
         """Give the engine what the lane has, and let it judge: for all that is not usual."""
         lane = self.lane
         if lane is None:
             return
-        self.lane = self.send_lane = None
         engine = self.engine
-        raw, held, rest, eof, error, dry, watched, ended = lane.leave()
+        raw, held, rest, eof, error, dry, watched, ended, raised = lane.leave()  # If this fails, we have not left.
+        self.lane = self.send_lane = None
         try:
             engine.timeline.count_by(None)
             engine.incoming.resume(raw, held, rest=rest, ended=ended)
@@ -153,6 +157,8 @@ class Channel:
         finally:
             self.dry = dry
             self.transport.end_lane(watched=watched)
+        if raised is not None:
+            raise raised  # by the loop, Ctrl-C for example, when it was to wake the waiting task
 
     def give_up_lane(self) -> None:
         """Use the lane no more, and leave it as it is: in a forked child, where it is its parent's."""

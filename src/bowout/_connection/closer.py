@@ -437,6 +437,7 @@ class Closer:
             if self._engine.fin_sent and self._engine.outbound is Outbound.CLOSE_NOTIFY_SENT:
                 self._engine.sent_fin(_FIN_BY_CLOSING)  # It was skipped.
             self._winddown.release(counts_bytes=not is_unix(transport.sock))
+            self._channel.give_up_lane()  # It was left, or could not be: it must not use a descriptor that is closed.
             deadline = self._winddown.deadline
             transport.close(deadline=deadline if deadline < math.inf else 0.0)
             self._end()

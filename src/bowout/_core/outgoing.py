@@ -161,13 +161,14 @@ class Outgoing:
         Args:
             rest: what is to be encrypted.
             count: the number of bytes that the lane encrypted.
-            chunks: ciphertext that the lane has not counted as sent, each with the number of bytes encrypted in it.
+            chunks: ciphertext that the lane has not counted as sent, each with the number of bytes encrypted in it;
+                none, if it is a message of OpenSSL's own.
             taken: the number of bytes of them that the kernel has taken.
         """
         self._accepted += count
         self.unencrypted = rest or _NOTHING
         for data, plaintext in chunks:
-            self.queue.append(data, ChunkKind.DATA, plaintext)
+            self.queue.append(data, ChunkKind.DATA if plaintext else ChunkKind.HANDSHAKE, plaintext)
         for data, _ in chunks:
             if taken:
                 self.taken(min(taken, len(data)))

@@ -34,6 +34,16 @@
 #define MSG_NOSIGNAL 0 /* Python ignores SIGPIPE */
 #endif
 
+#ifdef LANE_FAULTS /* In the build of `make sanitize`, a test lets an allocation fail: the one with this number. */
+__attribute__((visibility("default"))) int lane_fault;
+static void *allocate(size_t size)
+{
+    return lane_fault && --lane_fault == 0 ? NULL : malloc(size);
+}
+#else
+#define allocate malloc
+#endif
+
 /* -- OpenSSL: the part of its public interface that is used here (manual pages of 3.0) ---------------------------------- */
 
 typedef struct ssl_st SSL;
@@ -49,7 +59,7 @@ enum {
     EX_INDEX_SSL = 0,                                      /* CRYPTO_get_ex_new_index */
     FLUSH = 11, PENDING = 10, WPENDING = 13,               /* BIO_ctrl */
     SOURCE_SINK = 0x400,                                   /* BIO_meth_new */
-    RETRY_READ = 0x01 | 0x08, RETRY_ANY = 0x01 | 0x02 | 0x04 | 0x08, /* BIO_set_flags */
+    RETRY_READ = 0x01 | 0x08, RETRY_WRITE = 0x02 | 0x08, RETRY_ANY = 0x01 | 0x02 | 0x04 | 0x08, /* BIO_set_flags */
 };
 
 #define OPENSSL(F) \
@@ -80,7 +90,7 @@ enum {
     F(size_t, BIO_ctrl_pending, (BIO *)) \
     F(void, BIO_set_flags, (BIO *, int)) \
     F(void, BIO_clear_flags, (BIO *, int)) \
-    F(int, CRYPTO_get_ex_new_index, (int, long, void *, new_callback *, void *, void *)) \
+    F(int, CRYPTO_get_ex_new_index, (int, long, void *, new_callback *, void *, new_callback *)) \
     F(void, ERR_clear_error, (void)) \
     F(unsigned long, ERR_peek_last_error, (void)) \
     F(void, ERR_new, (void)) \
@@ -151,6 +161,8 @@ typedef struct {
     size_t window_size;
     unsigned char *part, *part_memory; /* received and not decrypted, and the memory where that is, or was before it */
     size_t part_size;
+    unsigned char *held, *held_memory; /* decrypted and not read, and the memory where that is, or was before it */
+    size_t held_size;
     unsigned char *cipher_out; /* where our BIO puts output while `direct` */
     size_t cipher_out_size, cipher_out_room;
     size_t frame;        /* bytes by which the last record's body was longer than its data; a guess for the next */
@@ -162,16 +174,19 @@ typedef struct {
     /* the wait, a future of asyncio's: see there */
     State state;
     char blocking;
-    int watched, step_at_once;
+    int watched, step_at_once, wants_number; /* the latter: it waits for data in `into` */
     Py_ssize_t wanted;
     Memory into;
-    PyObject *loop, *on_readable, *callback, *context, *result, *held;
+    size_t filled;       /* bytes in `into` of which the task has not heard */
+    PyObject *loop, *on_readable, *callback, *context;
+    PyObject *result;    /* of the wait; the cancellation's message, if it was cancelled */
     /* a transport's methods: see there */
     PyObject *transport_write, *transport_waiting, *transport_closing;
     size_t unwritten; /* of the `write` that is being done */
 } Lane;
 
-static PyObject *cancelled_error;
+/* asyncio's; and what can be told when there is no memory: -1, -2, and the results of `send` and `write` */
+static PyObject *cancelled_error, *no_bytes, *others_first, *send_failed, *write_failed;
 
 static double now(void)
 {
@@ -220,7 +235,10 @@ static int bio_write(BIO *bio, const char *data, size_t size, size_t *done)
     Lane *lane = BIO_get_data(bio);
     BIO_clear_flags(bio, RETRY_ANY);
     if (!lane->direct) return BIO_write_ex(lane->memory_out, data, size, done);
-    if (size > lane->cipher_out_room - lane->cipher_out_size) return 0;
+    if (size > lane->cipher_out_room - lane->cipher_out_size) {
+        BIO_set_flags(bio, RETRY_WRITE); /* padding of the system's configuration; Python has room for it */
+        return 0;
+    }
     memcpy(lane->cipher_out + lane->cipher_out_size, data, size);
     lane->cipher_out_size += size;
     *done = size;
@@ -261,7 +279,7 @@ static int keep_both(Lane *lane, unsigned char *data, size_t size, const unsigne
     } else if (within && more_size == 0) {
         lane->part = data;
     } else {
-        unsigned char *part = malloc(size + more_size);
+        unsigned char *part = allocate(size + more_size);
         if (part == NULL) return 0;
         if (size) memcpy(part, data, size);
         if (more_size) memcpy(part + size, more, more_size);
@@ -275,6 +293,48 @@ static int keep_both(Lane *lane, unsigned char *data, size_t size, const unsigne
 static int keep(Lane *lane, unsigned char *data, size_t size)
 {
     return keep_both(lane, data, size, NULL, 0);
+}
+
+/* There is no memory for what was received: it is lost, and so is all that would follow it. The connection ends by that. */
+static void lose(Lane *lane)
+{
+    lane->over = 1;
+    lane->error = ENOMEM;
+    lane->rest = 0;
+    keep(lane, NULL, 0);
+    free(lane->held_memory);
+    lane->held = lane->held_memory = NULL;
+    lane->held_size = 0;
+}
+
+static void keep_or_lose(Lane *lane, unsigned char *data, size_t size)
+{
+    if (!keep(lane, data, size)) lose(lane);
+}
+
+/* Hold plaintext, which precedes what is held, for the next read. */
+static void hold(Lane *lane, const void *data, size_t size)
+{
+    if (size == 0) return;
+    unsigned char *memory = allocate(size + lane->held_size);
+    if (memory == NULL) {
+        lose(lane);
+        return;
+    }
+    memcpy(memory, data, size);
+    if (lane->held_size) memcpy(memory + size, lane->held, lane->held_size);
+    free(lane->held_memory);
+    lane->held = lane->held_memory = memory;
+    lane->held_size += size;
+}
+
+static void drop_held(Lane *lane, size_t size)
+{
+    lane->held += size;
+    lane->held_size -= size;
+    if (lane->held_size) return;
+    free(lane->held_memory);
+    lane->held = lane->held_memory = NULL;
 }
 
 static size_t body_of(const unsigned char *header)
@@ -324,6 +384,8 @@ static size_t decrypt(Lane *lane, const unsigned char *data, size_t size, size_t
         }
         if (lane->noted || BIO_ctrl_pending(lane->memory_out)) lane->over = 1; /* a message, and perhaps our answer */
     }
+    at -= lane->window_size; /* nothing, unless OpenSSL refused to read */
+    lane->window_size = 0;
     *used = at;
     if (total) count(lane, 0, total, records, now());
     return total;
@@ -334,10 +396,10 @@ static size_t receive(Lane *lane, unsigned char *buffer, size_t room)
 {
     unsigned char *memory = lane->ciphertext.data;
     size_t total = 0, used = 0;
-    if (lane->over) return 0;
+    if (lane->over || room == 0) return 0;
     if (lane->rest || lane->part_size) {
         total = decrypt(lane, lane->part, lane->part_size, &used, buffer, room);
-        if (used && !keep(lane, lane->part + used, lane->part_size - used)) lane->over = 1, lane->error = ENOMEM;
+        if (used) keep_or_lose(lane, lane->part + used, lane->part_size - used);
         if (total || lane->over) return total;
     }
     if (lane->dry && !lane->eager) return 0;
@@ -350,7 +412,7 @@ static size_t receive(Lane *lane, unsigned char *buffer, size_t room)
         size = lane->part_size + (size_t)came;
         lane->dry = (size_t)came < wanted;
         total = decrypt(lane, memory, size, &used, buffer, room);
-        if (!keep(lane, memory + used, size - used)) lane->over = 1, lane->error = ENOMEM;
+        keep_or_lose(lane, memory + used, size - used);
         return total;
     }
     lane->dry = 1;
@@ -366,12 +428,15 @@ static size_t receive(Lane *lane, unsigned char *buffer, size_t room)
 
 static size_t receive_unlocked(Lane *lane, unsigned char *buffer, size_t room)
 {
-    if (room < LARGE) return receive(lane, buffer, room);
     size_t total;
-    lane->busy = 1;
-    Py_BEGIN_ALLOW_THREADS
-    total = receive(lane, buffer, room);
-    Py_END_ALLOW_THREADS
+    lane->busy = 1; /* in either case: while a message is noted, the collector may run any code */
+    if (room < LARGE) {
+        total = receive(lane, buffer, room);
+    } else {
+        Py_BEGIN_ALLOW_THREADS
+        total = receive(lane, buffer, room);
+        Py_END_ALLOW_THREADS
+    }
     lane->busy = 0;
     return total;
 }
@@ -386,23 +451,20 @@ static int usable(Lane *lane)
 /* bytes; (bytes,): the same, and leave; None: none now; False: leave; True: let others run first */
 static PyObject *read_bytes(Lane *lane, Py_ssize_t limit)
 {
-    if (lane->held != NULL) {
-        PyObject *held = lane->held;
-        lane->held = NULL;
-        Py_ssize_t size = PyBytes_Size(held);
-        if (size <= limit) return held;
-        lane->held = PyBytes_FromStringAndSize(PyBytes_AsString(held) + limit, size - limit);
-        PyObject *first = lane->held == NULL ? NULL : PyBytes_FromStringAndSize(PyBytes_AsString(held), limit);
-        Py_DECREF(held);
-        return first;
-    }
-    size_t room = lane->plaintext.size;
+    size_t room = lane->held_size ? lane->held_size : lane->plaintext.size;
     if ((size_t)limit < room) room = (size_t)limit;
+    if (lane->held_size) {
+        PyObject *held = PyBytes_FromStringAndSize((char *)lane->held, (Py_ssize_t)room);
+        if (held != NULL) drop_held(lane, room);
+        return held;
+    }
     size_t total = receive_unlocked(lane, lane->plaintext.data, room);
     if (total) {
         PyObject *data = PyBytes_FromStringAndSize((char *)lane->plaintext.data, (Py_ssize_t)total);
+        if (data == NULL) hold(lane, lane->plaintext.data, total);
         if (data == NULL || !lane->over) return data;
         PyObject *last = PyTuple_Pack(1, data);
+        if (last == NULL) return PyErr_Clear(), data; /* The next read tells to leave. */
         Py_DECREF(data);
         return last;
     }
@@ -410,43 +472,62 @@ static PyObject *read_bytes(Lane *lane, Py_ssize_t limit)
     Py_RETURN_NONE;
 }
 
-static PyObject *lane_read(Lane *lane, PyObject *argument)
+/* The argument of a read; -1 with an exception */
+static Py_ssize_t limit_of(PyObject *argument)
 {
     Py_ssize_t limit = PyLong_AsSsize_t(argument);
-    if (PyErr_Occurred() || !usable(lane)) return NULL;
+    if (limit > 0) return limit;
+    if (!PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "the limit is less than 1");
+    return -1;
+}
+
+static PyObject *lane_read(Lane *lane, PyObject *argument)
+{
+    Py_ssize_t limit = limit_of(argument);
+    if (limit < 0 || !usable(lane)) return NULL;
     if (++lane->operations >= FAIR) Py_RETURN_TRUE;
     if (lane->tells_once) lane->dry = 0;
     return read_bytes(lane, limit);
 }
 
-/* The number of bytes; 0: none now; -1: leave; -2: let others run first; -2 - n: n bytes, and leave. */
-static PyObject *number_read(Lane *lane, size_t total)
+/* Return the number of bytes; 0: there are none now, or `over`. */
+static size_t fill(Lane *lane, unsigned char *buffer, size_t room)
 {
-    if (!lane->over) return PyLong_FromSsize_t((Py_ssize_t)total);
-    return PyLong_FromSsize_t(total ? -2 - (Py_ssize_t)total : -1);
-}
-
-static size_t read_held(Lane *lane, unsigned char *buffer, size_t room)
-{
-    size_t size = (size_t)PyBytes_Size(lane->held), total = size < room ? size : room;
-    memcpy(buffer, PyBytes_AsString(lane->held), total);
-    PyObject *rest = total < size ? PyBytes_FromStringAndSize(PyBytes_AsString(lane->held) + total, (Py_ssize_t)(size - total)) : NULL;
-    Py_DECREF(lane->held);
-    lane->held = rest;
+    if (lane->held_size == 0) return receive_unlocked(lane, buffer, room);
+    size_t total = lane->held_size < room ? lane->held_size : room;
+    memcpy(buffer, lane->held, total);
+    drop_held(lane, total);
     return total;
 }
 
+/* The number of bytes; 0: none now; -1: leave; -2: let others run first; -2 - n: n bytes, and leave. Without memory for
+ * the number, the bytes are held. */
+static PyObject *number_read(Lane *lane, const void *buffer, size_t total)
+{
+    Py_ssize_t number = (Py_ssize_t)total;
+    if (lane->over) number = total ? -2 - number : -1;
+    PyObject *told = PyLong_FromSsize_t(number);
+    if (told == NULL) hold(lane, buffer, total);
+    return told;
+}
+
+static PyObject *read_view(Lane *lane, Py_buffer *view)
+{
+    if (!usable(lane)) return NULL;
+    if (++lane->operations >= FAIR) return Py_NewRef(others_first);
+    if (lane->tells_once) lane->dry = 0;
+    return number_read(lane, view->buf, fill(lane, view->buf, (size_t)view->len));
+}
+
+/* A buffer's owner may run any code as the buffer is taken or released, and leave the lane: here as in all that follows, it
+ * is asked after the one whether the lane is usable, and made before the other what is returned. */
 static PyObject *lane_read_into(Lane *lane, PyObject *argument)
 {
     Py_buffer view;
-    if (!usable(lane)) return NULL;
-    if (++lane->operations >= FAIR) return PyLong_FromLong(-2);
-    if (lane->tells_once) lane->dry = 0;
     if (PyObject_GetBuffer(argument, &view, PyBUF_WRITABLE)) return NULL;
-    size_t total = lane->held != NULL ? read_held(lane, view.buf, (size_t)view.len)
-                                      : receive_unlocked(lane, view.buf, (size_t)view.len);
+    PyObject *told = read_view(lane, &view);
     PyBuffer_Release(&view);
-    return number_read(lane, total);
+    return told;
 }
 
 /* -- sending -------------------------------------------------------------------------------------------------------------- */
@@ -499,10 +580,11 @@ static int count_batch(Lane *lane, Sent *sent, const unsigned char *cipher, size
     sent->left = cipher + begins;
     sent->left_size = size - begins;
     sent->left_taken = taken - begins;
+    if (taken == size && i == sent->chunks) sent->left_size = sent->left_taken = 0; /* whatever OpenSSL added of its own */
     return taken == size && sent->chunks > 0 && !lane->noted;
 }
 
-/* [(ciphertext, plaintext), …] */
+/* [(ciphertext, plaintext), …]; without plaintext, it is OpenSSL's own, which must not be lost either */
 static PyObject *chunks_left(const Sent *sent)
 {
     PyObject *chunks = PyList_New(0);
@@ -513,6 +595,11 @@ static PyObject *chunks_left(const Sent *sent)
         if (chunk == NULL || PyList_Append(chunks, chunk)) Py_CLEAR(chunks);
         Py_XDECREF(chunk);
         begins = ends;
+    }
+    if (chunks != NULL && begins < sent->left_size) {
+        PyObject *own = Py_BuildValue("(y#i)", sent->left + begins, (Py_ssize_t)(sent->left_size - begins), 0);
+        if (own == NULL || PyList_Append(chunks, own)) Py_CLEAR(chunks);
+        Py_XDECREF(own);
     }
     return chunks;
 }
@@ -534,31 +621,61 @@ static int send_batch(Lane *lane, const unsigned char *data, size_t size, Sent *
     return count_batch(lane, sent, lane->cipher_out, lane->cipher_out_size, taken);
 }
 
+/* Forget the exception that is set, if it is one of three; otherwise return 0. */
+static int forgive(PyObject *first, PyObject *second, PyObject *third)
+{
+    int known = PyErr_ExceptionMatches(first) || PyErr_ExceptionMatches(second) || PyErr_ExceptionMatches(third);
+    if (known) PyErr_Clear();
+    return known;
+}
+
+/* Let Python say what is wrong with an argument, as it does without a lane; other exceptions are raised. */
+static PyObject *refuse_buffer(void)
+{
+    return forgive(PyExc_TypeError, PyExc_BufferError, PyExc_ValueError) ? Py_NewRef(Py_False) : NULL;
+}
+
+static PyObject *send_view(Lane *lane, Py_buffer *view)
+{
+    if (!usable(lane)) return NULL;
+    if (++lane->operations >= FAIR) Py_RETURN_TRUE;
+    if (lane->over || lane->send_error || BIO_ctrl_pending(lane->memory_out)) Py_RETURN_FALSE;
+    size_t size = (size_t)view->len;
+    Sent sent;
+    memset(&sent, 0, sizeof sent);
+    PyThreadState *thread = NULL;
+    lane->busy = 1;
+    if (size > LARGE) thread = PyEval_SaveThread();
+    while (sent.done < size && lane->operations < FAIR && send_batch(lane, view->buf, size, &sent)) lane->operations++;
+    if (thread != NULL) PyEval_RestoreThread(thread);
+    PyObject *told = NULL;
+    if (sent.left_size == 0 && sent.done == size) {
+        told = Py_NewRef(Py_None);
+    } else if (sent.left_size == 0 && sent.done == 0) {
+        told = Py_NewRef(Py_False);
+    } else {
+        PyObject *chunks = chunks_left(&sent);
+        if (chunks != NULL)
+            told = Py_BuildValue(
+                "(nNniN)", (Py_ssize_t)sent.done, chunks, (Py_ssize_t)sent.left_taken, lane->send_error, PyBool_FromLong(lane->noted));
+    }
+    lane->busy = 0;
+    if (told != NULL) return told;
+    PyErr_Clear(); /* What was encrypted is lost: nothing may be sent after it. */
+    lane->send_error = ENOMEM;
+    return Py_NewRef(send_failed);
+}
+
 /* None: the kernel has all. False: nothing was done. True: let others run first.
  * (done, [(ciphertext, plaintext), …], taken, errno, noted): so many bytes were encrypted; these chunks wait, or were not
  * counted, and of them the kernel has taken so much; `noted`: leave, since OpenSSL sent a message before them. */
 static PyObject *lane_send(Lane *lane, PyObject *argument)
 {
     Py_buffer view;
-    if (!usable(lane)) return NULL;
-    if (++lane->operations >= FAIR) Py_RETURN_TRUE;
-    if (lane->over || lane->send_error || BIO_ctrl_pending(lane->memory_out)) Py_RETURN_FALSE;
-    if (PyObject_GetBuffer(argument, &view, PyBUF_SIMPLE)) return NULL;
-    size_t size = (size_t)view.len;
-    Sent sent;
-    memset(&sent, 0, sizeof sent);
-    PyThreadState *thread = NULL;
-    lane->busy = 1;
-    if (size > LARGE) thread = PyEval_SaveThread();
-    while (sent.done < size && lane->operations < FAIR && send_batch(lane, view.buf, size, &sent)) lane->operations++;
-    if (thread != NULL) PyEval_RestoreThread(thread);
-    lane->busy = 0;
+    if (PyObject_GetBuffer(argument, &view, PyBUF_SIMPLE)) return refuse_buffer();
+    PyObject *told = send_view(lane, &view);
     PyBuffer_Release(&view);
-    if (sent.done == size && sent.left_size == 0) Py_RETURN_NONE;
-    if (sent.done == 0) Py_RETURN_FALSE;
-    PyObject *chunks = chunks_left(&sent);
-    if (chunks == NULL) return NULL;
-    return Py_BuildValue("(nNniN)", (Py_ssize_t)sent.done, chunks, (Py_ssize_t)sent.left_taken, lane->send_error, PyBool_FromLong(lane->noted));
+    return told;
 }
 
 /* -- a transport of asyncio's, which pushes what it received, and buffers what it cannot send ------------------------------ */
@@ -592,19 +709,27 @@ static unsigned char *join_arrived(Lane *lane, PyObject *argument, size_t *size)
     return data;
 }
 
-/* Decrypt what was joined, and keep the rest. Return 0 with an exception. */
-static int decrypt_joined(Lane *lane, unsigned char *data, size_t size, unsigned char *buffer, size_t room, size_t *total)
+/* Decrypt what was joined, and keep the rest. Return the number of bytes. */
+static size_t decrypt_joined(Lane *lane, unsigned char *data, size_t size, unsigned char *buffer, size_t room)
 {
     PyThreadState *thread = NULL;
-    size_t used;
+    size_t used, total;
     lane->busy = 1;
     if (size > LARGE) thread = PyEval_SaveThread();
-    *total = decrypt(lane, data, size, &used, buffer, room);
+    total = decrypt(lane, data, size, &used, buffer, room);
     if (thread != NULL) PyEval_RestoreThread(thread);
     lane->busy = 0;
-    if (keep(lane, data + used, size - used)) return 1;
-    PyErr_NoMemory();
-    return 0;
+    keep_or_lose(lane, data + used, size - used);
+    return total;
+}
+
+/* Without memory to tell of the bytes that were decrypted, hold them, and tell to leave: the engine has time for them. */
+static PyObject *hold_and_leave(Lane *lane, const void *data, size_t size)
+{
+    PyErr_Clear();
+    lane->over = 1;
+    hold(lane, data, size);
+    Py_RETURN_FALSE;
 }
 
 /* Whether `part` begins with a whole record, or with what cannot become one of data. */
@@ -639,19 +764,30 @@ static PyObject *lane_take(Lane *lane, PyObject *argument)
     PyErr_Clear();
     if (object == NULL) room = TAKEN_AT_ONCE;
     unsigned char *buffer = object == NULL ? lane->plaintext.data : (unsigned char *)PyBytes_AsString(object);
-    if (!decrypt_joined(lane, data, size, buffer, room, &total)) {
-        Py_XDECREF(object);
-        return NULL;
-    }
+    total = decrypt_joined(lane, data, size, buffer, room);
     if (total == 0) {
         Py_XDECREF(object);
         return Py_NewRef(lane->over ? Py_False : Py_None);
     }
-    if (object == NULL || total < room) SET(object, PyBytes_FromStringAndSize((char *)buffer, (Py_ssize_t)total));
-    if (object == NULL || !(lane->over || lane->rest || has_record(lane))) return object;
-    PyObject *first = PyTuple_Pack(1, object);
-    Py_DECREF(object);
-    return first;
+    PyObject *whole = object != NULL && total == room ? Py_NewRef(object) : PyBytes_FromStringAndSize((char *)buffer, (Py_ssize_t)total);
+    int more = lane->over || lane->rest || has_record(lane);
+    PyObject *told = whole == NULL || !more ? Py_XNewRef(whole) : PyTuple_Pack(1, whole);
+    if (told == NULL) told = hold_and_leave(lane, buffer, total);
+    Py_XDECREF(whole);
+    Py_XDECREF(object);
+    return told;
+}
+
+static PyObject *take_view(Lane *lane, PyObject *argument, Py_buffer *view)
+{
+    size_t size;
+    unsigned char *data;
+    if (!usable(lane) || (data = join_arrived(lane, argument, &size)) == NULL) return NULL;
+    size_t total = decrypt_joined(lane, data, size, view->buf, (size_t)view->len);
+    if (total == 0) return Py_NewRef(lane->over ? Py_False : Py_None);
+    int more = lane->over || lane->rest || has_record(lane);
+    PyObject *told = PyLong_FromSsize_t(more ? -(Py_ssize_t)total : (Py_ssize_t)total);
+    return told != NULL ? told : hold_and_leave(lane, view->buf, total);
 }
 
 /* take_into(size, buffer): the number of bytes; less than 0: so many, and there may be more; None; False */
@@ -659,16 +795,11 @@ static PyObject *lane_take_into(Lane *lane, PyObject *arguments)
 {
     PyObject *argument, *buffer;
     Py_buffer view;
-    size_t size, total = 0;
-    if (!usable(lane) || !PyArg_ParseTuple(arguments, "OO", &argument, &buffer)) return NULL;
+    if (!PyArg_ParseTuple(arguments, "OO", &argument, &buffer)) return NULL;
     if (PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)) return NULL;
-    unsigned char *data = join_arrived(lane, argument, &size);
-    int decrypted = data != NULL && decrypt_joined(lane, data, size, view.buf, (size_t)view.len, &total);
+    PyObject *told = take_view(lane, argument, &view);
     PyBuffer_Release(&view);
-    if (!decrypted) return NULL;
-    if (total == 0) return Py_NewRef(lane->over ? Py_False : Py_None);
-    int more = lane->over || lane->rest || has_record(lane);
-    return PyLong_FromSsize_t(more ? -(Py_ssize_t)total : (Py_ssize_t)total);
+    return told;
 }
 
 /* Called within a `write`, by what the transport runs: how many bytes of plaintext it has not passed on yet. */
@@ -718,24 +849,64 @@ static int write_batch(Lane *lane, const unsigned char *data, size_t size, Sent 
     int large = next > LARGE; /* Then it is not copied; with the smallest records, of 512 bytes, it grows by a sixth. */
     SET(*memory, large ? PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(next + next / 4 + LARGE)) : NULL);
     if (large && *memory == NULL) return 0;
+    lane->busy = 1; /* until the transport has it: nothing may be sent before it, by what the collector runs for example */
     if (large) {
-        lane->busy = 1;
         PyThreadState *thread = PyEval_SaveThread();
         encrypt_batch(lane, data, size, sent, PyBytes_AsString(*memory), (size_t)PyBytes_Size(*memory));
         PyEval_RestoreThread(thread);
-        lane->busy = 0;
     } else {
         encrypt_batch(lane, data, size, sent, lane->plaintext.data, lane->plaintext.size);
         *memory = PyBytes_FromStringAndSize((char *)lane->cipher_out, (Py_ssize_t)lane->cipher_out_size);
-        if (*memory == NULL) return 0;
+        if (*memory == NULL) { /* What was encrypted is lost, and counts as not sent; the error ends the connection. */
+            while (sent->chunks) sent->done -= sent->chunk_plain[--sent->chunks];
+            sent->first_left = 0;
+            lane->busy = 0;
+            return 0;
+        }
     }
     size_t cipher_size = lane->cipher_out_size;
     PyObject *view = large ? PyMemoryView_FromObject(*memory) : Py_NewRef(*memory);
     if (large && view != NULL) SET(view, PySequence_GetSlice(view, 0, (Py_ssize_t)cipher_size));
-    if (sent->chunks && view != NULL) give_to_transport(lane, view, cipher_size, &left, waits);
+    lane->busy = 0;
+    if (cipher_size && view != NULL) give_to_transport(lane, view, cipher_size, &left, waits);
     Py_XDECREF(view);
     lane->unwritten = size - sent->done;
     return count_batch(lane, sent, (unsigned char *)PyBytes_AsString(*memory), cipher_size, left);
+}
+
+static PyObject *write_view(Lane *lane, Py_buffer *view)
+{
+    if (!usable(lane)) return NULL;
+    if (lane->over || lane->transport_write == NULL || BIO_ctrl_pending(lane->memory_out)) Py_RETURN_FALSE;
+    size_t size = (size_t)view->len, waits = 0;
+    PyObject *memory = NULL, *kind = NULL, *error = NULL, *traceback = NULL, *told = NULL;
+    Sent sent;
+    memset(&sent, 0, sizeof sent);
+    lane->unwritten = size;
+    while (sent.done < size && sent.done < SLICE && write_batch(lane, view->buf, size, &sent, &memory, &waits) && lane->bio != NULL)
+        ;
+    lane->unwritten = 0;
+    int noted = lane->noted;
+    PyErr_Fetch(&kind, &error, &traceback);
+    if (kind == NULL && sent.left_size == 0 && sent.done == size) {
+        told = Py_NewRef(Py_None);
+    } else if (kind == NULL && sent.left_size == 0 && sent.done == 0) {
+        told = Py_NewRef(Py_False);
+    } else {
+        PyErr_NormalizeException(&kind, &error, &traceback);
+        if (traceback != NULL) PyException_SetTraceback(error, traceback);
+        PyObject *chunks = chunks_left(&sent);
+        if (chunks != NULL)
+            told = Py_BuildValue(
+                "(nNnnON)", (Py_ssize_t)sent.done, chunks, (Py_ssize_t)sent.left_taken, (Py_ssize_t)waits,
+                error == NULL ? Py_None : error, PyBool_FromLong(noted));
+        if (told == NULL) PyErr_Clear(), told = Py_NewRef(write_failed);
+    }
+    Py_XDECREF(memory);
+    Py_XDECREF(kind);
+    Py_XDECREF(error);
+    Py_XDECREF(traceback);
+    return told;
 }
 
 /* None: all has left. False: nothing was done.
@@ -745,38 +916,9 @@ static int write_batch(Lane *lane, const unsigned char *data, size_t size, Sent 
 static PyObject *lane_write(Lane *lane, PyObject *argument)
 {
     Py_buffer view;
-    if (!usable(lane)) return NULL;
-    if (lane->over || lane->transport_write == NULL || BIO_ctrl_pending(lane->memory_out)) Py_RETURN_FALSE;
-    if (PyObject_GetBuffer(argument, &view, PyBUF_SIMPLE)) return NULL;
-    size_t size = (size_t)view.len, waits = 0;
-    PyObject *memory = NULL, *kind = NULL, *error = NULL, *traceback = NULL;
-    Sent sent;
-    memset(&sent, 0, sizeof sent);
-    lane->unwritten = size;
-    while (sent.done < size && sent.done < SLICE && write_batch(lane, view.buf, size, &sent, &memory, &waits) && lane->bio != NULL)
-        ;
+    if (PyObject_GetBuffer(argument, &view, PyBUF_SIMPLE)) return refuse_buffer();
+    PyObject *told = write_view(lane, &view);
     PyBuffer_Release(&view);
-    lane->unwritten = 0;
-    PyObject *told = NULL;
-    PyErr_Fetch(&kind, &error, &traceback);
-    if (kind == NULL && sent.done == size && sent.left_size == 0) {
-        told = Py_NewRef(Py_None);
-    } else if (kind == NULL && sent.done == 0) {
-        told = Py_NewRef(Py_False);
-    } else if (memory != NULL) {
-        PyErr_NormalizeException(&kind, &error, &traceback);
-        if (traceback != NULL) PyException_SetTraceback(error, traceback);
-        PyObject *chunks = chunks_left(&sent);
-        if (chunks != NULL)
-            told = Py_BuildValue(
-                "(nNnnON)", (Py_ssize_t)sent.done, chunks, (Py_ssize_t)sent.left_taken, (Py_ssize_t)waits,
-                error == NULL ? Py_None : error, PyBool_FromLong(lane->noted));
-    }
-    if (told == NULL && !PyErr_Occurred()) PyErr_NoMemory();
-    Py_XDECREF(memory);
-    Py_XDECREF(kind);
-    Py_XDECREF(error);
-    Py_XDECREF(traceback);
     return told;
 }
 
@@ -784,8 +926,27 @@ static PyObject *lane_write(Lane *lane, PyObject *argument)
 
 static void release(Memory *memory)
 {
-    if (memory->held) PyBuffer_Release(&memory->view);
+    if (!memory->held) return;
+    Memory released = *memory; /* Its owner may run any code, and use this one again. */
     memory->held = 0;
+    PyBuffer_Release(&released.view);
+}
+
+/* Have the task's next step called by `loop`, with the other references of the wait. */
+static PyObject *call_soon(Lane *lane, PyObject *loop, PyObject *callback, PyObject *context)
+{
+    PyObject *soon = NULL, *arguments = NULL, *named = NULL, *done = NULL;
+    if (loop == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "the lane has no loop");
+    } else if ((soon = PyObject_GetAttrString(loop, "call_soon")) != NULL
+               && (arguments = PyTuple_Pack(2, callback, (PyObject *)lane)) != NULL
+               && (named = Py_BuildValue("{sO}", "context", context)) != NULL) {
+        done = PyObject_Call(soon, arguments, named);
+    }
+    Py_XDECREF(soon);
+    Py_XDECREF(arguments);
+    Py_XDECREF(named);
+    return done;
 }
 
 /* Wake the task; within the loop's callback at once, otherwise soon. */
@@ -796,20 +957,18 @@ static PyObject *finish(Lane *lane, PyObject *result, State state, int at_once)
     lane->state = state;
     SET(lane->result, result);
     if (callback == NULL) Py_RETURN_NONE;
-    if (at_once && lane->step_at_once) {
-        PyObject *run = PyObject_GetAttrString(context, "run");
-        if (run != NULL) done = PyObject_CallFunctionObjArgs(run, callback, (PyObject *)lane, NULL);
-        Py_XDECREF(run);
+    PyObject *run = at_once && lane->step_at_once ? PyObject_GetAttrString(context, "run") : NULL;
+    if (run != NULL) {
+        done = PyObject_CallFunctionObjArgs(run, callback, (PyObject *)lane, NULL);
+        Py_DECREF(run);
     } else {
-        PyObject *soon = PyObject_GetAttrString(lane->loop, "call_soon");
-        PyObject *arguments = PyTuple_Pack(2, callback, (PyObject *)lane), *named = Py_BuildValue("{sO}", "context", context);
-        if (soon != NULL && arguments != NULL && named != NULL) done = PyObject_Call(soon, arguments, named);
-        Py_XDECREF(soon);
-        Py_XDECREF(arguments);
-        Py_XDECREF(named);
+        PyErr_Clear();
+        PyObject *loop = lane->loop == NULL ? NULL : Py_NewRef(lane->loop);
+        done = call_soon(lane, loop, callback, context);
+        Py_XDECREF(loop);
     }
     Py_DECREF(callback);
-    Py_XDECREF(context);
+    Py_DECREF(context);
     return done;
 }
 
@@ -818,18 +977,36 @@ static PyObject *watch(Lane *lane)
     return PyObject_CallMethod(lane->loop, "add_reader", "iO", lane->fd, lane->on_readable);
 }
 
+/* The result of a wait that got nothing, and is over all the same: the task looks again, after others. */
+static PyObject *look_again(const Lane *lane)
+{
+    return Py_NewRef(lane->wants_number ? others_first : Py_True);
+}
+
+/* Return the lane, to be awaited; `into` is held already. */
 static PyObject *begin_wait(Lane *lane)
 {
-    if (!lane->watched) {
-        PyObject *done = watch(lane);
-        if (done == NULL) return NULL;
-        Py_DECREF(done);
-        lane->watched = 1;
-    }
+    lane->filled = 0;
+    Py_CLEAR(lane->result);
+    lane->state = WAITING;
     lane->operations = 0;
     lane->eager = !lane->tells_once && ++lane->waits % PROBE_INTERVAL == 0;
-    lane->state = WAITING;
-    Py_CLEAR(lane->result);
+    if (lane->held_size) {
+        lane->state = DONE;
+        lane->result = look_again(lane);
+    } else if (!lane->watched) {
+        lane->watched = 1;
+        PyObject *done = watch(lane);
+        Py_XDECREF(done);
+        if (done == NULL) {
+            lane->watched = 0;
+            lane->state = IDLE;
+            /* The descriptor was closed elsewhere: without the lane, the next read reports that. */
+            if (!forgive(PyExc_OSError, PyExc_ValueError, PyExc_ValueError)) return NULL;
+            lane->state = DONE;
+            lane->result = Py_NewRef(lane->wants_number ? no_bytes : Py_False);
+        }
+    }
     return Py_NewRef((PyObject *)lane);
 }
 
@@ -843,65 +1020,94 @@ static int can_wait(Lane *lane)
 
 static PyObject *lane_wait(Lane *lane, PyObject *argument)
 {
-    Py_ssize_t wanted = PyLong_AsSsize_t(argument);
-    if (PyErr_Occurred() || !can_wait(lane)) return NULL;
+    Py_ssize_t wanted = limit_of(argument);
+    if (wanted < 0 || !can_wait(lane)) return NULL;
     lane->wanted = wanted;
+    lane->wants_number = 0;
     return begin_wait(lane);
 }
 
 static PyObject *lane_wait_into(Lane *lane, PyObject *argument)
 {
-    if (!can_wait(lane) || PyObject_GetBuffer(argument, &lane->into.view, PyBUF_WRITABLE)) return NULL;
-    lane->into.held = 1;
+    Memory into = {.held = 1};
+    if (PyObject_GetBuffer(argument, &into.view, PyBUF_WRITABLE)) return NULL;
+    if (into.view.len == 0) PyErr_SetString(PyExc_ValueError, "the buffer is empty");
+    if (into.view.len == 0 || !can_wait(lane)) {
+        release(&into);
+        return NULL;
+    }
+    lane->into = into;
+    lane->wants_number = 1;
     PyObject *future = begin_wait(lane);
     if (future == NULL) release(&lane->into);
     return future;
 }
 
+/* Hold the data of a wait's result, of which no task will hear. */
+static void take_back(Lane *lane, PyObject *result)
+{
+    if (PyTuple_Check(result)) result = PyTuple_GetItem(result, 0);
+    if (PyBytes_Check(result)) hold(lane, PyBytes_AsString(result), (size_t)PyBytes_Size(result));
+}
+
+/* Receive for the task that waits; NULL: nothing came, or another thread has ended the wait meanwhile, and it is held. */
+static PyObject *receive_for_task(Lane *lane)
+{
+    PyObject *result;
+    if (lane->into.held) {
+        Memory into = lane->into; /* not to be released by that other thread */
+        lane->into.held = 0;
+        size_t total = fill(lane, into.view.buf, (size_t)into.view.len);
+        if (lane->state != WAITING) {
+            hold(lane, into.view.buf, total);
+            release(&into);
+            return NULL;
+        }
+        lane->into = into;
+        if (total == 0 && !lane->over) return NULL;
+        result = number_read(lane, into.view.buf, total);
+        if (result != NULL) lane->filled = total;
+    } else {
+        result = read_bytes(lane, lane->wanted);
+        if (result != NULL && (result == Py_None || lane->state != WAITING)) {
+            take_back(lane, result);
+            Py_DECREF(result);
+            return NULL;
+        }
+    }
+    if (result == NULL) PyErr_Clear(), result = look_again(lane); /* There was no memory: what came is held. */
+    return result;
+}
+
 static PyObject *lane_on_readable(Lane *lane, PyObject *Py_UNUSED(ignored))
 {
-    if (lane->state != WAITING || lane->busy) {
+    if (lane->loop == NULL) Py_RETURN_NONE; /* It was left. */
+    if (lane->state != WAITING) {
         lane->watched = lane->dry = 0;
         return PyObject_CallMethod(lane->loop, "remove_reader", "i", lane->fd);
     }
+    /* Another thread uses the lane, which is a mistake of the program. The loop may not call again (uvloop tells an error
+     * once), so the task looks again: it gets what there is then, or hears of the mistake. */
+    if (lane->busy) return finish(lane, look_again(lane), DONE, 0);
     lane->dry = 0;
-    PyObject *result;
-    if (lane->into.held) {
-        size_t total = receive_unlocked(lane, lane->into.view.buf, (size_t)lane->into.view.len);
-        if (total == 0 && !lane->over) Py_RETURN_NONE;
-        result = number_read(lane, total);
-        release(&lane->into);
-    } else {
-        result = read_bytes(lane, lane->wanted);
-        if (result == Py_None) return result;
-    }
-    return result == NULL ? NULL : finish(lane, result, DONE, 1);
-}
-
-static PyObject *lane_wake(Lane *lane, PyObject *Py_UNUSED(ignored))
-{
-    if (lane->state != WAITING) Py_RETURN_NONE;
-    PyObject *result = lane->into.held ? PyLong_FromLong(-1) : Py_NewRef(Py_False);
-    release(&lane->into);
-    return finish(lane, result, DONE, 0);
+    PyObject *result = receive_for_task(lane);
+    if (result == NULL) Py_RETURN_NONE;
+    return finish(lane, result, DONE, 1);
 }
 
 /* The wait ended by an exception: what it got already is kept for the next read. */
 static PyObject *lane_forget_wait(Lane *lane, PyObject *Py_UNUSED(ignored))
 {
-    release(&lane->into);
-    Py_CLEAR(lane->callback);
-    Py_CLEAR(lane->context);
     PyObject *result = lane->result;
     lane->result = NULL;
+    if (lane->state == DONE && lane->into.held) hold(lane, lane->into.view.buf, lane->filled);
+    else if (lane->state == DONE && result != NULL) take_back(lane, result);
+    lane->filled = 0;
     lane->state = IDLE;
-    if (result != NULL && PyTuple_Check(result)) {
-        PyObject *data = Py_NewRef(PyTuple_GetItem(result, 0));
-        Py_DECREF(result);
-        result = data;
-    }
-    if (result != NULL && PyBytes_Check(result)) SET(lane->held, result);
-    else Py_XDECREF(result);
+    Py_CLEAR(lane->callback);
+    Py_CLEAR(lane->context);
+    release(&lane->into);
+    Py_XDECREF(result);
     Py_RETURN_NONE;
 }
 
@@ -918,6 +1124,8 @@ static PyObject *lane_next(Lane *lane)
     PyObject *result = lane->result;
     lane->result = NULL;
     lane->state = IDLE;
+    lane->filled = 0;
+    release(&lane->into);
     PyObject *stop = PyObject_CallFunctionObjArgs(PyExc_StopIteration, result, NULL); /* a tuple would be unpacked */
     Py_DECREF(result);
     if (stop != NULL) PyErr_SetObject(PyExc_StopIteration, stop);
@@ -935,10 +1143,11 @@ static PyObject *lane_add_done_callback(Lane *lane, PyObject *arguments, PyObjec
     PyObject *callback, *context = NULL;
     static char *names[] = {"callback", "context", NULL};
     if (!PyArg_ParseTupleAndKeywords(arguments, named, "O|$O", names, &callback, &context)) return NULL;
-    if (context == NULL || lane->callback != NULL) {
+    if (context == NULL || lane->callback != NULL || lane->state == IDLE) {
         PyErr_SetString(PyExc_RuntimeError, "only a task of asyncio can wait for a lane");
         return NULL;
     }
+    if (lane->state != WAITING) return call_soon(lane, lane->loop, callback, context); /* It ended meanwhile. */
     lane->callback = Py_NewRef(callback);
     lane->context = Py_NewRef(context);
     Py_RETURN_NONE;
@@ -952,10 +1161,14 @@ static PyObject *lane_remove_done_callback(Lane *lane, PyObject *Py_UNUSED(callb
     return PyLong_FromLong(removed);
 }
 
-static PyObject *lane_cancel(Lane *lane, PyObject *Py_UNUSED(arguments), PyObject *Py_UNUSED(named))
+static PyObject *lane_cancel(Lane *lane, PyObject *arguments, PyObject *named)
 {
+    PyObject *message = Py_None;
+    static char *names[] = {"msg", NULL};
+    if (!PyArg_ParseTupleAndKeywords(arguments, named, "|O", names, &message)) return NULL;
     if (lane->state != WAITING) Py_RETURN_FALSE;
-    PyObject *done = finish(lane, NULL, CANCELLED, 0);
+    release(&lane->into);
+    PyObject *done = finish(lane, Py_NewRef(message), CANCELLED, 0);
     if (done == NULL) return NULL;
     Py_DECREF(done);
     Py_RETURN_TRUE;
@@ -964,7 +1177,10 @@ static PyObject *lane_cancel(Lane *lane, PyObject *Py_UNUSED(arguments), PyObjec
 static PyObject *lane_result(Lane *lane, PyObject *Py_UNUSED(ignored))
 {
     if (lane->state != CANCELLED) Py_RETURN_NONE;
-    PyErr_SetNone(cancelled_error);
+    PyObject *message = lane->result == NULL || lane->result == Py_None ? NULL : lane->result;
+    PyObject *error = PyObject_CallFunctionObjArgs(cancelled_error, message, NULL);
+    if (error != NULL) PyErr_SetObject(cancelled_error, error);
+    Py_XDECREF(error);
     return NULL;
 }
 
@@ -1012,9 +1228,11 @@ static PyObject *lane_enter(Lane *lane, PyObject *arguments)
         PyErr_SetString(PyExc_RuntimeError, "the lane was entered already");
         return NULL;
     }
-    if (lane->ciphertext.owner == NULL && !(use_scratch(&lane->ciphertext, ciphertext) && use_scratch(&lane->plaintext, plaintext))) return NULL;
-    if (lane->ciphertext.size < 4 * MAX_PLAINTEXT || lane->plaintext.size < (BATCH + 1) * CHUNK) {
+    if (lane->ciphertext.owner == NULL && !(use_scratch(&lane->plaintext, plaintext) && use_scratch(&lane->ciphertext, ciphertext))) return NULL;
+    if (lane->ciphertext.size < 4 * MAX_PLAINTEXT || lane->plaintext.size < (BATCH + 1) * CHUNK
+        || (size_t)part_size > lane->ciphertext.size - MIN_READ) {
         PyErr_SetString(PyExc_ValueError, "the memory is too small");
+        Py_CLEAR(lane->ciphertext.owner); /* Another may be large enough. */
         return NULL;
     }
     if (!keep(lane, (unsigned char *)part, (size_t)part_size)) return PyErr_NoMemory();
@@ -1066,7 +1284,11 @@ static PyObject *lane_use_loop(Lane *lane, PyObject *arguments)
     lane->step_at_once = at_once;
     lane->watched = watched;
     if (!watched) Py_RETURN_NONE;
-    return watch(lane); /* in place of Python's reader */
+    PyObject *done = watch(lane); /* in place of Python's reader */
+    if (done != NULL) return done;
+    lane->watched = 0;
+    /* Neither descriptor nor loop, perhaps: the next wait meets that. */
+    return forgive(PyExc_OSError, PyExc_ValueError, PyExc_RuntimeError) ? Py_NewRef(Py_None) : NULL;
 }
 
 static void clear_transport(Lane *lane)
@@ -1076,26 +1298,72 @@ static void clear_transport(Lane *lane)
     Py_CLEAR(lane->transport_closing);
 }
 
+/* Wake the task that waits, as the last step of `leave`: this calls the loop, which may run any code. A loop that is closed
+ * runs no task any more: there is nobody to wake. Return another error, or NULL. */
+static PyObject *wake_at_last(Lane *lane, PyObject *loop)
+{
+    PyObject *callback = lane->callback, *context = lane->context, *done = NULL;
+    PyObject *kind, *error, *traceback;
+    if (lane->state == WAITING) {
+        PyObject *result = lane->wants_number ? no_bytes : Py_False;
+        lane->state = DONE;
+        SET(lane->result, Py_NewRef(result));
+        release(&lane->into);
+    } else {
+        callback = NULL;
+    }
+    if (callback == NULL) return NULL;
+    lane->callback = lane->context = NULL;
+    done = call_soon(lane, loop, callback, context);
+    Py_DECREF(callback);
+    Py_DECREF(context);
+    Py_XDECREF(done);
+    if (done != NULL) return NULL;
+    if (PyErr_ExceptionMatches(PyExc_RuntimeError)) {
+        PyErr_Clear();
+        return NULL;
+    }
+    PyErr_Fetch(&kind, &error, &traceback);
+    PyErr_NormalizeException(&kind, &error, &traceback);
+    if (traceback != NULL) PyException_SetTraceback(error, traceback);
+    Py_XDECREF(kind);
+    Py_XDECREF(traceback);
+    return error;
+}
+
 /* (received and not decrypted, decrypted and not read, whether OpenSSL has more of it, FIN, errno, dry, whether the loop
  * watches the descriptor for us, whether OpenSSL ended: then the next read, at once, meets that end, or raises the error
- * that is in OpenSSL's queue now) */
+ * that is in OpenSSL's queue now; what was raised, but for a closed loop, when the waiting task was woken).
+ * An exception: nothing has changed, but a task that waits was told to look again. */
 static PyObject *lane_leave(Lane *lane, PyObject *Py_UNUSED(ignored))
 {
-    if (!usable(lane)) return NULL;
-    PyObject *woken = lane_wake(lane, NULL);
-    if (woken == NULL) return NULL;
-    Py_DECREF(woken);
-    restore_bios(lane);
+    if (!usable(lane)) {
+        PyObject *kind, *error, *traceback;
+        PyErr_Fetch(&kind, &error, &traceback);
+        PyObject *woken = lane->state == WAITING ? finish(lane, look_again(lane), DONE, 0) : NULL; /* It must not wait for ever. */
+        Py_XDECREF(woken);
+        PyErr_Restore(kind, error, traceback);
+        return NULL;
+    }
+    lane->busy = 1; /* The collector may run any code while objects are made. */
     PyObject *state = Py_BuildValue(
-        "(y#NNNiNNN)", lane->part == NULL ? "" : (char *)lane->part, (Py_ssize_t)lane->part_size,
-        lane->held != NULL ? lane->held : PyBytes_FromStringAndSize("", 0), PyBool_FromLong(lane->rest),
-        PyBool_FromLong(lane->eof), lane->error, PyBool_FromLong(lane->dry), PyBool_FromLong(lane->watched), PyBool_FromLong(lane->ended));
-    lane->held = NULL;
+        "(y#y#NNiNNNO)", lane->part == NULL ? "" : (char *)lane->part, (Py_ssize_t)lane->part_size,
+        lane->held == NULL ? "" : (char *)lane->held, (Py_ssize_t)lane->held_size, PyBool_FromLong(lane->rest),
+        PyBool_FromLong(lane->eof), lane->error, PyBool_FromLong(lane->dry), PyBool_FromLong(lane->watched),
+        PyBool_FromLong(lane->ended), Py_None);
+    lane->busy = 0;
+    if (state == NULL) return NULL;
+    restore_bios(lane);
+    drop_held(lane, lane->held_size);
     keep(lane, NULL, 0);
     lane->watched = lane->rest = 0;
-    Py_CLEAR(lane->loop); /* a cycle: the loop's callback is a method of ours */
+    PyObject *loop = lane->loop; /* a cycle: the loop's callback is a method of ours */
+    lane->loop = NULL;
     Py_CLEAR(lane->on_readable);
     clear_transport(lane);
+    PyObject *raised = wake_at_last(lane, loop);
+    Py_XDECREF(loop);
+    if (raised != NULL) PyTuple_SetItem(state, 8, raised);
     if (lane->failure) {
         ERR_new();
         ERR_set_error((int)(lane->failure >> 23 & 0xFF), (int)(lane->failure & 0x7FFFFF), NULL);
@@ -1114,7 +1382,7 @@ static PyObject *lane_take_counts(Lane *lane, PyObject *Py_UNUSED(ignored))
         if (one == NULL || PyList_Append(counts, one)) Py_CLEAR(counts);
         Py_XDECREF(one);
     }
-    lane->stretches = 0;
+    if (counts != NULL) lane->stretches = 0;
     return counts;
 }
 
@@ -1220,7 +1488,7 @@ static void lane_dealloc(Lane *lane)
     release(&lane->into);
     free(lane->part_memory);
     lane_clear(lane);
-    Py_CLEAR(lane->held);
+    free(lane->held_memory);
     Py_CLEAR(lane->messages);
     Py_CLEAR(lane->tls);
     SSL_free(lane->ssl);
@@ -1256,7 +1524,6 @@ static PyMethodDef lane_methods[] = {
     {"wait", (PyCFunction)lane_wait, METH_O, NULL},
     {"wait_into", (PyCFunction)lane_wait_into, METH_O, NULL},
     {"forget_wait", (PyCFunction)lane_forget_wait, METH_NOARGS, NULL},
-    {"wake", (PyCFunction)lane_wake, METH_NOARGS, NULL},
     {"rested", (PyCFunction)lane_rested, METH_NOARGS, NULL},
     {"arrived", (PyCFunction)lane_arrived, METH_NOARGS, NULL},
     {"take_counts", (PyCFunction)lane_take_counts, METH_NOARGS, NULL},
@@ -1313,6 +1580,12 @@ static void on_new_ssl(void *ssl, void *ptr, CRYPTO_EX_DATA *data, int index, lo
     }
 }
 
+static void on_freed_ssl(void *ssl, void *ptr, CRYPTO_EX_DATA *data, int index, long number, void *pointer)
+{
+    (void)ptr, (void)data, (void)index, (void)number, (void)pointer;
+    if (captured == ssl) captured = NULL;
+}
+
 /* Tell whether `ssl` reads the MemoryBIO `incoming`: then it is the SSL of the SSLObject, in the OpenSSL of _ssl. */
 static int reads_from(SSL *ssl, PyObject *incoming)
 {
@@ -1337,17 +1610,27 @@ static PyObject *module_open(PyObject *Py_UNUSED(module), PyObject *arguments)
     captures = 0;
     PyObject *tls = PyObject_CallObject(wrap, NULL);
     capturing = 0;
+    SSL *ssl = captured;
+    captured = NULL;
     if (tls == NULL) return NULL;
-    int same = captures == 1 ? reads_from(captured, incoming) : 0;
-    if (same <= 0) return same < 0 ? (Py_DECREF(tls), NULL) : Py_BuildValue("(NO)", tls, Py_None);
-    Lane *lane = PyObject_GC_New(Lane, lane_type);
-    if (lane == NULL) return Py_DECREF(tls), NULL;
+    int same = 0;
+    if (captures == 1 && ssl != NULL) {
+        SSL_up_ref(ssl); /* `incoming` may be anything, and its methods may drop `ssl`. */
+        same = reads_from(ssl, incoming);
+    } else {
+        ssl = NULL;
+    }
+    Lane *lane = same > 0 ? PyObject_GC_New(Lane, lane_type) : NULL;
+    if (lane == NULL) {
+        if (ssl != NULL) SSL_free(ssl);
+        if (PyErr_Occurred()) return Py_DECREF(tls), NULL;
+        return Py_BuildValue("(NO)", tls, Py_None);
+    }
     memset((char *)lane + sizeof(PyObject), 0, sizeof *lane - sizeof(PyObject));
     lane->tls = Py_NewRef(tls);
-    lane->ssl = captured;
-    SSL_up_ref(captured);
-    lane->memory_in = SSL_get_rbio(captured);
-    lane->memory_out = SSL_get_wbio(captured);
+    lane->ssl = ssl;
+    lane->memory_in = SSL_get_rbio(ssl);
+    lane->memory_out = SSL_get_wbio(ssl);
     BIO_up_ref(lane->memory_in);
     BIO_up_ref(lane->memory_out);
     lane->fd = -1;
@@ -1397,7 +1680,7 @@ PyMODINIT_FUNC PyInit__native(void)
     if (lane_type == NULL) {
         if (!find_openssl()) return NULL;
         method = BIO_meth_new(SOURCE_SINK | 100, "bowout lane");
-        if (method == NULL || CRYPTO_get_ex_new_index(EX_INDEX_SSL, 0, NULL, on_new_ssl, NULL, NULL) < 0) return PyErr_NoMemory();
+        if (method == NULL || CRYPTO_get_ex_new_index(EX_INDEX_SSL, 0, NULL, on_new_ssl, NULL, on_freed_ssl) < 0) return PyErr_NoMemory();
         BIO_meth_set_read_ex(method, bio_read);
         BIO_meth_set_write_ex(method, bio_write);
         BIO_meth_set_ctrl(method, bio_ctrl);
@@ -1405,7 +1688,11 @@ PyMODINIT_FUNC PyInit__native(void)
         if (asyncio == NULL) return NULL;
         cancelled_error = PyObject_GetAttrString(asyncio, "CancelledError");
         Py_DECREF(asyncio);
-        if (cancelled_error == NULL) return NULL;
+        no_bytes = PyLong_FromLong(-1);
+        others_first = PyLong_FromLong(-2);
+        send_failed = Py_BuildValue("(i[]iiO)", 0, 0, ENOMEM, Py_False);
+        write_failed = Py_BuildValue("(i[]iiOO)", 0, 0, 0, PyExc_MemoryError, Py_False);
+        if (!(cancelled_error && no_bytes && others_first && send_failed && write_failed)) return NULL;
         lane_type = (PyTypeObject *)PyType_FromSpec(&lane_spec);
         if (lane_type == NULL) return NULL;
     }

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
+
+from bowout.asyncio._errors import loss_of
 
 if TYPE_CHECKING:
     from bowout._core.engine import Engine
@@ -50,10 +53,13 @@ class CallbackLane:
         """Give the engine what the lane has, and let it judge: for all that is not usual."""
         lane = self.entered
         if lane is not None:
+            raw, held, rest, _, error, _, _, ended, _ = lane.leave()
             self.entered = self.writing = None
-            raw, held, rest, *_, ended = lane.leave()
             self._engine.timeline.count_by(None)
             self._engine.incoming.resume(raw, held, rest=rest, ended=ended)
+            if error:  # It had no memory for what was received.
+                failure = OSError(error, os.strerror(error))
+                self._engine.receive_reset(failure.strerror or "", loss=loss_of(failure))
 
     def unwritten(self) -> int:
         """Return how many bytes were to be written by a call of the transport that has not returned: it runs us."""
