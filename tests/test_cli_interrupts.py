@@ -265,6 +265,24 @@ def test_what_our_parent_ignores_stays_ignored_in_the_import() -> None:
     assert done.status == 0
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals wake loops by themselves there")
+def test_signals_wake_the_loop_also_after_the_editor_has_removed_its_handler() -> None:
+    """The loop stops being woken with its last handler; a signal just before it waits would not be heard then."""
+
+    async def edit() -> tuple[int, int]:
+        loop = asyncio.get_running_loop()
+        with LeaveSignals() as signals, signals.heard():
+            loop.add_signal_handler(signal.SIGWINCH, lambda: None)
+            loop.remove_signal_handler(signal.SIGWINCH)
+            within = signal.set_wakeup_fd(-1)
+            signal.set_wakeup_fd(within)
+        return within, signal.set_wakeup_fd(-1)
+
+    within, after = asyncio.run(edit())
+    assert within != -1
+    assert after == -1
+
+
 # -- on a terminal
 
 

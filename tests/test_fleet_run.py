@@ -201,8 +201,11 @@ def test_threads_that_cannot_be_had_keep_no_name_waiting(
                     raise RuntimeError("can't start new thread")
             super().start()
 
+    async def probe(endpoint: Endpoint) -> Mapping[str, Any]:
+        return a_report(endpoint)
+
     monkeypatch.setattr(threading, "Thread", ScarceThread)
-    assert complete(tmp_path / "run.db", nothing())["verdicts"] == verdicts
+    assert complete(tmp_path / "run.db", probe)["verdicts"] == verdicts
 
 
 def named(path: Path, *names: str) -> None:

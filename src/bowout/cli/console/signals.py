@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from bowout.cli.console import output
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 _NAMES: Final = ("SIGINT", "SIGTERM", "SIGHUP")
 _SHELL_BASE: Final = 128
 _LAST_WARNING: Final = 2
-_WAKEUP_BYTES: Final = 4096
 
 
 class LeaveSignals:
@@ -99,17 +97,13 @@ def _waking(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
     if os.name == "nt":
         yield
         return
-    woken, waking = socket.socketpair()
-    with woken, waking:
-        woken.setblocking(False)
-        waking.setblocking(False)
-        before = signal.set_wakeup_fd(waking.fileno(), warn_on_full_buffer=False)
-        loop.add_reader(woken, woken.recv, _WAKEUP_BYTES)
-        try:
-            yield
-        finally:
-            loop.remove_reader(woken)
-            signal.set_wakeup_fd(before)
+    # The loop lets signals wake it as long as it has a handler for any. The editor adds and removes one of its own, so
+    # there has to be another: for a signal that nobody sends.
+    loop.add_signal_handler(signal.SIGURG, lambda: None)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGURG)
 
 
 def _modes_of_stdin() -> list[Any] | None:
