@@ -126,6 +126,21 @@ def test_a_port_in_use() -> None:
     assert "hint: another program listens there" in done.err
 
 
+def test_a_server_that_cannot_listen_leaves_the_files_of_the_one_that_does(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("ca.pem", "endings.jsonl")]
+    options = ("--ca-out", str(files[0]), "--json", str(files[1]))
+    with serving(*options, "--naccept", "1", given=False) as server:
+        assert connect(server.address, "--cafile", str(files[0])).status == 0
+        server.finish()
+        before = [file.read_bytes() for file in files]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = refused(*options, "--ladder", str(tmp_path / "new"), str(taken.getsockname()[1]))
+    assert done.status == 3
+    assert [file.read_bytes() for file in files] == before
+    assert all(before)
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

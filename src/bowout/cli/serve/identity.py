@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -15,15 +15,20 @@ from bowout.cli.shared.usage import UsageError
 _EVERYWHERE: Final = ("*", "0.0.0.0", "::")  # noqa: S104  (compared with, not listened on)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Identity:
-    """The values of the TLS options."""
+    """The values of the TLS options.
+
+    Attributes:
+        authority: the authority of the certificate that was made for this run (PEM), if one was made.
+    """
 
     cert: str | None
     key: str | None
     ca_out: str | None
     client_ca: str | None
     version: str | None
+    authority: bytes | None = field(default=None, init=False)
 
     def context(self, host: str) -> ssl.SSLContext:
         """Make the context of a server that listens on `host`.
@@ -51,6 +56,18 @@ class Identity:
             return f"--cafile {self.ca_out}"
         return "--insecure" if not self.cert else ""
 
+    def write_authority(self) -> None:
+        """Write the file of --ca-out, when the server listens: until then it may be that of another server.
+
+        Raises:
+            UsageError: it cannot be written.
+        """
+        if self.ca_out is not None and self.authority is not None:
+            try:
+                Path(self.ca_out).write_bytes(self.authority)
+            except OSError as error:
+                raise UsageError(f"--ca-out: cannot write '{self.ca_out}': {error.strerror}") from error
+
     def _trusting(self) -> ssl.SSLContext:
         if self.client_ca is None:
             return ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -69,8 +86,4 @@ class Identity:
             raise UsageError(f"{error.name} is not installed; it is needed to make certificates", hint) from error
         except ValueError as error:
             raise UsageError(f"'{more}' cannot be in a certificate", "use a host's name or its address") from error
-        if self.ca_out is not None:
-            try:
-                Path(self.ca_out).write_bytes(credentials.authority)
-            except OSError as error:
-                raise UsageError(f"--ca-out: cannot write '{self.ca_out}': {error.strerror}") from error
+        self.authority = credentials.authority

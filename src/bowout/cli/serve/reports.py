@@ -22,7 +22,7 @@ _NOT_IN_A_NAME: Final = re.compile(r"[^0-9A-Za-z.]+")
 
 
 class ServedReports:
-    """The outputs for endings, opened before the first client connects.
+    """The outputs for endings, opened by `open`.
 
     Args:
         ladder: a directory, ``""`` or ``"stderr"`` for stderr, None for no ladders.
@@ -31,9 +31,6 @@ class ServedReports:
 
     Attributes:
         failed: whether a report could not be written.
-
-    Raises:
-        UsageError: the file or the directory cannot be written.
     """
 
     def __init__(self, ladder: str | None, json_file: str | None, *, trace: bool) -> None:
@@ -42,17 +39,25 @@ class ServedReports:
         self._count = 0
         self._draws = ladder in {"", "stderr"}
         self._directory = Path(ladder) if ladder and not self._draws else None
+        self._json_file = json_file
         self._json: TextIO | None = None
+
+    def open(self) -> None:
+        """Open them, when the server listens, and before a connection can end: until then they may be another server's.
+
+        Raises:
+            UsageError: the file or the directory cannot be written.
+        """
         try:
             if self._directory is not None:
                 self._directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UsageError(f"--ladder: cannot make '{ladder}': {error.strerror}") from error
+            raise UsageError(f"--ladder: cannot make '{self._directory}': {error.strerror}") from error
         try:
-            if json_file is not None:
-                self._json = _opened(json_file)
+            if self._json_file is not None:
+                self._json = _opened(self._json_file)
         except OSError as error:
-            raise UsageError(f"--json: cannot write '{json_file}': {error.strerror}") from error
+            raise UsageError(f"--json: cannot write '{self._json_file}': {error.strerror}") from error
 
     def on_event(self, peer: str, event: Event) -> None:
         """Trace one event, if tracing is on."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bowout import DrainReport
     from bowout._server.server import Server
     from bowout._stream import Stream
+    from bowout.cli.serve.identity import Identity
     from bowout.cli.serve.reports import ServedReports
     from bowout.cli.serve.where import Where
     from bowout.ending import Ending
@@ -71,9 +72,9 @@ class ServePlan:
     where: Where
     mode: Mode
     context: ssl.SSLContext
+    identity: Identity
     alpn: list[str] | None
     proxy_protocol: bool
-    how_to_connect: str
     reports: ServedReports
     max_connections: int | None
     naccept: int | None
@@ -142,6 +143,8 @@ async def _run(plan: ServePlan, signals: LeaveSignals) -> int:
             except OSError as error:
                 output.error(*plan.where.why_not(error))
                 return output.NOT_CONNECTED
+            plan.identity.write_authority()
+            plan.reports.open()
             stack.push_async_callback((await plan.mode.start(shutdown)).stop)
             _announce(server, plan)
             report = await _serve(server, shutdown, plan.drain_timeout)
@@ -176,7 +179,7 @@ async def _hurry(server: Server, asked: asyncio.Task[bool]) -> None:
 def _announce(server: Server, plan: ServePlan) -> None:
     output.note(f"listening on {' and '.join(map(shown, server.addresses))}")
     if (target := plan.where.to_dial(server.addresses)) is not None:
-        output.hint(f"bowout connect {target} {plan.how_to_connect}".rstrip())
+        output.hint(f"bowout connect {target} {plan.identity.advice()}".rstrip())
 
 
 def _tell(report: DrainReport) -> None:
