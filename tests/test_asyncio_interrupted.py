@@ -231,7 +231,7 @@ class TestTheApplication:
             assert isinstance(complaints[0]["exception"], kind)
             if callback != "connection_made":
                 ending = ending_of(app.transport)
-                assert ending.reason == f"left by {kind.__name__}"
+                assert ending.reason == f"left by an exception: {kind.__name__}"
                 assert ending.how is not How.RESET
 
         run(main)

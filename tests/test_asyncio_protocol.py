@@ -624,7 +624,7 @@ class TestTransportEnding:
                 assert (error, ending_of(app.transport).how) == (None, How.CLEAN)
             else:
                 assert isinstance(error, asyncio.CancelledError)
-                assert ending_of(app.transport).reason == "left by CancelledError"
+                assert ending_of(app.transport).reason == "left by an exception: CancelledError"
 
         meet(answer_then(lambda act: act.close_notify()) if name != "pause_writing" else read_all, use)
 
@@ -703,7 +703,7 @@ class TestTransportEnding:
             assert callback in complaints[0]["message"]
             assert isinstance(complaints[0]["exception"], ApplicationError)
             if callback != "connection_made":
-                assert ending_of(app.transport).reason == "left by ApplicationError"
+                assert ending_of(app.transport).reason == "left by an exception: ApplicationError"
 
         run(main)
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
+import os
 import ssl
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from bowout.cli.app import app, run
+from bowout.cli.console import output
 from bowout.cli.console.output import EXIT_STATUSES
 from bowout.cli.serve.command import SERVE_STATUSES
 from bowout.cli.serve.identity import Identity
@@ -216,3 +220,35 @@ def test_the_exit_statuses_fit_into_a_narrow_terminal(statuses: tuple[str, ...])
 def test_contradictions(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(arguments) == 2
     assert said in capsys.readouterr().err
+
+
+# -- the width of a terminal
+
+
+class FakeTerminal(io.StringIO):
+    """Stderr on a terminal."""
+
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return 2
+
+
+@pytest.mark.parametrize(
+    ("width", "lines"),
+    [
+        (0, ["✓ 127.0.0.1:51194: clean: the peer sent close_notify, we answered"]),
+        (20, ["✓ 127.0.0.1:51194: clean:", "  the peer sent", "  close_notify, we", "  answered"]),
+        (60, ["✓ 127.0.0.1:51194: clean: the peer sent close_notify, we", "  answered"]),
+    ],
+)
+def test_a_message_is_wrapped_where_it_has_room(width: int, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal without a size, as that of script(1) may be, tells 0 columns."""
+    shown = FakeTerminal()
+    monkeypatch.setattr(sys, "stderr", shown)
+    monkeypatch.setattr(os, "get_terminal_size", lambda _descriptor: os.terminal_size((width, 24)))
+    output.hanging("✓ 127.0.0.1:51194: clean:", "the peer sent close_notify, we answered", indent=2)
+    assert shown.getvalue().splitlines() == lines

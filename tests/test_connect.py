@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import re
 import select
 import socket
 import ssl
@@ -42,6 +43,7 @@ from bowout._backends.trio import TrioBackend
 from bowout._client import load_context
 from helpers.peers import require_ipv6
 from helpers.runners import Runner
+from helpers.served import nothing
 from helpers.tasks import jobs, on_trio, settle, turn
 from helpers.wire import (
     NAME,
@@ -119,6 +121,20 @@ def failure(run: Runner, address: tuple[str, int], **options: Any) -> bowout.Bow
 def test_connect_can_be_awaited(run: Runner) -> None:
     with server(tls(server_context())) as address:
         assert run(connect_and_close, address, {}).how is not How.FAILED_HANDSHAKE
+
+
+@pytest.mark.parametrize(
+    ("begun", "name", "words"),
+    [
+        (lambda: bowout.connect("localhost", 443), "send", "async with bowout.connect(…) as stream"),
+        (lambda: bowout.serve(nothing, context=server_context()), "drain", "async with bowout.serve(…) as server"),
+    ],
+)
+def test_who_forgets_to_await_is_told(begun: Callable[[], object], name: str, words: str) -> None:
+    with pytest.raises(AttributeError, match=re.escape(words)):
+        getattr(begun(), name)
+    with pytest.raises(AttributeError, match=r"has no attribute 'sent'$"):
+        getattr(begun(), "sent")  # noqa: B009  (a type checker knows)
 
 
 def test_connect_is_a_context_manager(run: Runner) -> None:

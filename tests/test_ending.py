@@ -126,8 +126,8 @@ LINES: Final = [
         "aborted: we cut it off with RST",
     ),
     (
-        ending(How.ABORTED, Outbound.CUT, Inbound.OPEN, reason="left by ValueError"),
-        "aborted: we cut it off with a FIN and no close_notify (left by ValueError)",
+        ending(How.ABORTED, Outbound.CUT, Inbound.OPEN, reason="left by an exception: ValueError"),
+        "aborted: we cut it off with a FIN and no close_notify (left by an exception: ValueError)",
     ),
     (
         ending(How.FAILED_HANDSHAKE, Outbound.LOST, Inbound.RESET),

@@ -104,7 +104,8 @@ class TestLog:
             run(main)
         [record] = caplog.records
         assert record.getMessage().endswith(
-            "truncated: the peer's FIN came at a record boundary, without close_notify (left by Truncated)"
+            "truncated: the peer's FIN came at a record boundary, without close_notify"
+            " (left by an exception: Truncated)"
         )
 
     def test_a_clean_ending_is_at_debug(self, run: Runner, caplog: pytest.LogCaptureFixture) -> None:

@@ -191,7 +191,7 @@ def test_the_error_that_left_the_block_is_the_reason(run: Runner) -> None:
 
     with peer(polite) as link:
         ending = run(main)
-    assert (ending.how, ending.reason) == (How.ABORTED, "left by ValueError")
+    assert (ending.how, ending.reason) == (How.ABORTED, "left by an exception: ValueError")
 
 
 def test_a_truncation_that_leaves_the_block_keeps_its_name(run: Runner) -> None:

@@ -316,6 +316,15 @@ class Connecting:
         self._used = False
         self._stream: Stream | None = None
 
+    if not TYPE_CHECKING:  # A type checker knows that there is no such attribute.
+
+        def __getattr__(self, name: str) -> Any:
+            from bowout._stream import Stream  # noqa: PLC0415  (for this error only)
+
+            hint = ": write `async with bowout.connect(…) as stream`, or await it" if hasattr(Stream, name) else ""
+            message = f"'{type(self).__name__}' object has no attribute {name!r}{hint}"
+            raise AttributeError(message, name=name, obj=self)
+
     def __await__(self) -> Generator[Any, Any, Stream]:
         return self._run().__await__()
 

@@ -291,7 +291,7 @@ class Stream(StreamReceiving):
             self._drop_buffer()
             await self._connection.closer.leave_soon("left by a cancellation", notify=True)
         else:
-            self._connection.closer.note_reason(f"left by {type(error).__name__}")
+            self._connection.closer.note_reason(f"left by an exception: {type(error).__name__}")
             timeout = min(self._close_timeout, ERROR_PATIENCE)
             await self._close("left by an error", timeout, notify=self._connection.engine.notify_on_error)
 

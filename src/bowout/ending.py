@@ -135,9 +135,9 @@ class EventKind(enum.StrEnum):
     CONNECTION_LOST = "connection lost"
     #: Our application called a verb that ends the connection; `detail` names it.
     CALL = "call"
-    #: The close reached its deadline.
+    #: The close reached its deadline, `close_timeout`.
     DEADLINE = "deadline"
-    #: The close read as many bytes as it may discard.
+    #: The close read as many bytes as it may discard, `linger_bytes`.
     CAP = "byte cap"
     #: An error that ended the connection for us; `detail` has its name and its text.
     ERROR = "error"
@@ -262,8 +262,8 @@ class Ending:
             after it.
         ignored: bytes that came after the peer's close_notify; TLS requires to ignore them.
         late_reset: whether an RST came after the exchange was done.
-        deadline_hit: whether the close reached its deadline.
-        cap_hit: whether the close reached its byte cap.
+        deadline_hit: whether the close reached its deadline, `close_timeout`: it waited no longer for the peer's end.
+        cap_hit: whether the close reached its byte cap, `linger_bytes`: it read and discarded no more than that.
         unwrapped: whether TLS ended and the TCP connection went on.
         reason: text of the error or of the failed handshake, if there is any.
         sent: application bytes of the whole connection that the kernel took.

@@ -259,6 +259,13 @@ class Serving:
         self._cleanup = AsyncExitStack()
         self._cancellations: tuple[type[BaseException], ...] = ()
 
+    if not TYPE_CHECKING:  # A type checker knows that there is no such attribute.
+
+        def __getattr__(self, name: str) -> Any:
+            hint = ": write `async with bowout.serve(…) as server`" if hasattr(Server, name) else ""
+            message = f"'{type(self).__name__}' object has no attribute {name!r}{hint}"
+            raise AttributeError(message, name=name, obj=self)
+
     def __await__(self) -> Generator[Any, Any, DrainReport]:
         return self._run().__await__()
 

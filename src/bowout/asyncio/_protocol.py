@@ -438,7 +438,7 @@ class TLSProtocol(asyncio.BufferedProtocol):
         if self.ending is None and (closer := self._begin_to_close()) is not None:
             self._error = self._error or error
             if verb:
-                self._reason = f"left by {type(error).__name__}"
+                self._reason = f"left by an exception: {type(error).__name__}"
             closer.leave(verb)
 
     def _begin_to_close(self) -> CallbackCloser | None:

@@ -336,9 +336,9 @@ class BlockingConnection:
         if self.closer.leaving and consists_of(error, (StreamClosed,)):
             self.closer.close("close()", time.monotonic() + timeout, notify=True)
         elif consists_of(error, INTERRUPTIONS):
-            self.closer.leave_at_once(f"left by {type(error).__name__}", notify=True)
+            self.closer.leave_at_once(f"left by an exception: {type(error).__name__}", notify=True)
         else:
-            self.closer.note_reason(f"left by {type(error).__name__}")
+            self.closer.note_reason(f"left by an exception: {type(error).__name__}")
             deadline = time.monotonic() + min(timeout, ERROR_PATIENCE)
             self.closer.close("left by an error", deadline, notify=self.engine.notify_on_error)
 

@@ -31,6 +31,12 @@ if TYPE_CHECKING:
 _P = ParamSpec("_P")
 
 _STATUSES = "\n".join(["Exit status:", *output.EXIT_STATUSES])
+_STATUSES_OF_ALL: Final = (
+    "  0  done, and all went well",
+    "  2  usage: a wrong option or argument",
+    "130  interrupted by Ctrl-C before it was done",
+    "others: bowout COMMAND --help",
+)
 
 #: Errors of the library under typer, and what to say instead. Each number that is not whole is one of seconds.
 _IN_PLAIN_WORDS: Final = (
@@ -78,9 +84,9 @@ app: typer.Typer = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog=_STATUSES,
+    epilog="\n".join(["Exit status:", *_STATUSES_OF_ALL]),
 )
-app.command(cls=StrictCommand, help=_paragraphs(connect), epilog=_STATUSES, no_args_is_help=True)(_ending(connect))
+app.command(cls=StrictCommand, help=_paragraphs(connect), epilog=_STATUSES)(_ending(connect))
 app.command(cls=StrictCommand, help=_paragraphs(demo), epilog="\n".join(["Exit status:", *DEMO_STATUSES]))(
     _ending(demo)
 )
@@ -91,7 +97,6 @@ app.command(
     cls=StrictCommand,
     help=_paragraphs(check),
     epilog="\n".join(["Exit status:", *CHECK_STATUSES]),
-    no_args_is_help=True,
 )(_ending(check))
 _fleet = typer.Typer(
     help="Check many endpoints, politely; resumable.",
@@ -179,6 +184,8 @@ def _plain(text: str) -> str:
 def _hint(text: str, arguments: Sequence[str]) -> str:
     if "extra argument" in text and "serve" not in arguments:
         return "HOST:PORT is one word, and a file is written as --option=FILE, unless it ends in .svg, .txt or .json"
+    if text.startswith("Invalid value for '[PORT]'"):
+        return "the address to listen on is --host HOST, and PORT stands alone"
     commands = [word for word in arguments if word in ("check", "completion", "connect", "demo", "fleet", "serve")]
     more = [word for word in arguments[1:2] if commands[:1] == ["fleet"] and not word.startswith("-")]
     return " ".join(["bowout", *commands[:1], *more, "--help"])

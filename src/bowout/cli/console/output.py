@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _WIDTH_OF_A_FILE: Final = 80
 _NARROWEST: Final = 20
+#: Columns beside the head of a message below which its text begins in the next line.
+_LEAST_ROOM: Final = 12
 #: The characters of the pictures and the marks.
 _DRAWN_WITH: Final = "─│►◄✓✗·"
 
@@ -135,11 +137,12 @@ def print_ladder(ending: Ending, file: TextIO) -> None:
 
 
 def width(file: TextIO) -> int:
-    """Return the columns of the terminal behind `file`, or the default for a file."""
+    """Return the columns of the terminal behind `file`; the default for a file, and for one that does not know them."""
     try:
-        return max(os.get_terminal_size(file.fileno()).columns, _NARROWEST)
+        told = os.get_terminal_size(file.fileno()).columns
     except (OSError, ValueError):
         return _WIDTH_OF_A_FILE
+    return max(told, _NARROWEST) if told else _WIDTH_OF_A_FILE
 
 
 def colours(file: TextIO) -> bool:
@@ -174,10 +177,14 @@ def hanging(head: str, text: str, *, code: str = "", indent: int | None = None) 
         line(f"{head} {text}".rstrip())
         return
     indent = columns(head) + 1 if indent is None else indent
-    first, *rest = wrap(text, max(width(sys.stderr) - columns(head) - 1, 1)) or [""]
+    room = width(sys.stderr) - columns(head) - 1
+    if room < _LEAST_ROOM:
+        first, rest, indent = "", [text], 2
+    else:
+        first, *rest = wrap(text, room) or [""]
     more = wrap(" ".join(rest), max(width(sys.stderr) - indent, 1))
     shown = f"\x1b[{code}m{head}\x1b[0m" if code and colours(sys.stderr) else head
-    line("\n".join([f"{shown} {first}", *(" " * indent + each for each in more)]))
+    line("\n".join([f"{shown} {first}".rstrip(), *(" " * indent + each for each in more)]))
 
 
 def _write(file: TextIO, text: str) -> None:
