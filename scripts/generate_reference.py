@@ -18,7 +18,8 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 import bowout
-from bowout import ending, errors
+import bowout.asyncio  # its classes are found below those of bowout.errors
+from bowout import ending, errors, fleet, testing
 from bowout.cli.app import app
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def _ending_json() -> str:
             "`Ending.to_dict()`, `bowout connect --json` and `bowout serve --json` write this;",
             "[ending.schema.json](ending.schema.json) is its JSON Schema. New keys may be added within a version.",
             "[Endings](endings.md) explains the verdicts. `bowout connect --show-cert --json` adds the key `tls`:",
-            "[inspecting.md](inspecting.md).",
+            "[Certificates as JSON](inspecting.md).",
             "",
             *_fields("An ending", made["properties"]),
             *_fields("An event", _EVENT["properties"]),
@@ -190,11 +191,12 @@ def _kind(key: str, about: dict[str, Any]) -> str:
 def _exceptions() -> str:
     lines = ["# Exceptions by blame", "", _MARK.format(source="bowout.errors"), ""]
     lines += ["All are a `bowout.BowoutError`. An error that the end of a connection caused has `error.ending`.", ""]
+    lines += ["Invalid arguments raise `ValueError` or `TypeError`, before anything is opened, sent or closed.", ""]
     for base, title in _BLAME.items():
         lines += [f"## {title}", "", "| exception | also | when |", "|---|---|---|"]
         lines += [_row(kind) for kind in _family(base)]
         lines += [""]
-    lines += ["Invalid arguments raise `ValueError` or `TypeError`, before anything is opened, sent or closed.", ""]
+    lines += [*_as_asyncio_expects(), *_other_exceptions()]
     return "\n".join(lines)
 
 
@@ -205,15 +207,57 @@ def _family(base: type[BaseException]) -> Iterator[type[BaseException]]:
             yield kind
 
 
-def _row(kind: type[BaseException]) -> str:
-    others = [
+def _row(kind: type[BaseException], module: str = "bowout", page: str = "bowout.errors") -> str:
+    name, also = kind.__name__, ", ".join(f"`{other}`" for other in _standard(kind))
+    shown = name if module == "bowout" else f"{module}.{name}"
+    return f"| [`{shown}`](api/{page}.md#{module}.{name}) | {also} | {_first_words(kind)} |"
+
+
+def _standard(kind: type[BaseException]) -> list[str]:
+    """Return the names of the standard library's exceptions that this one is, too."""
+    return [
         base.__name__ if base.__module__ == "builtins" else f"ssl.{base.__name__}"
         for base in kind.__mro__
         if base.__module__ in {"builtins", "ssl"} and base not in {Exception, BaseException, object}
     ]
-    first = " ".join(inspect.cleandoc(kind.__doc__ or "").split("\n\n")[0].split()).replace("``", "`")
-    name, also = kind.__name__, ", ".join(f"`{other}`" for other in others)
-    return f"| [`{name}`](api/bowout.md#bowout.{name}) | {also} | {first} |"
+
+
+def _first_words(kind: type[BaseException]) -> str:
+    return " ".join(inspect.cleandoc(kind.__doc__ or "").split("\n\n")[0].split()).replace("``", "`")
+
+
+def _as_asyncio_expects() -> list[str]:
+    """Return the classes of bowout.asyncio below those of bowout.errors, and how to catch them."""
+    rows = []
+    for base in _family(bowout.BowoutError):
+        for kind in base.__subclasses__():
+            if kind.__module__.startswith("bowout.asyncio."):
+                more = [f"`{name}`" for name in _standard(kind) if name not in {*_standard(base), "ConnectionError"}]
+                caught = f"[`bowout.{base.__name__}`](api/bowout.errors.md#bowout.{base.__name__})"
+                rows.append(f"| `{kind.__name__}` | {caught} | {', '.join(more)} |")
+    return [
+        "## What bowout.asyncio raises",
+        "",
+        "Code for asyncio takes a lost connection for a `ConnectionError`. So `bowout.asyncio`, and what is built on",
+        "it (`bowout.aiohttp`, libraries under `bowout.asyncio.run`), raise classes below those above, which are that",
+        "as well. They are private: a traceback shows their names, and `except` takes one of the other two columns.",
+        "",
+        "| a traceback shows | catch it as | or as |",
+        "|---|---|---|",
+        *rows,
+        "",
+    ]
+
+
+def _other_exceptions() -> list[str]:
+    """Return the exceptions of the other public modules that are no BowoutError."""
+    rows = [
+        _row(kind, module.__name__, module.__name__)
+        for module in (fleet, testing)
+        for kind in (getattr(module, name) for name in module.__all__)
+        if isinstance(kind, type) and issubclass(kind, BaseException)
+    ]
+    return ["## Of other modules, and no `BowoutError`", "", "| exception | also | when |", "|---|---|---|", *rows, ""]
 
 
 def _commands() -> Iterator[tuple[str, Any]]:

@@ -15,6 +15,8 @@ REPOSITORY: Final = "https://github.com/bowout/bowout/blob/main/"
 COPIES: Final = "repository"
 #: Files that a page shows, or that a reader opens in the browser; other files are linked where they are.
 SHOWN: Final = frozenset({".html", ".json", ".svg"})
+#: How much more, or less, a page is worth in the search than others; the first that fits.
+_BOOSTS: Final = {"reference/exceptions.md": 12, "migration/": 3, "evidence/": 0.3}
 #: Their names are those of other libraries, too.
 _MODULES: Final = frozenset({"aiohttp", "anyio", "asyncio", "httpcore", "trio"})
 _LINK: Final = re.compile(r"(\]\()(\.\./[^)\s#]*)")
@@ -24,6 +26,8 @@ _DIAGRAM: Final = re.compile(r"^```mermaid\nstateDiagram-v2\n(.*?)^```$", re.MUL
 _NAME: Final = re.compile(
     r"<(a|autoref|h\d|pre)\b.*?</\1>|<code>((?:bowout\.)?[A-Za-z_.]+)(\([^<]*\))?</code>", re.DOTALL
 )
+#: A line of output in the session of a terminal.
+_OUTPUT: Final = re.compile(r'(<span class="go">[^<]*)</span>\n')
 _STATE: Final = re.compile(r"^ +(\w+) : (.*)$", re.MULTILINE)
 _ARROW: Final = re.compile(r"^ +(\w+) --> (\w+) : (.*)$", re.MULTILINE)
 
@@ -48,8 +52,9 @@ def on_files(files: Files, *, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
-    """Lead links to files outside docs/ to their copy or to the repository; mark generated text."""
+    """Lead links to files outside docs/ to their copy or to the repository; mark generated text; weigh the page."""
     here: str = page.file.src_uri
+    page.meta["search"] = {"boost": next((boost for start, boost in _BOOSTS.items() if here.startswith(start)), 1)}
 
     def lead(found: re.Match[str]) -> str:
         target = outside(here, found[2])
@@ -67,7 +72,10 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
 
 
 def on_page_content(html: str, *, page: Any, **_: Any) -> str:
-    """Lead each public name in the text to its entry in the reference: within that, the short names, too."""
+    """Lead each public name in the text to its entry in the reference: within that, the short names, too.
+
+    And let a line of output hold its own end, so that assets/copy.css hides it as a whole.
+    """
     inside = "reference/api/" in page.file.src_uri
 
     def lead(found: re.Match[str]) -> str:
@@ -77,7 +85,7 @@ def on_page_content(html: str, *, page: Any, **_: Any) -> str:
         identifier = name if name.startswith("bowout.") else f"bowout.{name}"
         return f'<autoref optional identifier="{identifier}">{found[0]}</autoref>'
 
-    return _NAME.sub(lead, html)
+    return _OUTPUT.sub(r"\1\n</span>", _NAME.sub(lead, html))
 
 
 def _as_table(diagram: re.Match[str]) -> str:

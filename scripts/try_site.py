@@ -1,4 +1,4 @@
-"""Try build/site in Chromium as its readers use it: search, dark, a screen of 400 pixels, and no request to elsewhere.
+"""Try build/site in Chromium as its readers use it: search, copy, dark, 400 pixels, and no request to elsewhere.
 
 Without playwright or Chromium it says so and tries nothing, except in CI, where both must be there.
 """
@@ -27,8 +27,16 @@ if TYPE_CHECKING:
 SITE: Final = ROOT / "build" / "site"
 #: Width of a narrow screen, in pixels.
 NARROW: Final = 400
-#: What is searched for, and a page that must be among the results.
-SEARCHED: Final = ("half-close", "how-to/half-close.html")
+#: What is searched for, and a page that must be among the first results.
+SEARCHED: Final = {
+    "half-close": "how-to/half-close.html",
+    "truncated": "reference/exceptions.html",
+    "open_connection": "migration/index.html",
+}
+#: So many results are first.
+FIRST: Final = 8
+#: A page with a terminal session: its commands are copied, without the prompt and the output.
+SESSION: Final = ("tutorial/3-leave.html", ["python chat.py", "python chat_trio.py"])
 _SCHEME: Final = "document.body.getAttribute('data-md-color-scheme')"
 _BACKGROUND: Final = "getComputedStyle(document.body).backgroundColor"
 _WIDE: Final = "document.documentElement.scrollWidth"
@@ -86,17 +94,30 @@ class Reader:
         finally:
             context.close()
 
-    def search(self) -> None:
+    def search(self, word: str, wanted: str) -> None:
         """Search for a word, and find its page."""
-        word, wanted = SEARCHED
         with self.page() as page:
             page.goto(self._home)
             page.fill("input.md-search__input", word)
-            results = page.locator("a.md-search-result__link")
+            results = page.locator("li.md-search-result__item > a.md-search-result__link")
             results.first.wait_for()
-            found = [urljoin(page.url, link.get_attribute("href") or "") for link in results.all()]
+            found = [urljoin(page.url, link.get_attribute("href") or "") for link in results.all()[:FIRST]]
             if not any(link.startswith(self._home + wanted) for link in found):
                 self.faults.append(f"a search for {word} finds {found}")
+
+    def copy(self) -> None:
+        """Copy a terminal session; only its commands are in the clipboard."""
+        name, commands = SESSION
+        with self.page() as page:
+            page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+            page.goto(self._home + name)
+            block = page.locator("div.highlight", has_text=f"$ {commands[0]}")
+            block.hover()
+            block.locator("[data-clipboard-target]").click()
+            page.locator(".md-dialog--active").wait_for()
+            copied = page.evaluate("navigator.clipboard.readText()")
+            if copied.splitlines() != commands:
+                self.faults.append(f"the button of a terminal session copies {copied!r}")
 
     def darken(self) -> None:
         """Switch to dark; another page is dark, too."""
@@ -151,7 +172,9 @@ def main() -> int:
     with served() as home, sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         reader = Reader(browser, home)
-        reader.search()
+        for word, wanted in SEARCHED.items():
+            reader.search(word, wanted)
+        reader.copy()
         reader.darken()
         count = reader.read_all()
         browser.close()

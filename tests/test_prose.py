@@ -38,8 +38,8 @@ TERMS: Final = {
     r"back-log": "backlog",
     r"behavior|color|canceled|canceling|honor": "behaviour, colour, cancelled, honour",
 }
-#: Names that others have chosen: an alert of TLS, a version as `ssl` has it, and an error of OpenSSL.
-NAMES: Final = re.compile(r"user_canceled|such as TLSv1\.\d|application data after close notify")
+#: Names: an alert of TLS, a version as `ssl` has it, an error of OpenSSL, and an entry of the reference.
+NAMES: Final = re.compile(r"::: bowout[\w.]*|user_canceled|such as TLSv1\.\d|application data after close notify")
 
 
 def name_of(path: Path) -> str:
@@ -68,7 +68,7 @@ def leads(path: Path, link: str) -> bool:
     if not target.exists() or not target.is_relative_to(ROOT):
         return False
     if target.is_relative_to(API) and anchor:  # made of docstrings, when the site is built
-        return anchor.startswith(target.stem)
+        return anchor.startswith(target.stem.removesuffix(".errors"))  # those are bowout.Truncated, …
     return not anchor or target.suffix != ".md" or anchor in known(target)
 
 

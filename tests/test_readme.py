@@ -178,6 +178,12 @@ def test_it_names_every_extra() -> None:
     assert named == set(project["optional-dependencies"])
 
 
+def test_the_page_of_extras_names_the_same() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    table = (DOCS / "reference" / "extras.md").read_text(encoding="utf-8").partition("| extra | for | more |")[2]
+    assert sorted(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == sorted(project["optional-dependencies"])
+
+
 def test_it_is_short() -> None:
     assert len(README.splitlines()) <= 120
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pkgutil
+import re
 import runpy
+from importlib import import_module
 from typing import Final
 
 import jsonschema
@@ -52,5 +54,24 @@ def test_each_public_module_has_a_page() -> None:
     modules = {module.name for module in pkgutil.iter_modules(bowout.__path__)}
     public = {f"bowout.{name}" for name in modules if not name.startswith("_")} | {"bowout"}
     pages_of_modules = {path.stem for path in (FOLDER / "api").glob("*.md")}
-    # The names of these two are those of bowout; the command line has a page of its own.
-    assert public - pages_of_modules == {"bowout.cli", "bowout.ending", "bowout.errors"}
+    # The names of the one are those of bowout; the command line has a page of its own.
+    assert public - pages_of_modules == {"bowout.cli", "bowout.ending"}
+
+
+@pytest.mark.parametrize("module", ["bowout", "bowout.testing"])
+def test_each_public_name_has_its_place_on_a_page(module: str) -> None:
+    """Where a page chooses the order of its entries, none is forgotten, and each is on one page."""
+    pages_of_entries = [FOLDER / "api" / f"{module}.md"]
+    if module == "bowout":
+        pages_of_entries.append(FOLDER / "api" / "bowout.errors.md")
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages_of_entries)
+    entries = re.findall(rf"^::: {module}\.([A-Za-z]\w*)$", text, re.MULTILINE)
+    assert sorted(set(entries) - {"errors"}) == sorted(import_module(module).__all__)
+    assert len(entries) == len(set(entries))
+
+
+@pytest.mark.parametrize("name", ["AlertReceived", "Truncated"])
+def test_an_exception_of_asyncio_is_listed_beside_its_public_name(name: str) -> None:
+    (row,) = (line for line in pages()["exceptions.md"].splitlines() if line.startswith(f"| `Connection{name}` |"))
+    assert f"bowout.errors.md#bowout.{name})" in row
+    assert row.endswith("| `ConnectionResetError` |")
