@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import fractions
 import ipaddress
@@ -17,7 +18,7 @@ import bowout
 from bowout import MisuseError
 from bowout._arguments import checked_count, checked_host, checked_port, checked_server_hostname, checked_timeout
 from helpers.runners import Runner
-from helpers.wire import NAME, client_context, peer, server_context, tcp_pair
+from helpers.wire import NAME, Wire, client_context, peer, server_context, tcp_pair
 
 TIME_LIMITS = ("connect_timeout", "handshake_timeout", "close_timeout")
 
@@ -153,6 +154,34 @@ def test_a_verb_refuses_what_cannot_be_meant(run: Runner, verb: str) -> None:
         stream.abort()
 
     with peer(lambda wire: None) as link:
+        run(main)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ("text", r"send\(\) takes bytes, not str: encode it first"),
+        (None, r"send\(\) takes bytes, not None"),
+        (memoryview(b"abcd")[::2], "contiguous"),
+    ],
+)
+@pytest.mark.parametrize("established", [False, True])
+def test_send_says_what_it_takes(run: Runner, data: Any, words: str, established: bool) -> None:
+    async def main() -> None:
+        stream = link.stream()
+        if established:
+            await stream.handshake()
+        with pytest.raises((TypeError, BufferError), match=words):
+            await stream.send(data)
+        assert stream.ending is None
+        stream.abort()
+
+    def script(wire: Wire) -> None:
+        with contextlib.suppress(ConnectionError):  # the abort may come before the end of its handshake
+            if established:
+                wire.handshake()
+
+    with peer(script) as link:
         run(main)
 
 

@@ -237,3 +237,11 @@ def test_without_the_editor_the_plain_terminal_will_do() -> None:
             child.sendline("~.")
             child.expect_exact("clean: ")
             assert status(child) == 0
+
+
+def test_a_ladder_on_the_terminal_ends_with_the_ending_once() -> None:
+    with listening(prompting) as server, terminal(server, "--ladder", term="dumb") as child:
+        child.expect("name[?] ")
+        child.sendeof()
+        shown = " ".join(told(child).split())
+    assert shown.count("clean: we sent") == 1

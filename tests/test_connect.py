@@ -279,7 +279,9 @@ def test_a_stream_shows_its_state(run: Runner) -> None:
 
 def test_the_default_context_trusts_the_system_only(run: Runner) -> None:
     with server(tls(server_context())) as address:
-        assert isinstance(failure(run, address, context=None), CertificateError)
+        error = failure(run, address, context=None)
+        assert isinstance(error, CertificateError)
+        assert any("ssl.create_default_context(cafile=FILE)" in note for note in error.__notes__)
 
 
 # -- no TCP connection -----------------------------------------------------------------------------------------------

@@ -225,7 +225,10 @@ class TestMisuse:
             ({"host": "localhost", "path": "socket"}, "only one of these"),
             ({"port": 1, "sockets": []}, "only one of these"),
             ({"sockets": []}, "no sockets"),
-            ({"context": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)}, "cannot be a server's"),
+            (
+                {"context": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)},
+                r"is ssl\.create_default_context\(ssl\.Purpose\.CLIENT_AUTH",
+            ),
             ({"context": None}, "SSLContext"),
             ({"on_ending": []}, "on_ending"),
             ({"on_event": "print"}, "on_event"),

@@ -287,6 +287,25 @@ def checked_bytes(name: str, data: Any) -> memoryview:
         raise TypeError(f"{name} must be bytes, not {_type(data)}") from None
 
 
+def unsendable(data: object, error: TypeError) -> TypeError:
+    """Return the error for `data` that ``send()`` cannot send because of `error`: it says what to write."""
+    try:
+        memoryview(data)  # type: ignore[arg-type]  # it is asked whether it can be one
+    except TypeError:
+        more = ": encode it first" if isinstance(data, str) else ""
+        return TypeError(f"send() takes bytes, not {_type(data)}{more}")
+    return error
+
+
+def wrong_side(role: str, context: Any) -> ValueError:
+    """Return the error for a context that was made for the other side; `role` is ``"client"`` or ``"server"``."""
+    purpose = "ssl.Purpose.CLIENT_AUTH" if role == "server" else ""
+    return ValueError(
+        f"this context cannot be a {role}'s: it was made for {context.protocol.name};"
+        f" a {role}'s is ssl.create_default_context({purpose})"
+    )
+
+
 def _type(value: object) -> str:
     return "None" if value is None else type(value).__name__
 

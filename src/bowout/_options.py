@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from bowout import _sessions
-from bowout._arguments import check_callable, check_choice, checked_count, checked_period, checked_timeout
+from bowout._arguments import check_callable, check_choice, checked_count, checked_period, checked_timeout, wrong_side
 from bowout._backends.sockets import keep_alive
 from bowout._connection.connection import Connection
 from bowout._core import hook
@@ -58,7 +58,7 @@ class StreamOptions:
         if not isinstance(self.context, hook.BASE):
             raise TypeError(f"context must be an ssl.SSLContext, not {type(self.context).__name__}")
         if self.context.protocol == _OTHER_SIDE[self.role]:
-            raise ValueError(f"this context cannot be a {self.role}'s: it was made for {self.context.protocol.name}")
+            raise wrong_side(self.role, self.context)
         checked_timeout("handshake_timeout", self.handshake_timeout)
         checked_timeout("close_timeout", self.close_timeout)
         checked_period("keepalive", self.keepalive)

@@ -7,7 +7,7 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
-from bowout._arguments import check_callable, checked_timeout
+from bowout._arguments import check_callable, checked_timeout, unsendable
 from bowout._exception_groups import consists_of
 from bowout._stream_receiving import StreamReceiving
 from bowout.errors import StreamClosed
@@ -118,11 +118,18 @@ class Stream(StreamReceiving):
         """
         lane = self._connection.channel.send_lane
         if lane is not None:
-            sent = lane.send(data)
-            if sent is not None:
-                await self._connection.sender.finish_send(memoryview(data).cast("B"), sent)
+            try:
+                sent = lane.send(data)
+                view = None if sent is None else memoryview(data).cast("B")  # The lane may have left `data` unread.
+            except TypeError as error:
+                raise unsendable(data, error) from None
+            if view is not None:
+                await self._connection.sender.finish_send(view, sent)
             return
-        view = memoryview(data).cast("B")
+        try:
+            view = memoryview(data).cast("B")
+        except TypeError as error:
+            raise unsendable(data, error) from None
         if not self._connection.engine.handshake_done:
             await self.handshake()
         await self._connection.sender.send(view)

@@ -35,6 +35,23 @@ class Greeting(NamedTuple):
     guess: str = ""
 
 
+# Numbers of X509_V_ERR_…, grouped by remedy.
+#: No trusted authority has issued the certificate.
+NOT_TRUSTED: Final = frozenset({2, 18, 19, 20, 21, 27})
+#: The certificate is not valid yet, or has expired.
+NOT_NOW: Final = frozenset({9, 10})
+#: The certificate is for another host, or another address.
+ANOTHER_NAME: Final = frozenset({62, 64})
+#: The remedies in Python; the command line has its own.
+_ADVICE: Final = (
+    (
+        NOT_TRUSTED,
+        "to trust the authority that issued it, a client's context is ssl.create_default_context(cafile=FILE)",
+    ),
+    (NOT_NOW, "is this machine's clock right?"),
+    (ANOTHER_NAME, "server_hostname=NAME asks for another name, and checks for it"),
+)
+
 GREETINGS: Final = (
     Greeting(b"* OK", ("imap",), "IMAP"),
     Greeting(b"+OK", ("pop3",), "POP3"),
@@ -81,15 +98,24 @@ def handshake_failure(error: ssl.SSLError, alert: Alert | None, sample: bytes) -
 
 def _explain(error: ssl.SSLError, alert: Alert | None, sample: bytes) -> HandshakeError:
     if isinstance(error, ssl.SSLCertVerificationError):
-        message = error.verify_message
-        return CertificateError(
-            f"the peer's certificate was refused: {message}", verify_code=error.verify_code, verify_message=message
-        )
+        return _refused(error)
     if not looks_like_tls(sample):
         return _not_tls(sample)
     if alert is not None and alert.by is Side.PEER:
         return HandshakeAlert(f"the peer refused the handshake: {alert.name}", alert=alert)
     return HandshakeError(f"the handshake failed: {words_of(error)}")
+
+
+def _refused(error: ssl.SSLCertVerificationError) -> CertificateError:
+    """Make the error of a refused certificate, with the remedy as a note, which a traceback shows."""
+    code, message = error.verify_code, error.verify_message
+    refused = CertificateError(
+        f"the peer's certificate was refused: {message}", verify_code=code, verify_message=message
+    )
+    for codes, advice in _ADVICE:
+        if code in codes:
+            refused.add_note(advice)
+    return refused
 
 
 def _not_tls(sample: bytes) -> NotTLS:

@@ -6,7 +6,7 @@ import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from bowout._arguments import checked_server_hostname
+from bowout._arguments import checked_server_hostname, wrong_side
 from bowout._core import hook
 from bowout.asyncio._protocol import TLSProtocol
 from bowout.asyncio._servers import ServerConnections, remember
@@ -64,7 +64,7 @@ class TLSOptions:
         context = cast("ssl.SSLContext", self.context)
         if context.protocol == _OTHER_SIDE[self.server_side]:
             role = "server" if self.server_side else "client"
-            raise ValueError(f"this context cannot be a {role}'s: it was made for {context.protocol.name}")
+            raise wrong_side(role, context)
         if not self.server_side and context.check_hostname and not self.server_hostname:
             raise ValueError(
                 "this context checks the server's name: give server_hostname, or set check_hostname = False on it first"

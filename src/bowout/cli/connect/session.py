@@ -147,9 +147,11 @@ async def _converse(plan: ConnectPlan, stream: Stream, signals: LeaveSignals, as
     finally:
         await console.close()
     reported = plan.reports.write(ending, _more(plan))
-    if hint := _hint_for_end(ending, conversation, asked):
+    hint = _hint_for_end(ending, conversation, asked)
+    if hint:
         output.hint(hint)
-    output.print_ending(ending)
+    if hint or not plan.reports.end_with_ending:
+        output.print_ending(ending)
     interrupted = conversation.interrupted or not all_shown
     return _status(ending, signals.status if interrupted else None, failed=conversation.failed or not reported)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from bowout import STARTTLS
-from bowout._core.openssl_errors import GREETINGS
+from bowout._core.openssl_errors import ANOTHER_NAME, GREETINGS, NOT_NOW, NOT_TRUSTED
 from bowout._tls_numbers import TLS13_NAME
 from bowout.cli.shared.tls_options import missing_trust
 from bowout.ending import EventKind, Side
@@ -40,14 +40,7 @@ if TYPE_CHECKING:
 
 _UNCHECKED: Final = "--insecure does not check the certificate"
 
-# Numbers of X509_V_ERR_…, grouped by remedy.
-#: No trusted authority has issued the certificate.
-_NOT_TRUSTED: Final = frozenset({2, 18, 19, 20, 21, 27})
-#: The certificate is not valid yet, or has expired.
-_NOT_NOW: Final = frozenset({9, 10})
-#: The certificate is for another host, or another address.
-_ANOTHER_NAME: Final = frozenset({62, 64})
-#: A key or a digest in the chain is too weak.
+#: Numbers of X509_V_ERR_…: a key or a digest in the chain is too weak.
 _WEAK: Final = frozenset({66, 67, 68})
 
 #: Ports for the submission of mail, which are not the default of a protocol in `STARTTLS`.
@@ -168,14 +161,14 @@ def _no_starttls(error: BaseException, asked: HintContext) -> str | None:
 
 def _certificate(error: BaseException, asked: HintContext) -> str:
     code = error.verify_code if isinstance(error, CertificateError) else 0
-    if code in _ANOTHER_NAME:
+    if code in ANOTHER_NAME:
         return "--servername NAME asks for another name and checks for it; --insecure does not check at all"
-    if code in _NOT_NOW:
+    if code in NOT_NOW:
         return f"is this machine's clock right? {_UNCHECKED}"
     if code in _WEAK:
         return f"the server needs a stronger certificate; {_UNCHECKED}"
     look = "" if asked.has("--show-cert") else "--show-cert shows what it sent; "
-    if code not in _NOT_TRUSTED:
+    if code not in NOT_TRUSTED:
         return look + _UNCHECKED
     if asked.has("--cafile"):
         return f"the authority that issued it is not in the file of --cafile; {look}{_UNCHECKED}"

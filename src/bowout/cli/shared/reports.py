@@ -99,6 +99,11 @@ class Reports:
             return False
         return True
 
+    @property
+    def end_with_ending(self) -> bool:
+        """Whether the last line of the report, a ladder on the terminal, is the ending already."""
+        return self._ladder == "" and self._json != "" and sys.stderr.isatty()
+
     def drop(self) -> None:
         """Remove the files that are still open: without an ending, an empty or old file must not pass for one."""
         while self._files:
